@@ -1,0 +1,233 @@
+//! The routes under `/v1`, and the few beside it: what each takes, does and answers.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{ConnectInfo, Path, Query, State as Shared};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::access::{self, Peer, Token};
+use super::problem::Problem;
+use super::view::{AdminView, Outcome, ServiceView, Status};
+use super::{Scene, events, scrape};
+use crate::config;
+use crate::cutover::{Cutover, Desk, Granted, Until, Wish};
+use crate::names::Color;
+
+/// What every route may look at.
+pub struct State {
+    pub scene: Scene,
+    pub token: Option<Token>,
+    pub address: Option<SocketAddr>,
+    pub socket: PathBuf,
+}
+
+type App = Shared<Arc<State>>;
+type Answer = Result<Response, Problem>;
+
+pub fn routes(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/services/{service}", get(service))
+        .route("/v1/services/{service}/switch", post(switch))
+        .route("/v1/services/{service}/rollback", post(rollback))
+        .route("/v1/services/{service}/abort", post(abort))
+        .route("/v1/history", get(history))
+        .route("/v1/events", get(listen))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .fallback(async || Problem::not_found("there is nothing here; the API begins at /v1/status"))
+        .method_not_allowed_fallback(async || Problem::bad_request("this path takes another method"))
+        .with_state(state)
+}
+
+/// The body of `switch`, `rollback` and `abort`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Ask {
+    to: Option<Color>,
+    reason: Option<String>,
+    /// `live`, or `drained`, which is what is done without it; `done` is the same as long as nothing follows the drain.
+    wait: Option<String>,
+    /// How long to wait before answering with 202 and what is known so far.
+    timeout: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn status(Shared(state): App) -> Json<Status> {
+    Json(now(&state))
+}
+
+async fn service(Shared(state): App, Path(service): Path<String>) -> Answer {
+    let desk = desk(&state, &service)?;
+    let view = ServiceView::of(desk).ok_or_else(|| unknown(&state, &service))?;
+    Ok(Json(view).into_response())
+}
+
+async fn switch(
+    Shared(state): App,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let desk = desk(&state, &service)?;
+    let ask: Ask = read(&body)?;
+    let to = ask.to.ok_or_else(|| Problem::bad_request("say where to: {\"to\":\"green\"} or {\"to\":\"blue\"}"))?;
+    if ask.dry_run {
+        return Ok(Json(desk.rehearse(to).await).into_response());
+    }
+    let by = access::writer(&peer, &headers, state.token.as_ref())?;
+    carry_out(desk, Wish::Switch { to, by, reason: ask.reason.clone() }, &ask).await
+}
+
+async fn rollback(
+    Shared(state): App,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let desk = desk(&state, &service)?;
+    let ask: Ask = read(&body)?;
+    let by = access::writer(&peer, &headers, state.token.as_ref())?;
+    carry_out(desk, Wish::Rollback { by, reason: ask.reason.clone() }, &ask).await
+}
+
+async fn abort(
+    Shared(state): App,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    headers: HeaderMap,
+) -> Answer {
+    let desk = desk(&state, &service)?;
+    let by = access::writer(&peer, &headers, state.token.as_ref())?;
+    match desk.ask(Wish::Abort { by }).await? {
+        Granted::UnderWay(cutover) => Ok(Json(Outcome::from(cutover)).into_response()),
+        Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(desk, live)).into_response()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Which {
+    service: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn history(Shared(state): App, Query(which): Query<Which>) -> Answer {
+    let service = match &which.service {
+        None => None,
+        Some(service) => Some(&desk(&state, service)?.service.name),
+    };
+    let cutovers = state.scene.journal.history(service).into_iter().take(which.limit.unwrap_or(HISTORY));
+    Ok(Json(cutovers.map(Outcome::from).collect::<Vec<_>>()).into_response())
+}
+
+async fn listen(Shared(state): App) -> Response {
+    let told = state.scene.told.subscribe();
+    events::stream(now(&state), told).into_response()
+}
+
+async fn metrics(Shared(state): App) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], scrape::page(&state.scene)).into_response()
+}
+
+/// 200 where every service has a live color with a healthy endpoint; else 503 and which has not.
+async fn ready(Shared(state): App) -> Response {
+    let unready: Vec<String> = now(&state)
+        .services
+        .iter()
+        .filter(|service| !service.is_ready())
+        .map(|service| format!("{}: {} is live and has no healthy endpoint\n", service.name, service.live))
+        .collect();
+    match unready.as_slice() {
+        [] => "ok\n".into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, unready.concat()).into_response(),
+    }
+}
+
+/// Hands in the wish and waits for what becomes of it.
+async fn carry_out(desk: &Desk, wish: Wish, ask: &Ask) -> Answer {
+    let (until, within) = patience(ask)?;
+    let begun = match desk.ask(wish).await? {
+        Granted::Already { live, .. } => return Ok(Json(Outcome::unchanged(desk, live)).into_response()),
+        Granted::UnderWay(cutover) => cutover,
+    };
+    match desk.outcome(&begun.id, until, within).await {
+        None => {
+            let so_far = desk.current().filter(|current| current.id == begun.id).unwrap_or(begun);
+            Ok((StatusCode::ACCEPTED, Json(Outcome::from(so_far))).into_response())
+        }
+        Some(cutover) if cutover.phase.ends() && !cutover.succeeded() => Err(failed(cutover)),
+        Some(cutover) => Ok(Json(Outcome::from(cutover)).into_response()),
+    }
+}
+
+fn failed(cutover: Cutover) -> Problem {
+    let outcome = cutover.phase.as_str().replace('_', " ");
+    let why = cutover.evidence.reasons.join("; ");
+    let detail = match why.as_str() {
+        "" => format!("the cutover to {} was {outcome}", cutover.to),
+        _ => format!("the cutover to {} was {outcome}: {why}", cutover.to),
+    };
+    match serde_json::to_value(Outcome::from(cutover)) {
+        Ok(serde_json::Value::Object(more)) => Problem::failed(detail).with(more),
+        _ => Problem::failed(detail),
+    }
+}
+
+fn patience(ask: &Ask) -> Result<(Until, Duration), Problem> {
+    let until = match ask.wait.as_deref() {
+        Some("live") => Until::Live,
+        None | Some("drained" | "done") => Until::Drained,
+        Some(other) => return Err(Problem::bad_request(format!("`{other}`: wait for `live`, `drained` or `done`"))),
+    };
+    let within = match &ask.timeout {
+        None => FOREVER,
+        Some(text) => config::parse_duration(text)
+            .ok_or_else(|| Problem::bad_request(format!("`{text}` is not a duration: write `30s` or `10m`")))?,
+    };
+    Ok((until, within))
+}
+
+fn read<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {
+    if body.is_empty() {
+        return Ok(T::default());
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| Problem::bad_request(format!("the body is not what it should be: {error}")))
+}
+
+fn desk<'a>(state: &'a State, service: &str) -> Result<&'a Desk, Problem> {
+    let name = service.parse().ok();
+    name.and_then(|name| state.scene.desk(&name)).ok_or_else(|| unknown(state, service))
+}
+
+fn unknown(state: &State, service: &str) -> Problem {
+    let known: Vec<&str> = state.scene.desks.iter().map(|desk| desk.service.name.as_str()).collect();
+    Problem::not_found(format!("there is no service `{service}`; there is {}", known.join(", ")))
+}
+
+fn now(state: &State) -> Status {
+    let admin = AdminView {
+        socket: state.socket.display().to_string(),
+        listen: state.address.map(|address| address.to_string()),
+    };
+    Status::of(&state.scene, admin)
+}
+
+/// Cutovers in one answer of the history, where the question names no number.
+const HISTORY: usize = 100;
+/// Longer than any cutover: each of its phases has a deadline of its own.
+const FOREVER: Duration = Duration::from_secs(7 * 24 * 3600);

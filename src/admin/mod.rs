@@ -1,0 +1,122 @@
+//! What operators reach: one API, on a unix socket for whoever its mode lets in, and on TCP with a token for writes.
+
+mod access;
+mod api;
+mod events;
+mod problem;
+mod scrape;
+mod view;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::broadcast;
+
+pub use self::problem::{HELD, Problem};
+pub use self::view::{
+    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Proof, ServiceView, Status, Upstream,
+};
+use crate::config;
+use crate::cutover::{Desk, Journal, Told};
+use crate::metrics::RefusalSheet;
+use crate::names::ServiceName;
+use crate::proxy::Listener;
+use crate::time::Timestamp;
+
+/// The running admin face.
+pub struct Admin {
+    socket: PathBuf,
+    /// Where it listens on TCP, if it does.
+    pub address: Option<SocketAddr>,
+}
+
+/// What the face looks at and acts through.
+pub struct Scene {
+    /// One for each service, in the order of the config.
+    pub desks: Vec<Desk>,
+    pub journal: Arc<Journal>,
+    pub listeners: Vec<Arc<Listener>>,
+    pub nowhere: Vec<Arc<RefusalSheet>>,
+    pub told: broadcast::Sender<Told>,
+    pub started: Timestamp,
+}
+
+impl Scene {
+    fn desk(&self, service: &ServiceName) -> Option<&Desk> {
+        self.desks.iter().find(|desk| desk.service.name == *service)
+    }
+}
+
+impl Admin {
+    pub async fn start(config: &config::Admin, scene: Scene) -> Result<Admin, AdminError> {
+        let token = match &config.token_file {
+            None => None,
+            Some(path) => Some(access::Token::read(path)?),
+        };
+        let tcp = match config.listen {
+            None => None,
+            Some(address) => {
+                let bound = TcpListener::bind(address).await;
+                Some(bound.map_err(|source| AdminError::Listen { address, source })?)
+            }
+        };
+        let address = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
+        let unix = bind(&config.socket).await?;
+        let state = Arc::new(api::State { scene, token, address, socket: config.socket.clone() });
+        let routes = api::routes(state);
+        tokio::spawn(
+            axum::serve(unix, routes.clone().into_make_service_with_connect_info::<access::Peer>()).into_future(),
+        );
+        if let Some(tcp) = tcp {
+            tokio::spawn(axum::serve(tcp, routes.into_make_service_with_connect_info::<access::Peer>()).into_future());
+        }
+        Ok(Admin { socket: config.socket.clone(), address })
+    }
+
+    /// Takes the socket away, so that nobody knocks at a door without a house.
+    pub fn stop(self) {
+        // Where it is gone already there is nothing to do.
+        let _ = std::fs::remove_file(self.socket);
+    }
+}
+
+/// Binds under another name, sets the mode, then moves it into place: at no instant can anyone else connect.
+async fn bind(path: &Path) -> Result<UnixListener, AdminError> {
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(AdminError::Taken { path: path.to_owned() });
+    }
+    let failed = |source| AdminError::Socket { path: path.to_owned(), source };
+    let draft = path.with_extension("new");
+    // A draft left by a process that died between the two steps.
+    let _ = std::fs::remove_file(&draft);
+    let listener = UnixListener::bind(&draft).map_err(failed)?;
+    std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
+    std::fs::rename(&draft, path).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Why operators cannot be let in.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("the admin address {address} cannot be listened on: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(
+        "the admin socket {} cannot be made: {source}; does its folder exist, and may this user write there? (`socket` under [admin])",
+        path.display()
+    )]
+    Socket { path: PathBuf, source: io::Error },
+    #[error(
+        "another proxy answers at {}; stop it, or give this one a socket of its own (`socket` under [admin])",
+        path.display()
+    )]
+    Taken { path: PathBuf },
+    #[error("the token file {} {why}", path.display())]
+    Token { path: PathBuf, why: String },
+}
+
+/// Owner and group may connect; the group is how operators are let in.
+const SOCKET_MODE: u32 = 0o660;

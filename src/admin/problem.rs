@@ -1,0 +1,93 @@
+//! Errors as RFC 9457 problem documents: a type for programs, a title and a detail for people.
+
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::cutover::Denied;
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `urn:cutover:problem:` and a word.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    pub detail: String,
+    /// More that programs may want, such as the cutover that holds the service.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl Problem {
+    pub fn not_found(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    pub fn bad_request(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, "bad-request", detail)
+    }
+
+    pub fn forbidden(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    pub fn unauthorized(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// A cutover that has ended otherwise than it was meant to, or could not be done.
+    pub fn failed(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::CONFLICT, "failed", detail)
+    }
+
+    pub fn with(mut self, more: Map<String, Value>) -> Problem {
+        self.more.extend(more);
+        self
+    }
+
+    fn new(status: StatusCode, word: &str, detail: impl Into<String>) -> Problem {
+        Problem {
+            kind: format!("{PREFIX}{word}"),
+            title: status.canonical_reason().unwrap_or(word).to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            more: Map::new(),
+        }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Problem {
+        let detail = denied.to_string();
+        match denied {
+            Denied::Held(cutover) => {
+                let mut more = Map::new();
+                more.insert("holder".into(), Value::from(cutover.by));
+                more.insert("since".into(), Value::from(cutover.started.to_string()));
+                more.insert("cutover".into(), Value::from(cutover.id));
+                Problem::new(StatusCode::CONFLICT, "held", detail).with(more)
+            }
+            Denied::Unhealthy { reasons, .. } => {
+                Problem::failed(detail).with(Map::from_iter([("reasons".into(), Value::from(reasons))]))
+            }
+            Denied::NothingToAbort | Denied::TooLate(_) => Problem::failed(detail),
+            Denied::Journal(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "journal", detail),
+            Denied::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response()
+    }
+}
+
+const PREFIX: &str = "urn:cutover:problem:";
+/// The type of the problem that another cutover holds the service.
+pub const HELD: &str = "urn:cutover:problem:held";

@@ -1,0 +1,83 @@
+//! `GET /metrics`: every figure added up over the workers and put on one page.
+
+use super::Scene;
+use super::view::{ServiceView, phases};
+use crate::cutover::{Desk, Phase};
+use crate::metrics::{self as m, CODES, LatencySum, Page, RefusalSheet};
+use crate::names::Color;
+use crate::pool::{Pool, State};
+use crate::proxy::Refusal;
+
+/// The page as it is now.
+pub fn page(scene: &Scene) -> String {
+    let mut page = Page::new();
+    scene.desks.iter().for_each(|desk| service(&mut page, desk));
+    refusals(&mut page, "-", &scene.nowhere);
+    for listener in &scene.listeners {
+        let open: i64 = listener.connections.iter().map(|level| level.get()).sum();
+        page.put(&m::CONNECTIONS, &[&listener.address.to_string()], open as f64);
+    }
+    let revision = option_env!("CUTOVER_REVISION").unwrap_or("unknown");
+    page.put(&m::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), revision], 1.0);
+    page.text()
+}
+
+fn service(page: &mut Page, desk: &Desk) {
+    let name = desk.service.name.as_str();
+    let Some(view) = ServiceView::of(desk) else { return };
+    for phase in phases() {
+        page.put(&m::PHASE, &[name, phase], f64::from(u8::from(view.phase == phase)));
+    }
+    for color in Color::BOTH {
+        let labels = [name, color.as_str()];
+        page.put(&m::LIVE, &labels, f64::from(u8::from(view.live == color)));
+        page.put(&m::WEIGHT, &labels, view.colors[color].weight);
+        pool(page, &desk.service.pools[color]);
+        for outcome in Phase::OUTCOMES {
+            let count = desk.figures.ended(color, outcome) as f64;
+            page.put(&m::CUTOVERS, &[name, color.as_str(), outcome.as_str()], count);
+        }
+        page.put_latency(&m::DRAIN_DURATION, &labels, &sum([&desk.figures.drains[color]]));
+    }
+    page.put_latency(&m::SWITCH_DURATION, &[name], &sum([&desk.figures.switches]));
+    refusals(page, name, &desk.service.refusals);
+}
+
+fn pool(page: &mut Page, pool: &Pool) {
+    let labels = [pool.service.as_str(), pool.color.as_str()];
+    let [name, color] = labels;
+    for (place, code) in CODES.iter().enumerate() {
+        let count: u64 = pool.sheets.iter().map(|sheet| sheet.codes[place].get()).sum();
+        page.put(&m::REQUESTS, &[name, color, code], count as f64);
+    }
+    page.put_latency(&m::DURATION, &labels, &sum(pool.sheets.iter().map(|sheet| &sheet.latency)));
+    let inside = pool.turnstile.inside();
+    page.put(&m::IN_FLIGHT, &labels, inside.requests as f64);
+    page.put(&m::TUNNELS, &labels, inside.tunnels as f64);
+    let idle: i64 = pool.sheets.iter().map(|sheet| sheet.upstream_idle.get()).sum();
+    let active: i64 = pool.sheets.iter().map(|sheet| sheet.upstream_active.get()).sum();
+    page.put(&m::UPSTREAM_CONNECTIONS, &[name, color, "idle"], idle as f64);
+    page.put(&m::UPSTREAM_CONNECTIONS, &[name, color, "active"], active as f64);
+    let health = pool.health();
+    for state in State::ALL {
+        let count = health.iter().filter(|endpoint| endpoint.state == state).count();
+        page.put(&m::ENDPOINTS, &[name, color, state.as_str()], count as f64);
+    }
+    for endpoint in health.iter() {
+        let up = f64::from(u8::from(endpoint.state == State::Up));
+        page.put(&m::ENDPOINT_UP, &[name, color, &endpoint.address.to_string()], up);
+    }
+}
+
+fn refusals(page: &mut Page, service: &str, sheets: &[std::sync::Arc<RefusalSheet>]) {
+    for (number, reason) in Refusal::REASONS.iter().enumerate() {
+        let count: u64 = sheets.iter().map(|sheet| sheet.reasons[number].get()).sum();
+        page.put(&m::REFUSALS, &[service, reason], count as f64);
+    }
+}
+
+fn sum<'a>(cells: impl IntoIterator<Item = &'a m::Latency>) -> LatencySum {
+    let mut sum = LatencySum::default();
+    cells.into_iter().for_each(|cell| sum.add(cell));
+    sum
+}

@@ -1,0 +1,286 @@
+//! What operators see, as JSON: the shapes are promises, shared with the command line that reads them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Scene;
+use crate::cutover::{Cutover, Desk, Phase};
+use crate::names::{Color, PerColor, ServiceName};
+use crate::pool::{EndpointHealth, Pool, State};
+use crate::time::Timestamp;
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub started: Timestamp,
+    pub listeners: Vec<ListenerView>,
+    pub admin: AdminView,
+    pub services: Vec<ServiceView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerView {
+    pub address: String,
+    pub tls: bool,
+    pub connections: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AdminView {
+    pub socket: String,
+    pub listen: Option<String>,
+}
+
+/// `GET /v1/services/{service}`, and one of those in the status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    pub name: ServiceName,
+    pub live: Color,
+    pub since: Timestamp,
+    pub phase: String,
+    pub generation: u64,
+    /// The cutover under way.
+    pub cutover: Option<CutoverView>,
+    #[serde(flatten)]
+    pub colors: PerColor<ColorView>,
+}
+
+/// A cutover under way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CutoverView {
+    pub id: String,
+    pub from: Color,
+    pub to: Color,
+    pub phase: String,
+    pub started: Timestamp,
+    pub by: String,
+    pub reason: Option<String>,
+    /// Why it waits, where it does.
+    pub reasons: Vec<String>,
+    /// Always empty: a cutover has no gates yet.
+    pub gates: Vec<Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ColorView {
+    /// Share of new requests, 0 to 1.
+    pub weight: f64,
+    pub in_flight: u64,
+    pub tunnels: u64,
+    pub upstream: Upstream,
+    pub endpoints: Vec<EndpointView>,
+}
+
+/// Connections to the color's endpoints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Upstream {
+    pub idle: i64,
+    pub active: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointView {
+    pub address: String,
+    /// `up`, `down` or `unknown`.
+    pub state: String,
+    pub up: bool,
+    pub last_check: Option<Check>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Check {
+    pub at: Timestamp,
+    pub passed: bool,
+    pub answer: String,
+}
+
+/// What a cutover came to, or has come to so far: what `switch` and `rollback` return, and a line of the history.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    pub id: Option<String>,
+    pub service: ServiceName,
+    pub from: Color,
+    pub to: Color,
+    /// `done`, `aborted`, `rolled_back`; `unchanged` where there was nothing to do; null while it is under way.
+    pub outcome: Option<String>,
+    pub phase: String,
+    pub generation: u64,
+    pub by: Option<String>,
+    pub reason: Option<String>,
+    pub started: Option<Timestamp>,
+    pub ended: Option<Timestamp>,
+    pub switch_us: Option<u64>,
+    pub drain_ms: Option<u64>,
+    /// The old color is empty: no request was left in it when its deadline passed.
+    pub drained: Option<bool>,
+    pub requests_left: u64,
+    pub tunnels_closed: u64,
+    pub proof: Option<Proof>,
+    /// Why it ended otherwise than it was meant to.
+    pub reasons: Vec<String>,
+}
+
+/// What shows that the switch happened where the requests are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    pub switched: Timestamp,
+    /// When the last request that went to the old color began; null where there was none since the proxy started.
+    pub last_request_to_old: Option<Timestamp>,
+    /// Requests that began on the old color after every worker had answered with the new table.
+    pub requests_to_old_since: u64,
+    pub workers: usize,
+    pub workers_answered: usize,
+}
+
+impl Status {
+    pub fn of(scene: &Scene, admin: AdminView) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: scene.started,
+            listeners: scene
+                .listeners
+                .iter()
+                .map(|listener| ListenerView {
+                    address: listener.address.to_string(),
+                    tls: listener.is_tls(),
+                    connections: listener.connections.iter().map(|level| level.get()).sum(),
+                })
+                .collect(),
+            admin,
+            services: scene.desks.iter().filter_map(ServiceView::of).collect(),
+        }
+    }
+}
+
+impl ServiceView {
+    /// `None` only for a service that has just been taken out of the table.
+    pub fn of(desk: &Desk) -> Option<ServiceView> {
+        let entry = desk.entry()?;
+        let current = desk.current();
+        Some(ServiceView {
+            name: desk.service.name.clone(),
+            live: entry.live,
+            since: entry.since,
+            phase: current.as_ref().map_or("idle", |cutover| cutover.phase.as_str()).to_owned(),
+            generation: entry.generation,
+            cutover: current.map(CutoverView::from),
+            colors: PerColor::from_fn(|color| ColorView::of(&desk.service.pools[color], entry.live == color)),
+        })
+    }
+
+    /// Its live color has an endpoint that is up.
+    pub fn is_ready(&self) -> bool {
+        self.colors[self.live].endpoints.iter().any(|endpoint| endpoint.up)
+    }
+}
+
+impl From<Cutover> for CutoverView {
+    fn from(cutover: Cutover) -> CutoverView {
+        CutoverView {
+            id: cutover.id,
+            from: cutover.from,
+            to: cutover.to,
+            phase: cutover.phase.as_str().to_owned(),
+            started: cutover.started,
+            by: cutover.by,
+            reason: cutover.reason,
+            reasons: cutover.evidence.reasons,
+            gates: Vec::new(),
+        }
+    }
+}
+
+impl ColorView {
+    fn of(pool: &Pool, live: bool) -> ColorView {
+        let inside = pool.turnstile.inside();
+        ColorView {
+            weight: if live { 1.0 } else { 0.0 },
+            in_flight: inside.requests,
+            tunnels: inside.tunnels,
+            upstream: Upstream {
+                idle: pool.sheets.iter().map(|sheet| sheet.upstream_idle.get()).sum(),
+                active: pool.sheets.iter().map(|sheet| sheet.upstream_active.get()).sum(),
+            },
+            endpoints: pool.health().iter().map(EndpointView::from).collect(),
+        }
+    }
+}
+
+impl From<&EndpointHealth> for EndpointView {
+    fn from(health: &EndpointHealth) -> EndpointView {
+        let check = |check: &crate::pool::Check| {
+            let (Ok(answer) | Err(answer)) = &check.answer;
+            Check { at: check.at, passed: check.answer.is_ok(), answer: answer.clone() }
+        };
+        EndpointView {
+            address: health.address.to_string(),
+            state: health.state.as_str().to_owned(),
+            up: health.state == State::Up,
+            last_check: health.last.as_ref().map(check),
+        }
+    }
+}
+
+impl Outcome {
+    /// There was nothing to do.
+    pub fn unchanged(desk: &Desk, live: Color) -> Outcome {
+        Outcome {
+            id: None,
+            service: desk.service.name.clone(),
+            from: live,
+            to: live,
+            outcome: Some("unchanged".to_owned()),
+            phase: "idle".to_owned(),
+            generation: desk.entry().map_or(0, |entry| entry.generation),
+            by: None,
+            reason: None,
+            started: None,
+            ended: None,
+            switch_us: None,
+            drain_ms: None,
+            drained: None,
+            requests_left: 0,
+            tunnels_closed: 0,
+            proof: None,
+            reasons: Vec::new(),
+        }
+    }
+}
+
+impl From<Cutover> for Outcome {
+    fn from(cutover: Cutover) -> Outcome {
+        let (switched, drained) = (&cutover.evidence.switched, &cutover.evidence.drained);
+        Outcome {
+            outcome: cutover.outcome().map(str::to_owned),
+            phase: cutover.phase.as_str().to_owned(),
+            generation: cutover.generation(),
+            switch_us: switched.as_ref().map(|switched| switched.switch_us),
+            drain_ms: drained.as_ref().map(|drained| drained.drain_ms),
+            drained: drained.as_ref().map(|drained| drained.requests_left == 0),
+            requests_left: drained.as_ref().map_or(0, |drained| drained.requests_left),
+            tunnels_closed: drained.as_ref().map_or(0, |drained| drained.tunnels_closed),
+            proof: switched.as_ref().map(|switched| Proof {
+                switched: switched.at,
+                last_request_to_old: switched.last_request_to_old,
+                requests_to_old_since: drained.as_ref().map_or(0, |drained| drained.requests_to_old_since),
+                workers: switched.workers,
+                workers_answered: switched.answered,
+            }),
+            reasons: cutover.evidence.reasons.clone(),
+            id: Some(cutover.id),
+            service: cutover.service,
+            from: cutover.from,
+            to: cutover.to,
+            by: Some(cutover.by),
+            reason: cutover.reason,
+            started: Some(cutover.started),
+            ended: cutover.ended,
+        }
+    }
+}
+
+/// The phases a service can be in, `idle` first.
+pub fn phases() -> impl Iterator<Item = &'static str> {
+    std::iter::once("idle").chain(Phase::ALL.into_iter().map(Phase::as_str))
+}

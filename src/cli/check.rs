@@ -1,0 +1,89 @@
+//! `cutover check`: says whether the config is right, and what the proxy would do with it. Binds and changes nothing.
+
+use std::fmt::Write;
+
+use serde_json::json;
+
+use super::{Failure, Global};
+use crate::config::{Config, Listener, Service};
+use crate::names::Color;
+use crate::proxy::Certificates;
+use crate::time::Human;
+
+pub fn run(global: &Global) -> Result<(), Failure> {
+    let config = Config::load(&global.config).map_err(|report| Failure::Config(Box::new(report), global.json))?;
+    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        Certificates::load(tls).map_err(|error| Failure::Usage(format!("{}: {error}", global.config.display())))?;
+    }
+    if global.json {
+        let services: Vec<String> = config.services.iter().map(|service| service.name.to_string()).collect();
+        let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+        let path = global.config.display().to_string();
+        anstream::println!("{}", json!({"path": path, "mistakes": [], "listeners": listeners, "services": services}));
+    } else {
+        anstream::print!("{}", explain(&config));
+    }
+    Ok(())
+}
+
+/// What the proxy would do, in sentences.
+fn explain(config: &Config) -> String {
+    let mut text = String::from("The config is right. The proxy would\n");
+    let mut line = |sentence: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  - {sentence}");
+    };
+    config.listeners.iter().for_each(|listener| line(listener_says(listener)));
+    config.services.iter().for_each(|service| service_says(service).into_iter().for_each(&mut line));
+    let admin = &config.admin;
+    line(format!("take orders at {}", admin.socket.display()));
+    if let Some(address) = admin.listen {
+        let writes = if admin.token_file.is_some() { "orders with the token" } else { "no orders" };
+        line(format!("show status and metrics at http://{address}, and take {writes} there"));
+    }
+    line(format!("keep its journal in {}", config.state.dir.display()));
+    text
+}
+
+fn listener_says(listener: &Listener) -> String {
+    match &listener.tls {
+        None => format!("listen on {} for HTTP/1.1 and HTTP/2", listener.address),
+        Some(tls) => {
+            let count = tls.certificates.len();
+            format!("listen on {} for HTTP/1.1 and HTTP/2 over TLS, with {count} certificate(s)", listener.address)
+        }
+    }
+}
+
+fn service_says(service: &Service) -> Vec<String> {
+    let hosts: Vec<String> = service.hosts.iter().map(ToString::to_string).collect();
+    let hosts = if hosts.is_empty() { "every other host".to_owned() } else { hosts.join(", ") };
+    let path = match service.path.as_str() {
+        "/" => String::new(),
+        path => format!(" under {path}"),
+    };
+    let count = |color: Color| service.stacks[color].endpoints.len();
+    let health = &service.health;
+    let asked = health.path.as_ref().map_or("by connecting".to_owned(), |path| format!("at {path}"));
+    let drain = &service.cutover.drain;
+    vec![
+        format!(
+            "serve `{}` for {hosts}{path}, from blue ({} endpoints) or green ({})",
+            service.name,
+            count(Color::Blue),
+            count(Color::Green)
+        ),
+        format!(
+            "check its endpoints {asked} every {}: up after {} passes, down after {} failures",
+            Human(health.interval),
+            health.rise,
+            health.fall
+        ),
+        format!(
+            "switch it once {} of the new color's endpoints are up, then give requests {} and tunnels {} to leave the old one",
+            service.cutover.min_healthy,
+            Human(drain.requests),
+            Human(drain.tunnels)
+        ),
+    ]
+}

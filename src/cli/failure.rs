@@ -1,0 +1,56 @@
+//! How a command fails: what is printed on stderr, and the code the program exits with.
+
+use std::process::ExitCode;
+
+use crate::config::Report;
+
+/// Each is one exit code.
+pub enum Failure {
+    /// 1: it was tried and did not work, or was aborted or rolled back.
+    Failed(String),
+    /// 1, and everything that had to be said has been.
+    Quiet,
+    /// 2: the command line is not right.
+    Usage(String),
+    /// 2: the config is not right.
+    Config(Box<Report>, Json),
+    /// 3: nobody answers there.
+    Unreachable(String),
+    /// 4: another cutover holds the service.
+    Held(String),
+}
+
+/// Whether the report is asked for as JSON.
+pub type Json = bool;
+
+impl Failure {
+    pub fn print(&self) {
+        match self {
+            Failure::Quiet => {}
+            Failure::Failed(text) | Failure::Usage(text) | Failure::Unreachable(text) | Failure::Held(text) => {
+                anstream::eprintln!("{ERROR}error{ERROR:#}: {text}");
+            }
+            Failure::Config(report, true) => {
+                anstream::println!("{}", serde_json::to_string_pretty(report).unwrap_or_default());
+            }
+            Failure::Config(report, false) => anstream::eprintln!("{}", report.render(true)),
+        }
+    }
+
+    pub fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Failure::Failed(_) | Failure::Quiet => 1,
+            Failure::Usage(_) | Failure::Config(..) => 2,
+            Failure::Unreachable(_) => 3,
+            Failure::Held(_) => 4,
+        })
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::Failed(format!("{error:#}"))
+    }
+}
+
+const ERROR: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();

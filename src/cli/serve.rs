@@ -1,0 +1,66 @@
+//! `cutover serve`: runs the proxy until a signal ends it.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use tracing_subscriber::EnvFilter;
+
+use super::{Failure, Global};
+use crate::app::App;
+use crate::config::Config;
+use crate::process::{self, EndSignals};
+
+/// Run the proxy
+#[derive(Args)]
+pub struct Serve {
+    /// Threads that carry requests [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+}
+
+impl Serve {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        let config = Config::load(&global.config).map_err(|report| Failure::Config(Box::new(report), global.json))?;
+        let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+        process::raise_open_files();
+        Ok(runtime()?.block_on(serve(&config, self.workers()))?)
+    }
+
+    fn workers(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.workers.map_or(cores, usize::from)
+    }
+}
+
+async fn serve(config: &Config, workers: usize) -> anyhow::Result<()> {
+    let mut signals = EndSignals::listen().context("signals cannot be listened for")?;
+    let app = App::start(config, workers).await?;
+    for listener in &app.listeners {
+        tracing::info!(tls = listener.is_tls(), workers, "listening on {}", listener.address);
+    }
+    if let Some(address) = app.admin_address() {
+        tracing::info!("admin on {address} and {}", config.admin.socket.display());
+    }
+    let signal = signals.next().await;
+    tracing::info!("{signal}: finishing what is under way, for up to {} s; again to end now", FINISH.as_secs());
+    tokio::select! {
+        finished = app.stop(FINISH) => match finished {
+            true => tracing::info!("everything is finished"),
+            false => tracing::warn!("time is up: what is still open is closed"),
+        },
+        signal = signals.next() => tracing::warn!("{signal}: what is still open is closed"),
+    }
+    Ok(())
+}
+
+/// The runtime that decides; requests are carried elsewhere, so it is small.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).thread_name("decide").enable_all().build().context("the runtime cannot be built")
+}
+
+/// How long requests under way may take to finish once the process is asked to end.
+const FINISH: Duration = Duration::from_secs(30);

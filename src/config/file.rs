@@ -1,0 +1,222 @@
+//! The walk through the file: which keys there are, what each may be, and what contradicts what.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::DeTable;
+
+use super::page::Page;
+use super::report::Wrong;
+use super::section::Section;
+use super::value::{address, duration, endpoint, name, share, size, target, unnamed, whole};
+use super::{
+    Admin, CertificateFiles, Config, CutoverRules, Drain, Health, Limits, Listener, Service, Stack, State, Timeouts,
+    Tls,
+};
+use crate::names::{Color, HostPattern, PathPrefix, PerColor};
+
+/// Reads everything. What it returns is whole only where the page has no mistakes in the end.
+pub fn read<'p>(page: &'p Page<'p>, root: &'p DeTable<'p>) -> Config {
+    let mut top = Section::top(page, root);
+    if root.is_empty() {
+        let help = format!("the shortest useful file is\n\n{MINIMAL}");
+        page.note_absent(0..0, Wrong::new("the config file says nothing", help));
+    } else {
+        let help = "add `[[listener]]` with `address = \"0.0.0.0:8080\"`";
+        top.demand("listener", Wrong::new("no listener: no client could connect", help));
+        let help = "add `[service.shop.blue]` with `endpoints = [\"10.0.1.10:8080\"]`, and the same for `green`";
+        top.demand("service", Wrong::new("no service: there would be nothing to serve", help));
+    }
+    let admin = admin(top.section("admin"));
+    let state = state(top.section("state"));
+    let listeners = listeners(page, top.sections("listener"));
+    let services = services(page, top.named("service"));
+    Config { admin, state, listeners, services }
+}
+
+fn admin(mut section: Section) -> Admin {
+    let page = section.page;
+    Admin {
+        socket: section.get("socket", |value| page.path(value)).unwrap_or(Admin::default().socket),
+        listen: section.get("listen", address),
+        token_file: section.get("token_file", |value| page.path(value)),
+    }
+}
+
+fn state(mut section: Section) -> State {
+    let page = section.page;
+    State { dir: section.get("dir", |value| page.path(value)).unwrap_or(State::default().dir) }
+}
+
+fn listeners(page: &Page, sections: Vec<Section>) -> Vec<Listener> {
+    let mut addresses = Vec::new();
+    let listeners = sections.into_iter().filter_map(|section| listener(section, &mut addresses)).collect();
+    // Port 0 is another port each time.
+    let clash = |earlier: &SocketAddr, later: &SocketAddr| earlier == later && later.port() != 0;
+    page.compare(&addresses, clash, |_, later, line| twice(later, line, "change or remove one of the two"));
+    listeners
+}
+
+fn listener(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Option<Listener> {
+    let address = section.require("address", "\"0.0.0.0:8080\"", address);
+    let tls = section.optional("tls").map(tls);
+    addresses.extend(address.zip(section.place("address")).map(|(address, at)| Spanned::new(at, address)));
+    Some(Listener { address: address?, tls })
+}
+
+fn tls(mut section: Section) -> Tls {
+    let page = section.page;
+    let help = "add `certificates = [{ cert = \"shop.pem\", key = \"shop.key\" }]`";
+    section.demand("certificates", Wrong::new("no certificate: TLS needs at least one", help));
+    let files = |mut section: Section| {
+        let cert = section.require("cert", "\"shop.pem\"", |value| page.path(value));
+        let key = section.require("key", "\"shop.key\"", |value| page.path(value));
+        Some(CertificateFiles { cert: cert?, key: key? })
+    };
+    Tls { certificates: section.sections("certificates").into_iter().filter_map(files).collect() }
+}
+
+fn services(page: &Page, named: Vec<(Range<usize>, String, Section)>) -> Vec<Service> {
+    let mut claims = Vec::new();
+    let services =
+        named.into_iter().filter_map(|(at, name, section)| service(at, name, section, &mut claims)).collect();
+    let clash = |earlier: &Claim, later: &Claim| (&earlier.host, &earlier.path) == (&later.host, &later.path);
+    page.compare(&claims, clash, |earlier, later, line| match &later.host {
+        Some(host) if earlier.service == later.service => twice(host, line, "remove one of the two"),
+        host => {
+            let host = host.as_ref().map_or("every other host".to_owned(), |host| format!("`{host}`"));
+            let Claim { service, path, .. } = later;
+            Wrong::new(
+                format!("`{service}` claims {host} with path `{path}`, as `{}` does", earlier.service),
+                format!("give one of them other hosts or another path; the first is on line {line}"),
+            )
+        }
+    });
+    services
+}
+
+/// What one service wants to answer for; no two may want the same.
+struct Claim {
+    service: String,
+    host: Option<HostPattern>,
+    path: PathPrefix,
+}
+
+fn service(at: Range<usize>, key: String, mut section: Section, claims: &mut Vec<Spanned<Claim>>) -> Option<Service> {
+    let service = key.parse().map_err(|wrong| section.page.note(at, unnamed(wrong))).ok();
+    let hosts = section.list("hosts", name::<HostPattern>);
+    let path = section.get("path", name).or_else(|| section.place("path").is_none().then(PathPrefix::root));
+    // Where a line could not be read, hosts and path are not known for sure.
+    if let Some(path) = &path
+        && !section.page.doubts(&section.span)
+    {
+        let claim = |at, host| Spanned::new(at, Claim { service: key.clone(), host, path: path.clone() });
+        claims.extend(section.is_empty("hosts").then(|| claim(section.span.clone(), None)));
+        claims.extend(hosts.iter().map(|host| claim(host.span(), Some(host.get_ref().clone()))));
+    }
+    Some(Service {
+        hosts: hosts.into_iter().map(Spanned::into_inner).collect(),
+        path: path.unwrap_or(PathPrefix::root()),
+        stacks: stacks(&mut section),
+        health: health(section.section("health")),
+        timeouts: timeouts(section.section("timeouts")),
+        limits: Limits { request_body: section.section("limits").get("request_body", size) },
+        cutover: cutover(section.section("cutover")),
+        // Last, so that a bad name hides nothing.
+        name: service?,
+    })
+}
+
+fn stacks(service: &mut Section) -> PerColor<Stack> {
+    let page = service.page;
+    let mut all = Vec::new();
+    let mut empty = true;
+    for color in Color::BOTH {
+        let mut stack = service.section(color.as_str());
+        let found = stack.list("endpoints", endpoint);
+        // A section with a misspelt key is not empty: that one mistake is enough.
+        empty &= service.is_empty(color.as_str()) || stack.place("endpoints").is_some() && stack.is_empty("endpoints");
+        all.extend(found.into_iter().map(|found| Spanned::new(found.span(), (color, found.into_inner()))));
+    }
+    page.compare(
+        &all,
+        |earlier, later| earlier.1 == later.1,
+        |earlier, later, line| match later {
+            (color, endpoint) if *color == earlier.0 => twice(endpoint, line, "remove one of the two"),
+            (_, endpoint) => Wrong::new(
+                format!("`{endpoint}` is already an endpoint of {}, on line {line}", earlier.0),
+                "blue and green must be different processes: else a cutover would move nothing",
+            ),
+        },
+    );
+    // A line that could not be read may have held some, and it may have been a header.
+    if empty && !page.doubts(&(0..0)) {
+        let help = format!("add `[{}.blue]` with `endpoints = [\"10.0.1.10:8080\"]`", service.name);
+        page.note(service.span.clone(), Wrong::new("no endpoints: both colors are empty", help));
+    }
+    PerColor::from_fn(|color| {
+        let own = all.iter().map(Spanned::get_ref).filter(|(of, _)| *of == color);
+        Stack { endpoints: own.map(|(_, endpoint)| *endpoint).collect() }
+    })
+}
+
+fn health(mut section: Section) -> Health {
+    let default = Health::default();
+    let pathless = section.place("path").is_none();
+    match section.place("expect_status") {
+        Some(at) if pathless => {
+            let help = "add `path = \"/healthz\"`, or remove `expect_status`";
+            let wrong = Wrong::new("`expect_status` without `path`: a TCP connect has no status", help);
+            section.page.note_absent(at, wrong);
+        }
+        Some(_) => {
+            let wrong =
+                Wrong::new("`expect_status` is empty: no answer would ever pass", "write `expect_status = [200]`");
+            section.demand("expect_status", wrong);
+        }
+        None => {}
+    }
+    let expected = section.list("expect_status", whole(100..=599));
+    let expect_status = expected.into_iter().map(Spanned::into_inner).collect::<Vec<_>>();
+    Health {
+        path: section.get("path", target),
+        interval: section.get("interval", duration("1ms", "24h")).unwrap_or(default.interval),
+        timeout: section.get("timeout", duration("1ms", "60s")).unwrap_or(default.timeout),
+        rise: section.get("rise", whole(1..=100)).unwrap_or(default.rise),
+        fall: section.get("fall", whole(1..=100)).unwrap_or(default.fall),
+        expect_status: if expect_status.is_empty() { default.expect_status } else { expect_status },
+    }
+}
+
+fn timeouts(mut section: Section) -> Timeouts {
+    let default = Timeouts::default();
+    let mut get = |key, default| section.get(key, duration("1ms", "24h")).unwrap_or(default);
+    Timeouts {
+        connect: get("connect", default.connect),
+        first_byte: get("first_byte", default.first_byte),
+        idle: get("idle", default.idle),
+        head: get("head", default.head),
+        body: get("body", default.body),
+        upstream_idle: get("upstream_idle", default.upstream_idle),
+    }
+}
+
+fn cutover(mut section: Section) -> CutoverRules {
+    let default = CutoverRules::default();
+    let min_healthy = section.get("min_healthy", share).unwrap_or(default.min_healthy);
+    let deadline = section.get("deadline", duration("1ms", "24h")).unwrap_or(default.deadline);
+    let mut drain = section.section("drain");
+    let mut get = |key, default| drain.get(key, duration("0s", "24h")).unwrap_or(default);
+    let drain =
+        Drain { requests: get("requests", default.drain.requests), tunnels: get("tunnels", default.drain.tunnels) };
+    CutoverRules { min_healthy, deadline, drain }
+}
+
+fn twice(what: impl Display, line: usize, help: &str) -> Wrong {
+    Wrong::new(format!("`{what}` stands here for the second time"), format!("{help}; the first is on line {line}"))
+}
+
+/// Shown to whoever has written nothing yet.
+const MINIMAL: &str = include_str!("../../config/minimal.toml");

@@ -1,0 +1,240 @@
+//! The config, checked: what every other room is built from. Text becomes these types here and is never checked again.
+
+mod file;
+mod page;
+mod report;
+mod section;
+mod syntax;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
+
+pub use report::{Mistake, Report};
+pub use value::parse_duration;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub admin: Admin,
+    pub state: State,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// At least one, in the order of the file; names are unique, and no two claim the same host and path.
+    pub services: Vec<Service>,
+}
+
+impl Config {
+    /// Reads the file. Relative paths in it begin at the folder it is in.
+    pub fn load(path: &Path) -> Result<Config, Report> {
+        let bytes = std::fs::read(path).map_err(|error| Report::unreadable(path, &error))?;
+        let text = String::from_utf8(bytes).map_err(|error| Report::not_text(path, &error))?;
+        Config::parse(&text, path)
+    }
+
+    /// As `load`, with the text at hand; `path` is only where it is said to come from.
+    pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
+        // A byte order mark is no character of the first line.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let (readable, flaws) = syntax::repair(text);
+        let (root, _) = DeTable::parse_recoverable(&readable);
+        let page = page::Page::new(text, path, flaws);
+        let config = file::read(&page, root.get_ref());
+        match page.into_mistakes() {
+            none if none.is_empty() => Ok(config),
+            mistakes => Err(Report::new(path, text, mistakes)),
+        }
+    }
+}
+
+/// Where operators reach the proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    pub socket: PathBuf,
+    pub listen: Option<SocketAddr>,
+    /// Without it nothing can be written over TCP.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { socket: "/run/cutover/admin.sock".into(), listen: None, token_file: None }
+    }
+}
+
+/// Where the journal lives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    pub dir: PathBuf,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State { dir: "/var/lib/cutover".into() }
+    }
+}
+
+/// One address clients connect to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    pub address: SocketAddr,
+    pub tls: Option<Tls>,
+}
+
+/// What a listener needs to speak TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// At least one; the first also answers clients that name no host or an unknown one.
+    pub certificates: Vec<CertificateFiles>,
+}
+
+/// A certificate chain and its private key, both PEM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// One service: which requests are its own, and the two colors that can serve it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    pub name: ServiceName,
+    /// Empty: it takes what no other service does.
+    pub hosts: Vec<HostPattern>,
+    pub path: PathPrefix,
+    pub stacks: PerColor<Stack>,
+    pub health: Health,
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    pub cutover: CutoverRules,
+}
+
+/// One color's side of a service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Stack {
+    /// May be empty; none is named twice.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// How an endpoint proves that it works.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Health {
+    /// Left out: a TCP connect is enough.
+    pub path: Option<String>,
+    pub interval: Duration,
+    pub timeout: Duration,
+    /// Passing checks in a row that bring a down endpoint up.
+    pub rise: u32,
+    /// Failing checks in a row that take an up endpoint down.
+    pub fall: u32,
+    /// Never empty.
+    pub expect_status: Vec<u16>,
+}
+
+impl Default for Health {
+    fn default() -> Health {
+        Health {
+            path: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
+            rise: 2,
+            fall: 3,
+            expect_status: vec![200],
+        }
+    }
+}
+
+/// How long each part of a request may take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeouts {
+    /// Connecting to one endpoint.
+    pub connect: Duration,
+    /// From the request's last byte sent to the answer's head.
+    pub first_byte: Duration,
+    /// A client connection without a request.
+    pub idle: Duration,
+    /// A request's head, from its first byte to its last.
+    pub head: Duration,
+    /// The longest pause inside a body, either way.
+    pub body: Duration,
+    /// How long an unused connection to an endpoint is kept.
+    pub upstream_idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
+            connect: Duration::from_secs(1),
+            first_byte: Duration::from_secs(60),
+            idle: Duration::from_secs(75),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(60),
+            upstream_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What one request may bring.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Bytes of one request's body. Left out: no limit, since bodies stream and are never held whole.
+    pub request_body: Option<u64>,
+}
+
+/// What a cutover of this service asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CutoverRules {
+    /// The share of a color's endpoints that must be up before it may go live.
+    pub min_healthy: Share,
+    /// How long a cutover may take before the switch; then it is undone.
+    pub deadline: Duration,
+    pub drain: Drain,
+}
+
+impl Default for CutoverRules {
+    fn default() -> CutoverRules {
+        CutoverRules { min_healthy: Share::ALL, deadline: Duration::from_mins(30), drain: Drain::default() }
+    }
+}
+
+/// How long the old color may take to empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drain {
+    /// Then requests still running are reported and left to finish.
+    pub requests: Duration,
+    /// Then tunnels still open are closed.
+    pub tunnels: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Drain {
+        Drain { requests: Duration::from_secs(30), tunnels: Duration::from_mins(10) }
+    }
+}
+
+/// A share in hundredths of a percent, 0 to 10,000: exact, comparable, without floating point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub u16);
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}%", f64::from(self.0) / 100.0)
+    }
+}
+
+impl Share {
+    pub const ALL: Share = Share(10_000);
+
+    /// The least whole number of `total` that is at least this share of it.
+    pub fn of(self, total: usize) -> usize {
+        (total * usize::from(self.0)).div_ceil(10_000)
+    }
+}

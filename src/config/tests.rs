@@ -1,0 +1,201 @@
+//! The config as a whole: the two files we ship, folders of valid and invalid ones, and text nobody would write.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn the_shortest_file_is_all_defaults() {
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let stack = |text| Stack { endpoints: vec![address(text)] };
+    let expected = Config {
+        admin: Admin::default(),
+        state: State::default(),
+        listeners: vec![Listener { address: address("0.0.0.0:8080"), tls: None }],
+        services: vec![Service {
+            name: "shop".parse().unwrap(),
+            hosts: vec![],
+            path: PathPrefix::root(),
+            stacks: PerColor { blue: stack("10.0.1.10:8080"), green: stack("10.0.2.10:8080") },
+            health: Health::default(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            cutover: CutoverRules::default(),
+        }],
+    };
+    assert_eq!(shipped("minimal.toml"), expected);
+}
+
+#[test]
+fn the_full_file_shows_the_defaults() {
+    let config = shipped("cutover.toml");
+    let [service] = &config.services[..] else { panic!("one service keeps the file short") };
+    assert_eq!(config.admin.socket, Admin::default().socket);
+    assert_eq!(config.state, State::default());
+    assert_eq!(service.health, Health { path: Some("/healthz".into()), ..Health::default() });
+    assert_eq!(service.timeouts, Timeouts::default());
+    assert_eq!(service.cutover, CutoverRules::default());
+    assert_eq!(service.path, PathPrefix::root());
+    let certificate = &config.listeners[1].tls.as_ref().unwrap().certificates[0];
+    assert_eq!(certificate.cert, root().join("config/shop.pem"), "relative to the folder of the file");
+}
+
+/// The reader itself is asked for its keys: an unknown one in every table makes it list those it knows.
+#[test]
+fn the_full_file_shows_every_key_there_is() {
+    let text = fs::read_to_string(root().join("config/cutover.toml")).unwrap();
+    let (mut shown, mut gaps) = (BTreeSet::new(), BTreeSet::from([0]));
+    walk(&text, "", DeTable::parse(&text).unwrap().get_ref(), &mut shown, &mut gaps);
+    let mut strange = text.clone();
+    for gap in gaps.iter().rev() {
+        strange.insert_str(*gap, if text[..*gap].ends_with('{') { "zzz = 1, " } else { "\nzzz = 1\n" });
+    }
+    let report = Config::parse(&strange, Path::new("")).unwrap_err();
+    assert_eq!(report.mistakes.len(), gaps.len(), "{report}");
+    let mut known = BTreeSet::from(["service.shop".to_owned()]);
+    for mistake in &report.mistakes {
+        let section = mistake.message.split('`').nth(3).map_or(String::new(), |section| format!("{section}."));
+        let keys = mistake.help.as_ref().unwrap().split('`').skip(1).step_by(2);
+        known.extend(keys.map(|key| format!("{section}{key}")));
+    }
+    assert_eq!(known, shown);
+}
+
+/// Collects the path of every key, and of every table the place where another key could stand.
+fn walk(text: &str, above: &str, table: &DeTable, shown: &mut BTreeSet<String>, gaps: &mut BTreeSet<usize>) {
+    for (key, value) in table {
+        let path = format!("{above}{key}");
+        let items = value.get_ref().as_array().map_or(vec![value], |items| items.iter().collect());
+        for item in items {
+            let Some(below) = item.get_ref().as_table() else { continue };
+            match &text[item.span()] {
+                inline if inline.starts_with('{') => gaps.insert(item.span().start + 1),
+                header if header.starts_with('[') => gaps.insert(item.span().end),
+                _ => false,
+            };
+            walk(text, &format!("{path}."), below, shown, gaps);
+        }
+        shown.insert(path);
+    }
+}
+
+#[test]
+fn every_valid_file_is_read() {
+    for path in files("valid") {
+        Config::load(&path).unwrap_or_else(|report| panic!("{report}"));
+    }
+}
+
+/// `UPDATE=1 cargo test` writes the reports anew; read each one as an operator would, at three in the morning.
+#[test]
+fn every_invalid_file_is_reported_as_expected() {
+    for path in files("invalid") {
+        let name = Path::new(path.file_name().unwrap());
+        let text = fs::read(&path).unwrap();
+        let found = match String::from_utf8(text) {
+            Ok(text) => Config::parse(&text, name).expect_err(&path.display().to_string()),
+            Err(error) => Report::not_text(name, &error),
+        };
+        let expected = path.with_extension("expected");
+        if std::env::var_os("UPDATE").is_some() {
+            fs::write(&expected, format!("{found}\n")).unwrap();
+        }
+        assert_eq!(format!("{found}\n"), fs::read_to_string(&expected).unwrap_or_default(), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_comes_with_a_remedy() {
+    let report = Config::load(Path::new("/nowhere/cutover.toml")).unwrap_err().to_string();
+    assert!(report.contains("No such file") && report.contains("/nowhere/cutover.toml"), "{report}");
+    assert!(report.contains("config/minimal.toml") && report.contains("--config"), "{report}");
+    let folder = Config::load(&root()).unwrap_err().to_string();
+    assert!(folder.contains("directory") && folder.contains("--config"), "{folder}");
+}
+
+#[test]
+fn a_report_is_json_for_scripts_and_coloured_only_if_asked() {
+    let report = Config::parse("\u{feff}é = [\"ü\", 1s]", Path::new("a.toml")).unwrap_err();
+    let [mistake, ..] = &report.mistakes[..] else { panic!("{report}") };
+    assert!(report.render(true).contains("\u{1b}[") && !report.to_string().contains('\u{1b}'));
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["path"], "a.toml");
+    let first = serde_json::json!({
+        "line": 1, "column": 1, "text": mistake.text, "message": mistake.message, "help": mistake.help,
+    });
+    assert_eq!(json["mistakes"][0], first);
+}
+
+#[test]
+fn columns_count_characters() {
+    let text = "[service.shop]\nhosts = [\"ü\", \"a.example\", 7]\n";
+    let report = Config::parse(text, Path::new("")).unwrap_err();
+    let seven = report.mistakes.iter().find(|mistake| mistake.text == "7").unwrap();
+    assert_eq!((seven.line, seven.column), (2, 28));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in any::<String>()) {
+        check(&text)?;
+    }
+
+    /// Nearly right text gets further in than random text does.
+    #[test]
+    fn no_slip_of_the_fingers_makes_the_reader_panic(
+        slips in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..12, SLIPS), 1..6)
+    ) {
+        let text = fs::read_to_string(root().join("config/cutover.toml")).unwrap();
+        let lines = text.split_inclusive('\n').filter(|line| !line.starts_with('#'));
+        let mut text: Vec<char> = lines.flat_map(str::chars).collect();
+        for (at, gone, new) in &slips {
+            let at = at.index(text.len());
+            text.splice(at..(at + gone).min(text.len()), new.chars());
+        }
+        check(&text.into_iter().collect::<String>())?;
+    }
+}
+
+/// Whatever the text, a mistake has its place inside it, and the report shows that place.
+fn check(text: &str) -> Result<(), TestCaseError> {
+    let Err(report) = Config::parse(text, Path::new("x.toml")) else {
+        prop_assert!(DeTable::parse(text).is_ok(), "repaired text passed for the file's own");
+        return Ok(());
+    };
+    prop_assert!(!report.mistakes.is_empty());
+    let text = &*report.source;
+    for mistake in &report.mistakes {
+        prop_assert_eq!(text.get(mistake.span.clone()), Some(&*mistake.text));
+        let line = text.split('\n').nth(mistake.line - 1).unwrap();
+        let rest: String = line.chars().skip(mistake.column - 1).collect();
+        prop_assert!(rest.starts_with(&mistake.text), "{:?} is not at {}", mistake.text, mistake.column);
+    }
+    let shown = report.to_string();
+    for mistake in report.mistakes.iter().filter(|_| !text.is_empty()) {
+        let place = format!("x.toml:{}:{}\n", mistake.line, mistake.column);
+        prop_assert!(shown.contains(&place), "{} not in\n{}", place, shown);
+    }
+    Ok(())
+}
+
+fn shipped(name: &str) -> Config {
+    Config::load(&root().join("config").join(name)).unwrap_or_else(|report| panic!("{report}"))
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let folder = fs::read_dir(root().join("tests/it/config").join(folder)).unwrap();
+    let mut files: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
+    assert!(!files.is_empty());
+    files.sort();
+    files
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+const SLIPS: &str = "[\\[\\]{}\"'=,.#\\n\r\t \u{0}0-9a-cé😀]{0,6}";

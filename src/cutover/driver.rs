@@ -1,0 +1,405 @@
+//! The driver of a service: joins the pure machine to the world. Journal first, then the effect, then the event back.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::desk::{Denied, Desk, Granted, Wish};
+use super::figures::Figures;
+use super::journal::{Journal, JournalError};
+use super::machine::{self, Cutover, Drained, Effect, Event, Evidence, Kind, Phase, Switched};
+use crate::names::Color;
+use crate::pool::Readiness;
+use crate::table::{Service, Switchboard};
+use crate::time::{self, Moment};
+use crate::turnstile::Entries;
+
+/// What comes into a driver's mailbox.
+pub enum Mail {
+    Wish(Wish, Reply),
+    /// Something happened to the cutover with this id.
+    Event(String, Event),
+}
+
+pub type Reply = oneshot::Sender<Result<Granted, Denied>>;
+
+/// What the world is told about a cutover: each state it enters.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    pub at: time::Timestamp,
+    pub cutover: Cutover,
+}
+
+/// Runs as one task for each service, on the deciding runtime.
+pub struct Driver {
+    service: Arc<Service>,
+    switchboard: Arc<Switchboard>,
+    journal: Arc<Journal>,
+    figures: Arc<Figures>,
+    mailbox: mpsc::Receiver<Mail>,
+    /// For effects to report to.
+    mail: mpsc::Sender<Mail>,
+    newest: watch::Sender<Option<Cutover>>,
+    told: broadcast::Sender<Told>,
+    /// Who asked for the rollback that waits for the old color's health.
+    returning: Option<Reply>,
+    /// When the time for getting as far as the switch is over.
+    deadline: Option<Instant>,
+    /// An end that could not be written down; nothing new begins before it is.
+    unwritten: Option<Cutover>,
+    /// The effects of the present phase. They end with it: a drain must not outlive the color's way back.
+    effects: JoinSet<()>,
+}
+
+impl Driver {
+    /// A driver and its desk. An unfinished cutover in the journal goes on when the driver runs.
+    pub fn new(
+        service: &Arc<Service>,
+        switchboard: &Arc<Switchboard>,
+        journal: &Arc<Journal>,
+        told: broadcast::Sender<Told>,
+    ) -> (Driver, Desk) {
+        let (mail, mailbox) = mpsc::channel(MAILBOX);
+        let (newest, seen) = watch::channel(journal.last(&service.name));
+        let figures = Arc::new(Figures::default());
+        let desk = Desk {
+            service: service.clone(),
+            figures: figures.clone(),
+            switchboard: switchboard.clone(),
+            journal: journal.clone(),
+            mail: mail.clone(),
+            newest: seen,
+        };
+        let driver = Driver {
+            service: service.clone(),
+            switchboard: switchboard.clone(),
+            journal: journal.clone(),
+            figures,
+            mailbox,
+            mail,
+            newest,
+            told,
+            returning: None,
+            deadline: None,
+            unwritten: None,
+            effects: JoinSet::new(),
+        };
+        (driver, desk)
+    }
+
+    pub async fn run(mut self) {
+        if let Some(cutover) = self.current() {
+            tracing::info!(id = %cutover.id, phase = cutover.phase.as_str(), "an unfinished cutover goes on");
+            self.set_deadline(&cutover);
+            let (_, effects) = machine::step(&cutover, Event::Resume);
+            effects.into_iter().for_each(|effect| self.start(&cutover.id, effect));
+        }
+        loop {
+            let deadline = self.deadline;
+            let passed = async {
+                match deadline {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                mail = self.mailbox.recv() => match mail {
+                    Some(Mail::Wish(wish, reply)) => self.grant(wish, reply).await,
+                    Some(Mail::Event(id, event)) => self.happen(&id, event).await,
+                    None => return,
+                },
+                () = passed => {
+                    self.deadline = None;
+                    if let Some(cutover) = self.current() {
+                        self.happen(&cutover.id, Event::DeadlinePassed).await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn current(&self) -> Option<Cutover> {
+        self.newest.borrow().clone().filter(|cutover| !cutover.phase.ends())
+    }
+
+    async fn grant(&mut self, wish: Wish, reply: Reply) {
+        let current = self.current();
+        let answer = match (wish, current) {
+            (Wish::Switch { .. }, Some(current)) => Err(Denied::Held(Box::new(current))),
+            (Wish::Switch { to, by, reason }, None) => self.begin(Kind::Switch, to, by, reason).await,
+            (Wish::Rollback { by, reason }, None) => match self.live() {
+                Some((live, _)) => self.begin(Kind::Rollback, live.other(), by, reason).await,
+                None => Err(Denied::Stopping),
+            },
+            (Wish::Rollback { by, .. }, Some(current)) => return self.turn_back(&current, by, reply).await,
+            (Wish::Abort { .. }, None) => Err(Denied::NothingToAbort),
+            (Wish::Abort { by }, Some(current)) if current.phase == Phase::Prepare => {
+                self.happen(&current.id, Event::Abort { by }).await;
+                Ok(Granted::UnderWay(self.newest.borrow().clone().unwrap_or(current)))
+            }
+            (Wish::Abort { .. }, Some(current)) => Err(Denied::TooLate(Box::new(current))),
+        };
+        // Whoever asked may have gone; what was begun goes on.
+        let _ = reply.send(answer);
+    }
+
+    fn live(&self) -> Option<(Color, time::Timestamp)> {
+        self.switchboard.table().entry(&self.service.name).map(|entry| (entry.live, entry.since))
+    }
+
+    async fn begin(&mut self, kind: Kind, to: Color, by: String, reason: Option<String>) -> Result<Granted, Denied> {
+        let table = self.switchboard.table();
+        let entry = table.entry(&self.service.name).ok_or(Denied::Stopping)?;
+        if entry.live == to {
+            return Ok(Granted::Already { live: to, since: entry.since });
+        }
+        let started = time::now();
+        let cutover = Cutover {
+            id: format!("{}-{}", self.service.name, started.strftime("%Y%m%dT%H%M%S%3fZ")),
+            service: self.service.name.clone(),
+            kind,
+            from: entry.live,
+            to,
+            by,
+            reason,
+            started,
+            ended: None,
+            generation: entry.generation,
+            phase: Phase::Prepare,
+            returning: false,
+            evidence: Evidence::default(),
+        };
+        if let Some(unwritten) = self.unwritten.take()
+            && let Err(error) = self.write(&unwritten).await
+        {
+            self.unwritten = Some(unwritten);
+            return Err(Denied::Journal(error.to_string()));
+        }
+        self.write(&cutover).await.map_err(|error| Denied::Journal(error.to_string()))?;
+        self.set_deadline(&cutover);
+        self.tell(&cutover);
+        let (_, effects) = machine::step(&cutover, Event::Resume);
+        effects.into_iter().for_each(|effect| self.start(&cutover.id, effect));
+        Ok(Granted::UnderWay(cutover))
+    }
+
+    /// A rollback while a cutover is under way: before the switch it is an abort; while draining, the old color's
+    /// health decides, and the answer waits for that.
+    async fn turn_back(&mut self, current: &Cutover, by: String, reply: Reply) {
+        let can_turn = matches!(current.phase, Phase::Prepare | Phase::Drain) && !current.returning;
+        if !can_turn {
+            let _ = reply.send(Err(Denied::Held(Box::new(current.clone()))));
+            return;
+        }
+        if current.phase == Phase::Drain {
+            self.returning = Some(reply);
+            self.happen(&current.id, Event::Rollback { by }).await;
+            return;
+        }
+        self.happen(&current.id, Event::Rollback { by }).await;
+        let newest = self.newest.borrow().clone();
+        let _ = reply.send(Ok(Granted::UnderWay(newest.unwrap_or_else(|| current.clone()))));
+    }
+
+    /// One step: the machine decides, the journal is written, and only then do the effects begin.
+    async fn happen(&mut self, id: &str, event: Event) {
+        let Some(cutover) = self.current().filter(|cutover| cutover.id == id) else { return };
+        self.measure(&event);
+        self.answer_rollback(&cutover, &event);
+        let (mut next, effects) = machine::step(&cutover, event);
+        if next == cutover && effects.is_empty() {
+            return;
+        }
+        if next.phase.ends() {
+            next.ended = Some(time::now());
+        }
+        if next != cutover
+            && let Err(error) = self.write(&next).await
+        {
+            return self.go_on_unwritten(cutover, next, effects, &error);
+        }
+        self.enter(next, effects);
+    }
+
+    fn enter(&mut self, next: Cutover, effects: Vec<Effect>) {
+        if self.current().is_some_and(|cutover| cutover.phase != next.phase) {
+            self.effects.abort_all();
+        }
+        while self.effects.try_join_next().is_some() {}
+        if next.phase != Phase::Prepare {
+            self.deadline = None;
+        }
+        if next.phase.ends() {
+            self.figures.count_end(&next);
+        }
+        let id = next.id.clone();
+        self.tell(&next);
+        effects.into_iter().for_each(|effect| self.start(&id, effect));
+    }
+
+    /// The disk is full or gone. Before the switch that ends the cutover, with nothing changed; after it, traffic has
+    /// moved, so the way on is the only safe one, and a restart repeats it from what the journal last heard.
+    fn go_on_unwritten(&mut self, cutover: Cutover, next: Cutover, effects: Vec<Effect>, error: &JournalError) {
+        tracing::error!(id = %cutover.id, "{error}");
+        if cutover.phase == Phase::Prepare {
+            let mut reasons = vec![error.to_string()];
+            reasons.extend(next.evidence.reasons.clone());
+            let evidence = Evidence { reasons, ..Evidence::default() };
+            let aborted = Cutover { phase: Phase::Aborted, ended: Some(time::now()), evidence, ..cutover };
+            self.unwritten = Some(aborted.clone());
+            return self.enter(aborted, Vec::new());
+        }
+        if effects.iter().any(|effect| matches!(effect, Effect::Publish(_))) {
+            // A way back that cannot be written down is not taken: after a restart it would not have happened.
+            if let Some(reply) = self.returning.take() {
+                let _ = reply.send(Err(Denied::Journal(error.to_string())));
+            }
+            return self.enter(Cutover { returning: false, ..cutover }, Vec::new());
+        }
+        if next.phase.ends() {
+            self.unwritten = Some(next.clone());
+        }
+        self.enter(next, effects);
+    }
+
+    async fn write(&self, cutover: &Cutover) -> Result<(), JournalError> {
+        let (journal, cutover) = (self.journal.clone(), cutover.clone());
+        let written = tokio::task::spawn_blocking(move || journal.append(&cutover));
+        written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    }
+
+    fn tell(&self, cutover: &Cutover) {
+        tracing::info!(
+            id = %cutover.id,
+            from = cutover.from.as_str(),
+            to = cutover.to.as_str(),
+            by = %cutover.by,
+            reasons = ?cutover.evidence.reasons,
+            "{}",
+            cutover.phase.as_str()
+        );
+        self.newest.send_replace(Some(cutover.clone()));
+        // An error means that nobody listens just now.
+        let _ = self.told.send(Told { at: time::now(), cutover: cutover.clone() });
+    }
+
+    fn set_deadline(&mut self, cutover: &Cutover) {
+        self.deadline = (cutover.phase == Phase::Prepare).then(|| Instant::now() + self.service.rules.cutover.deadline);
+    }
+
+    fn measure(&self, event: &Event) {
+        match event {
+            Event::Published(_, switched) => self.figures.count_switch(switched),
+            Event::Drained(color, drained) => self.figures.count_drain(*color, drained),
+            _ => {}
+        }
+    }
+
+    /// Whoever asked to go back learns whether that is possible.
+    fn answer_rollback(&mut self, cutover: &Cutover, event: &Event) {
+        if !cutover.returning {
+            return;
+        }
+        let answer = match event {
+            Event::Health(_, Readiness::Ready) => Ok(Granted::UnderWay(cutover.clone())),
+            Event::Health(_, Readiness::Rising(reasons) | Readiness::Unready(reasons)) => {
+                Err(Denied::Unhealthy { color: cutover.from, reasons: reasons.clone() })
+            }
+            // The drain ended first: then it has become a matter of a new cutover.
+            Event::Drained(..) => Err(Denied::Held(Box::new(cutover.clone()))),
+            _ => return,
+        };
+        if let Some(reply) = self.returning.take() {
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Begins an effect beside the driver; what comes of it arrives in the mailbox.
+    fn start(&mut self, id: &str, effect: Effect) {
+        let hands = Hands { service: self.service.clone(), switchboard: self.switchboard.clone() };
+        let (mail, id) = (self.mail.clone(), id.to_owned());
+        let generation = self.newest.borrow().as_ref().map_or(0, Cutover::generation);
+        self.effects.spawn(async move {
+            let event = hands.perform(effect, generation).await;
+            // The driver ends only with the process.
+            let _ = mail.send(Mail::Event(id, event)).await;
+        });
+    }
+}
+
+/// What an effect works with.
+struct Hands {
+    service: Arc<Service>,
+    switchboard: Arc<Switchboard>,
+}
+
+impl Hands {
+    async fn perform(self, effect: Effect, generation: u64) -> Event {
+        match effect {
+            Effect::Check(color) => self.check(color).await,
+            Effect::CheckLater(color) => {
+                tokio::time::sleep(self.service.rules.health.interval).await;
+                self.check(color).await
+            }
+            Effect::Publish(color) => self.publish(color, generation).await,
+            Effect::Drain(color) => self.drain(color).await,
+        }
+    }
+
+    async fn check(&self, color: Color) -> Event {
+        let pool = &self.service.pools[color];
+        pool.check_now().await;
+        Event::Health(color, pool.readiness(self.service.rules.cutover.min_healthy))
+    }
+
+    async fn publish(&self, color: Color, generation: u64) -> Event {
+        let published = self.switchboard.publish(&self.service.name, color, generation).await;
+        let old = self.service.pools[color.other()].turnstile.entries();
+        let switched = Switched {
+            at: published.at,
+            switch_us: u64::try_from(published.took.as_micros()).unwrap_or(u64::MAX),
+            workers: published.workers,
+            answered: published.answered,
+            last_request_to_old: old.last.map(Moment::timestamp),
+        };
+        Event::Published(color, switched)
+    }
+
+    /// Waits for requests and tunnels, each up to its deadline. Requests end by their own timeouts and are left to;
+    /// a tunnel may last for ever, so what is left of those is closed.
+    async fn drain(&self, color: Color) -> Event {
+        let pool = &self.service.pools[color];
+        let turnstile = &pool.turnstile;
+        let rules = &self.service.rules.cutover.drain;
+        let begun = Moment::now();
+        let before: Entries = turnstile.entries();
+        let requests = || tokio::time::timeout(rules.requests, turnstile.requests_gone());
+        let tunnels = async {
+            // A request that is still inside may yet become a tunnel.
+            let _ = requests().await;
+            turnstile.tunnels_gone().await;
+        };
+        let (_, all) = tokio::join!(requests(), tokio::time::timeout(rules.tunnels, tunnels));
+        let mut tunnels_closed = 0;
+        if all.is_err() {
+            tunnels_closed = turnstile.inside().tunnels;
+            pool.cut_tunnels();
+            let _ = tokio::time::timeout(CUT, turnstile.tunnels_gone()).await;
+        }
+        let drained = Drained {
+            drain_ms: u64::try_from(Moment::now().since(begun).as_millis()).unwrap_or(u64::MAX),
+            requests_left: turnstile.inside().requests,
+            tunnels_closed,
+            requests_to_old_since: turnstile.entries().count - before.count,
+        };
+        Event::Drained(color, drained)
+    }
+}
+
+/// Wishes and events that may wait at a driver.
+const MAILBOX: usize = 64;
+/// A tunnel that has been told to end takes no longer than a turn of its worker.
+const CUT: std::time::Duration = std::time::Duration::from_secs(1);

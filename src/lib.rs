@@ -1,0 +1,48 @@
+//! Cutover: a reverse proxy that moves live traffic from one color to the other. This page is the floor plan.
+//!
+//! A room uses only rooms on the floors below it, never one beside or above; `tests/it/plan.rs` reads the floors off
+//! this page and fails on any import that climbs. Highest floor first.
+
+// floor: door — people and scripts come in
+/// The command line: every command, what it prints and the code it exits with.
+pub mod cli;
+
+// floor: roof — builds every room from the config, starts them in order, stops them in reverse
+/// The whole proxy as one value: built from a config, started, stopped.
+pub mod app;
+
+// floor: faces — each looks at one party outside
+/// What operators reach: the API on a unix socket and on TCP, status, metrics, events.
+pub mod admin;
+/// What the system sees of us: signals and the wish to end.
+pub mod process;
+
+// floor: decide — moves a service from one color to the other, step by step
+/// The cutover: desk, pure machine, journal, and the driver that joins them.
+pub mod cutover;
+
+// floor: work — carries requests
+/// The request path: one worker per core, from the accepted socket to the last byte of the answer.
+pub mod proxy;
+
+// floor: table — which service a request is for, and which color serves it now
+/// The table every worker reads, and the switchboard that is its one writer.
+pub mod table;
+
+// floor: pools — one per color
+/// A color's endpoints, their health, and who is inside.
+pub mod pool;
+
+// floor: base — what everyone above is given
+/// The config file: read, checked as a whole, every mistake reported with its place.
+pub mod config;
+/// Every metric there is: single-writer cells that workers count in, and the page Prometheus scrapes.
+pub mod metrics;
+
+// floor: ground — words, clocks and counts that know nothing of the rest
+/// The names of things: services, colors, hosts, paths, checked once at the edge.
+pub mod names;
+/// Monotonic moments for measuring, wall-clock times for telling.
+pub mod time;
+/// The turnstile: who is inside a pool, exactly, and whether anyone may still enter.
+pub mod turnstile;

@@ -1,0 +1,190 @@
+//! Every metric there is, by name, and the page Prometheus scrapes: no metric is named anywhere else.
+
+mod cells;
+
+use prometheus::core::Collector;
+use prometheus::process_collector::ProcessCollector;
+use prometheus::proto::{
+    Bucket, Counter as CounterValue, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+};
+use prometheus::{Encoder, TextEncoder};
+
+pub use self::cells::{CODES, ColorSheet, Counter, Latency, LatencySum, Level, RefusalSheet};
+
+/// A metric: its name, what it says, how it moves, and the labels every series of it has.
+pub struct Family {
+    name: &'static str,
+    help: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+macro_rules! families {
+    ($($id:ident = $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
+        $(#[doc = $help] pub const $id: Family =
+            Family { name: $name, help: $help, kind: Kind::$kind, labels: &[$($label),*] };)*
+        /// Every family, in the order of the page.
+        pub const ALL: &[&Family] = &[$(&$id),*];
+    };
+}
+
+families! {
+    REQUESTS = Counter "cutover_requests_total" ["service", "color", "code"]
+        "Requests answered by a color, by class of the status code.";
+    DURATION = Histogram "cutover_request_duration_seconds" ["service", "color"]
+        "From the request's head to the last byte of its answer.";
+    IN_FLIGHT = Gauge "cutover_requests_in_flight" ["service", "color"]
+        "Requests inside a color now, exactly: what a drain waits for.";
+    TUNNELS = Gauge "cutover_tunnels" ["service", "color"]
+        "Upgraded connections (WebSocket) inside a color now.";
+    REFUSALS = Counter "cutover_refusals_total" ["service", "reason"]
+        "Answers the proxy made itself, by reason; service \"-\" where the request belonged to none.";
+    LIVE = Gauge "cutover_live" ["service", "color"]
+        "1 for the color that new requests go to.";
+    WEIGHT = Gauge "cutover_weight" ["service", "color"]
+        "Share of new requests, 0 to 1.";
+    PHASE = Gauge "cutover_phase" ["service", "phase"]
+        "1 for the phase the service is in.";
+    CUTOVERS = Counter "cutover_cutovers_total" ["service", "to", "outcome"]
+        "Cutovers ended since the proxy started, by outcome.";
+    SWITCH_DURATION = Histogram "cutover_switch_duration_seconds" ["service"]
+        "From publishing the new table until every worker has answered with it.";
+    DRAIN_DURATION = Histogram "cutover_drain_duration_seconds" ["service", "color"]
+        "From closing the old color until its last request or tunnel left.";
+    ENDPOINT_UP = Gauge "cutover_endpoint_up" ["service", "color", "endpoint"]
+        "1 while the endpoint passes its health checks.";
+    ENDPOINTS = Gauge "cutover_endpoints" ["service", "color", "state"]
+        "Endpoints by state: up, down, unknown.";
+    UPSTREAM_CONNECTIONS = Gauge "cutover_upstream_connections" ["service", "color", "state"]
+        "Connections to endpoints: idle, active.";
+    CONNECTIONS = Gauge "cutover_connections" ["listener"]
+        "Client connections open now.";
+    BUILD_INFO = Gauge "cutover_build_info" ["version", "revision"]
+        "Always 1; the labels say what runs.";
+}
+
+/// One scrape: figures are put in, text comes out.
+pub struct Page {
+    families: Vec<MetricFamily>,
+}
+
+impl Page {
+    /// A page with every family on it and no series yet.
+    pub fn new() -> Page {
+        let families = ALL.iter().map(|family| {
+            let mut proto = MetricFamily::default();
+            proto.set_name(family.name.to_owned());
+            proto.set_help(family.help.to_owned());
+            proto.set_field_type(match family.kind {
+                Kind::Counter => MetricType::COUNTER,
+                Kind::Gauge => MetricType::GAUGE,
+                Kind::Histogram => MetricType::HISTOGRAM,
+            });
+            proto
+        });
+        Page { families: families.collect() }
+    }
+
+    /// Puts down one value of a counter or a gauge.
+    pub fn put(&mut self, family: &Family, labels: &[&str], value: f64) {
+        let mut metric = Metric::default();
+        if family.kind == Kind::Counter {
+            let mut counter = CounterValue::default();
+            counter.set_value(value);
+            metric.set_counter(counter);
+        } else {
+            let mut gauge = Gauge::default();
+            gauge.set_value(value);
+            metric.set_gauge(gauge);
+        }
+        self.push(family, labels, metric);
+    }
+
+    /// Puts down one histogram.
+    pub fn put_latency(&mut self, family: &Family, labels: &[&str], sum: &LatencySum) {
+        let mut histogram = Histogram::default();
+        histogram.set_sample_count(sum.count());
+        histogram.set_sample_sum(sum.seconds());
+        let bucket = |(bound, count)| {
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        };
+        histogram.set_bucket(sum.cumulative().map(bucket).collect());
+        let mut metric = Metric::default();
+        metric.set_histogram(histogram);
+        self.push(family, labels, metric);
+    }
+
+    /// The page as Prometheus reads it, with the process's own figures at its end.
+    pub fn text(self) -> String {
+        let mut families = self.families;
+        families.retain(|family| !family.get_metric().is_empty());
+        families.extend(ProcessCollector::for_self().collect());
+        let mut text = Vec::new();
+        match TextEncoder::new().encode(&families, &mut text) {
+            Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+            Err(error) => format!("# the metrics could not be written: {error}\n"),
+        }
+    }
+
+    fn push(&mut self, family: &Family, labels: &[&str], mut metric: Metric) {
+        debug_assert_eq!(labels.len(), family.labels.len(), "{} has the labels {:?}", family.name, family.labels);
+        let pair = |(name, value): (&&str, &&str)| {
+            let mut pair = LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value((*value).to_owned());
+            pair
+        };
+        metric.set_label(family.labels.iter().zip(labels).map(pair).collect());
+        let place = ALL.iter().position(|known| known.name == family.name);
+        if let Some(proto) = place.and_then(|place| self.families.get_mut(place)) {
+            proto.mut_metric().push(metric);
+        }
+    }
+}
+
+impl Default for Page {
+    fn default() -> Page {
+        Page::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_prometheus_text() {
+        let mut page = Page::new();
+        page.put(&REQUESTS, &["shop", "blue", "2xx"], 7.0);
+        page.put(&LIVE, &["shop", "blue"], 1.0);
+        let (mut sum, cell) = (LatencySum::default(), Latency::default());
+        cell.observe(Duration::from_millis(2));
+        sum.add(&cell);
+        page.put_latency(&DURATION, &["shop", "blue"], &sum);
+        let text = page.text();
+        for line in [
+            "# TYPE cutover_requests_total counter",
+            "cutover_requests_total{service=\"shop\",color=\"blue\",code=\"2xx\"} 7",
+            "cutover_live{service=\"shop\",color=\"blue\"} 1",
+            "cutover_request_duration_seconds_bucket{service=\"shop\",color=\"blue\",le=\"0.0025\"} 1",
+            "cutover_request_duration_seconds_bucket{service=\"shop\",color=\"blue\",le=\"+Inf\"} 1",
+            "cutover_request_duration_seconds_count{service=\"shop\",color=\"blue\"} 1",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+        assert!(text.contains("process_resident_memory_bytes"));
+        assert!(!text.contains("cutover_tunnels"), "a family without series is left out");
+    }
+}

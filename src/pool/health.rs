@@ -1,0 +1,181 @@
+//! What is known of an endpoint's health, and whether a pool may go live on it: pure, so that it is proved whole.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use crate::config::{Health, Share};
+use crate::time::Timestamp;
+
+/// Whether requests are sent to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Not checked yet: not up, since nobody has seen it work.
+    Unknown,
+    Up,
+    Down,
+}
+
+impl State {
+    pub const ALL: [State; 3] = [State::Up, State::Down, State::Unknown];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Unknown => "unknown",
+            State::Up => "up",
+            State::Down => "down",
+        }
+    }
+}
+
+/// One endpoint's state and the answer that last mattered to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointHealth {
+    pub address: SocketAddr,
+    pub state: State,
+    pub last: Option<Check>,
+    /// Checks in a row that speak against the state.
+    streak: u32,
+}
+
+/// One check's answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Check {
+    pub at: Timestamp,
+    /// What the endpoint answered, such as `200 in 1.2 ms`, or why it did not pass.
+    pub answer: Result<String, String>,
+}
+
+impl EndpointHealth {
+    pub fn unknown(address: SocketAddr) -> EndpointHealth {
+        EndpointHealth { address, state: State::Unknown, last: None, streak: 0 }
+    }
+
+    /// The state after one more check: `rise` passes bring it up, `fall` failures take it down.
+    ///
+    /// The very first check decides at once: there is nothing yet that a single answer could be weighed against.
+    pub fn checked(self, check: Check, rules: &Health) -> EndpointHealth {
+        let passed = check.answer.is_ok();
+        let (state, streak) = match (self.state, passed) {
+            (State::Unknown, true) => (State::Up, 0),
+            (State::Unknown, false) => (State::Down, 0),
+            (State::Up, true) | (State::Down, false) => (self.state, 0),
+            (State::Up, false) if self.streak + 1 >= rules.fall => (State::Down, 0),
+            (State::Down, true) if self.streak + 1 >= rules.rise => (State::Up, 0),
+            (State::Up, false) | (State::Down, true) => (self.state, self.streak + 1),
+        };
+        EndpointHealth { state, streak, last: Some(check), ..self }
+    }
+
+    /// What the endpoint last answered, for people: `10.0.0.3:80 is down: connection refused`.
+    pub fn says(&self) -> String {
+        match &self.last {
+            None => format!("{} has not been checked yet", self.address),
+            Some(Check { answer: Ok(answer), .. }) => format!("{} is {}: {answer}", self.address, self.state.as_str()),
+            Some(Check { answer: Err(why), .. }) => format!("{} is {}: {why}", self.address, self.state.as_str()),
+        }
+    }
+
+    /// Up, and the newest check agrees: an endpoint on its way down does not count as good.
+    fn is_good(&self) -> bool {
+        self.state == State::Up && self.streak == 0
+    }
+
+    /// Not good yet, but the next checks may make it so.
+    fn is_rising(&self) -> bool {
+        match &self.last {
+            None => true,
+            Some(check) => self.state == State::Down && check.answer.is_ok(),
+        }
+    }
+}
+
+/// Whether a pool may go live, and if not, why not, endpoint by endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    Ready,
+    /// Not yet, but checks that are under way may change that.
+    Rising(Vec<String>),
+    Unready(Vec<String>),
+}
+
+pub fn readiness(endpoints: &[EndpointHealth], min_healthy: Share) -> Readiness {
+    if endpoints.is_empty() {
+        return Readiness::Unready(vec!["it has no endpoints".to_owned()]);
+    }
+    // A color without a single good endpoint is never ready, however low the share.
+    let wanted = min_healthy.of(endpoints.len()).max(1);
+    let good = endpoints.iter().filter(|endpoint| endpoint.is_good()).count();
+    if good >= wanted {
+        return Readiness::Ready;
+    }
+    let mut reasons = vec![format!("{good} of {} endpoints are healthy, {wanted} are needed", endpoints.len())];
+    reasons.extend(endpoints.iter().filter(|endpoint| !endpoint.is_good()).map(EndpointHealth::says));
+    let rising = endpoints.iter().filter(|endpoint| endpoint.is_rising()).count();
+    if good + rising >= wanted { Readiness::Rising(reasons) } else { Readiness::Unready(reasons) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn rules() -> Health {
+        Health {
+            path: None,
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: 2,
+            fall: 3,
+            expect_status: vec![200],
+        }
+    }
+
+    /// An endpoint after the checks written as `+` and `-`.
+    fn after(checks: &str) -> EndpointHealth {
+        checks.chars().fold(EndpointHealth::unknown(([127, 0, 0, 1], 80).into()), |endpoint, check| {
+            let answer = if check == '+' { Ok("200".to_owned()) } else { Err("refused".to_owned()) };
+            endpoint.checked(Check { at: Timestamp::UNIX_EPOCH, answer }, &rules())
+        })
+    }
+
+    #[test]
+    fn the_first_check_decides_and_then_rise_and_fall_do() {
+        use State::*;
+        for (checks, state) in [
+            ("", Unknown),
+            ("+", Up),
+            ("-", Down),
+            ("+--", Up),
+            ("+---", Down),
+            ("+--+--", Up),
+            ("-+", Down),
+            ("-++", Up),
+            ("-+-+", Down),
+            ("+---++", Up),
+        ] {
+            assert_eq!(after(checks).state, state, "{checks}");
+        }
+    }
+
+    #[test]
+    fn a_pool_is_ready_when_enough_endpoints_are_up_and_none_of_those_is_falling() {
+        let ready = |pool: &[&str], share| readiness(&pool.iter().map(|c| after(c)).collect::<Vec<_>>(), Share(share));
+        assert_eq!(ready(&["+", "+"], 10_000), Readiness::Ready);
+        assert_eq!(ready(&["+", "-"], 5_000), Readiness::Ready);
+        assert!(matches!(ready(&["+", "-"], 10_000), Readiness::Unready(_)));
+        assert!(matches!(ready(&["+-"], 10_000), Readiness::Unready(_)), "a falling endpoint is not good");
+        assert!(matches!(ready(&["-+"], 10_000), Readiness::Rising(_)));
+        assert!(matches!(ready(&["", "+"], 10_000), Readiness::Rising(_)));
+        assert!(matches!(ready(&[], 10_000), Readiness::Unready(_)));
+        assert!(matches!(ready(&["-"], 0), Readiness::Unready(_)), "no share makes a dead pool ready");
+    }
+
+    #[test]
+    fn reasons_name_the_endpoint_and_its_last_answer() {
+        let Readiness::Unready(reasons) = readiness(&[after("-")], Share::ALL) else { panic!("it is ready") };
+        assert_eq!(reasons, ["0 of 1 endpoints are healthy, 1 are needed", "127.0.0.1:80 is down: refused"]);
+    }
+}

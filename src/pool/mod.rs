@@ -1,0 +1,90 @@
+//! A pool: one color of one service. Its endpoints, their health, and who is inside.
+
+mod health;
+mod keeper;
+mod probe;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, watch};
+
+pub use self::health::{Check, EndpointHealth, Readiness, State};
+pub use self::keeper::Keeper;
+use crate::config;
+use crate::metrics::ColorSheet;
+use crate::names::{Color, ServiceName};
+use crate::turnstile::Turnstile;
+
+/// One color of one service, shared by both planes.
+pub struct Pool {
+    pub service: ServiceName,
+    pub color: Color,
+    pub turnstile: Arc<Turnstile>,
+    /// One for each worker.
+    pub sheets: Box<[Arc<ColorSheet>]>,
+    /// The endpoints a request may be sent to. Written by the keeper alone, and only when it differs.
+    pub eligible: Arc<ArcSwap<Vec<Arc<Endpoint>>>>,
+    health: watch::Receiver<Arc<Vec<EndpointHealth>>>,
+    rounds: mpsc::Sender<keeper::RoundDone>,
+    cut: watch::Sender<u64>,
+}
+
+/// Where requests go: it keeps its identity for as long as its address stays in the pool.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+}
+
+impl Pool {
+    /// A closed pool whose endpoints are all unknown, and the keeper that will check them once it runs.
+    pub fn new(service: &config::Service, color: Color, workers: usize) -> (Arc<Pool>, Keeper) {
+        let eligible = Arc::new(ArcSwap::from_pointee(Vec::new()));
+        let (keeper, health, rounds) = Keeper::new(service, color, eligible.clone());
+        let pool = Pool {
+            service: service.name.clone(),
+            color,
+            turnstile: Arc::new(Turnstile::new(workers)),
+            sheets: (0..workers).map(|_| Arc::default()).collect(),
+            eligible,
+            health,
+            rounds,
+            cut: watch::Sender::new(0),
+        };
+        (Arc::new(pool), keeper)
+    }
+
+    /// What is known of every endpoint, in the order of the config.
+    pub fn health(&self) -> Arc<Vec<EndpointHealth>> {
+        self.health.borrow().clone()
+    }
+
+    /// May this pool go live? Judged on what is known now.
+    pub fn readiness(&self, min_healthy: config::Share) -> Readiness {
+        health::readiness(&self.health.borrow(), min_healthy)
+    }
+
+    /// Checks every endpoint once more, now, and resolves when the answers are in.
+    pub async fn check_now(&self) {
+        let (done, answered) = tokio::sync::oneshot::channel();
+        if self.rounds.send(done).await.is_ok() {
+            // The keeper ends only with the process, and then nobody waits for the answer.
+            let _ = answered.await;
+        }
+    }
+
+    /// Closes every tunnel that is open now.
+    pub fn cut_tunnels(&self) {
+        self.cut.send_modify(|cuts| *cuts += 1);
+    }
+
+    /// Resolves when [`Pool::cut_tunnels`] is called after this was made.
+    pub fn tunnel_cut(&self) -> impl Future<Output = ()> + use<> {
+        let mut cuts = self.cut.subscribe();
+        async move {
+            // An error means that the pool itself is gone, and a tunnel of no pool has to end as well.
+            let _ = cuts.changed().await;
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! One health check over the network: a connect, or a request and its status.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::config::Health;
+use crate::time::{Human, Moment};
+
+/// What the endpoint answered where that passes, and why not where it does not. Takes `rules.timeout` at the most.
+pub async fn probe(address: SocketAddr, host: &str, rules: &Health) -> Result<String, String> {
+    let begun = Moment::now();
+    let answer = tokio::time::timeout(rules.timeout, async {
+        let stream = TcpStream::connect(address).await.map_err(|error| format!("cannot connect: {}", plain(&error)))?;
+        match &rules.path {
+            None => Ok("accepts connections".to_owned()),
+            Some(path) => ask(stream, host, path, &rules.expect_status).await,
+        }
+    });
+    match answer.await {
+        Ok(Ok(passed)) => Ok(format!("{passed} in {}", Human(Moment::now().since(begun)))),
+        Ok(Err(why)) => Err(why),
+        Err(_) => Err(format!("no answer within {}", Human(rules.timeout.max(Duration::from_micros(1))))),
+    }
+}
+
+async fn ask(stream: TcpStream, host: &str, path: &str, expected: &[u16]) -> Result<String, String> {
+    let broken = |error: hyper::Error| format!("broken answer: {error}");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
+    let request = Request::get(path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, concat!("cutover-health/", env!("CARGO_PKG_VERSION")))
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    // The connection is driven here, beside the request, and dropped with it: a check leaves nothing behind.
+    tokio::select! {
+        biased;
+        answer = sender.send_request(request) => {
+            let status = answer.map_err(broken)?.status().as_u16();
+            if expected.contains(&status) { Ok(format!("{status}")) } else { Err(unexpected(status, expected)) }
+        }
+        ended = connection => Err(ended.err().map_or("closed without an answer".to_owned(), broken)),
+    }
+}
+
+fn unexpected(status: u16, expected: &[u16]) -> String {
+    let expected: Vec<String> = expected.iter().map(u16::to_string).collect();
+    format!("answered {status}, expected {}", expected.join(" or "))
+}
+
+/// The error without the number the system adds: `connection refused`.
+fn plain(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_lowercase()
+}

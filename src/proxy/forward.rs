@@ -1,0 +1,104 @@
+//! Sends a request to an endpoint and waits for the head of the answer: where a try fails safely, there is another.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Response, request};
+use hyper::body::Incoming;
+
+use super::body::{Pace, Upload};
+use super::lanes::Lane;
+use super::refusal::Refusal;
+use super::upstream::{Link, Upstream};
+
+/// The head of an answer, and the connection its body comes on.
+pub struct Reply {
+    pub response: Response<Incoming>,
+    pub link: Link,
+}
+
+/// Sends `request` to an endpoint of the lane.
+///
+/// What was not sent goes out again whatever its method is: another endpoint where the connect failed, another
+/// connection where a kept one turned out to be dead. What was sent on a kept connection that then died without a
+/// byte of an answer goes out once more only if repeating it is harmless (RFC 9110, 9.2.2) and it has no body.
+pub async fn send(lane: &Lane, mut request: Request<Upload>) -> Result<Reply, Refusal> {
+    let timeouts = &lane.service.rules.timeouts;
+    let pace = request.body().pace();
+    let repeatable = request.body().is_none() && request.method().is_idempotent();
+    let mut tried: Vec<Rc<Upstream>> = Vec::new();
+    let mut refusal = Refusal::NoEndpoint;
+    let mut repeated = false;
+    for _ in 0..TRIES {
+        let Some(upstream) = lane.choose(&tried) else { break };
+        let (mut link, kept) = match upstream.reuse() {
+            Some(link) => (link, true),
+            None => match upstream.connect(timeouts.connect).await {
+                Ok(link) => (link, false),
+                Err(error) => {
+                    refusal = connect_refusal(&error);
+                    tried.push(upstream);
+                    continue;
+                }
+            },
+        };
+        let Some(sender) = &mut link.sender else { continue };
+        let spare = (kept && repeatable && !repeated).then(|| copy(&request));
+        let sending = sender.try_send_request(request);
+        let mut error = match first_byte(sending, pace.as_deref(), timeouts.first_byte).await {
+            None => return Err(Refusal::FirstByteTimeout),
+            Some(Ok(response)) => return Ok(Reply { response, link }),
+            Some(Err(error)) => error,
+        };
+        request = match (error.take_message(), spare) {
+            (Some(unsent), _) => {
+                refusal = Refusal::ConnectFailed;
+                unsent
+            }
+            (None, Some(spare)) if !error.error().is_parse() => {
+                repeated = true;
+                spare
+            }
+            (None, _) => return Err(pace.and_then(|pace| pace.fault()).unwrap_or(Refusal::BadAnswer)),
+        };
+    }
+    Err(refusal)
+}
+
+/// Waits for the answer; the patience begins anew for as long as the request's body still moves. `None`: it ran out.
+async fn first_byte<T>(sending: impl Future<Output = T>, pace: Option<&Pace>, patience: Duration) -> Option<T> {
+    let mut sending = std::pin::pin!(sending);
+    let mut pieces = 0;
+    loop {
+        if let Ok(answer) = tokio::time::timeout(patience, &mut sending).await {
+            return Some(answer);
+        }
+        match pace.map(Pace::pieces) {
+            Some(now) if now != pieces => pieces = now,
+            _ => return None,
+        }
+    }
+}
+
+fn copy(request: &Request<Upload>) -> Request<Upload> {
+    let (mut head, ()) = Request::new(()).into_parts();
+    request.method().clone_into(&mut head.method);
+    request.uri().clone_into(&mut head.uri);
+    request.headers().clone_into(&mut head.headers);
+    from_parts(head)
+}
+
+fn from_parts(head: request::Parts) -> Request<Upload> {
+    Request::from_parts(head, Upload::none())
+}
+
+fn connect_refusal(error: &io::Error) -> Refusal {
+    match error.kind() {
+        io::ErrorKind::TimedOut => Refusal::ConnectTimeout,
+        _ => Refusal::ConnectFailed,
+    }
+}
+
+/// Tries for one request, over endpoints and connections: more would only make a dead pool slower to admit it.
+const TRIES: usize = 4;

@@ -1,0 +1,168 @@
+//! A worker's own view of the table: for each pool a lane with this worker's entrance, connections and counters.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::refusal::Refusal;
+use super::upstream::Upstream;
+use crate::metrics::{ColorSheet, RefusalSheet};
+use crate::names::{Color, PerColor};
+use crate::pool::{Endpoint, Pool};
+use crate::table::{Service, Switchboard, Table};
+use crate::time::Moment;
+use crate::turnstile::{Entrance, Pass};
+
+/// Everything one worker needs to find its way, none of it shared with another thread.
+pub struct Lanes {
+    worker: usize,
+    table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
+    view: RefCell<Rc<View>>,
+}
+
+/// One table, with this worker's lanes beside each entry.
+pub struct View {
+    pub table: Arc<Table>,
+    lanes: Vec<PerColor<Rc<Lane>>>,
+}
+
+/// A request's way into a pool.
+pub struct Admission {
+    pub lane: Rc<Lane>,
+    pub pass: Pass,
+}
+
+impl Lanes {
+    pub fn new(switchboard: &Switchboard, worker: usize) -> Lanes {
+        let mut table = Cache::new(switchboard.cell());
+        let view = View::new(table.load().clone(), worker, &[]);
+        Lanes { worker, table: RefCell::new(table), view: RefCell::new(Rc::new(view)) }
+    }
+
+    /// The table as it is now: one relaxed load where it is the one seen last.
+    pub fn look(&self) -> Rc<View> {
+        let mut cache = self.table.borrow_mut();
+        let table = cache.load();
+        let mut view = self.view.borrow_mut();
+        if !Arc::ptr_eq(table, &view.table) {
+            *view = Rc::new(View::new(table.clone(), self.worker, &view.lanes));
+        }
+        view.clone()
+    }
+
+    /// Finds the service and steps into its live pool; if that pool closed in between, looks again.
+    pub fn admit(&self, host: &str, path: &str, now: Moment) -> Result<Admission, Refusal> {
+        for _ in 0..LOOKS {
+            let view = self.look();
+            let place = view.table.routes.find(host, path).ok_or(Refusal::UnknownHost)?;
+            let lane = &view.lanes[place][view.table.entries[place].live];
+            if let Some(pass) = lane.entrance.enter(now) {
+                return Ok(Admission { lane: lane.clone(), pass });
+            }
+        }
+        Err(Refusal::NoColor)
+    }
+
+    /// Closes connections to endpoints that nobody has used for their time; called once a second.
+    pub fn sweep(&self) {
+        for lane in self.look().lanes.iter().flat_map(|pair| [&pair.blue, &pair.green]) {
+            lane.sweep();
+        }
+    }
+}
+
+impl View {
+    fn new(table: Arc<Table>, worker: usize, before: &[PerColor<Rc<Lane>>]) -> View {
+        let lane = |service: &Arc<Service>, color: Color| {
+            let pool = &service.pools[color];
+            let same = |lane: &&Rc<Lane>| Arc::ptr_eq(&lane.pool, pool);
+            let kept = before.iter().flat_map(|pair| [&pair.blue, &pair.green]).find(same);
+            kept.cloned().unwrap_or_else(|| Rc::new(Lane::new(service.clone(), pool.clone(), worker)))
+        };
+        let lanes = table.entries.iter().map(|entry| PerColor::from_fn(|color| lane(&entry.service, color))).collect();
+        View { table, lanes }
+    }
+}
+
+/// This worker's side of one pool.
+pub struct Lane {
+    pub service: Arc<Service>,
+    pub pool: Arc<Pool>,
+    pub sheet: Arc<ColorSheet>,
+    pub refusals: Arc<RefusalSheet>,
+    entrance: Rc<Entrance>,
+    eligible: RefCell<Cache<Arc<ArcSwap<Vec<Arc<Endpoint>>>>, Arc<Vec<Arc<Endpoint>>>>>,
+    upstreams: RefCell<Upstreams>,
+    /// Seconds this lane has lived: the clock its idle connections age by, so that no request reads a real one for it.
+    age: Cell<u64>,
+}
+
+#[derive(Default)]
+struct Upstreams {
+    made_from: Option<Arc<Vec<Arc<Endpoint>>>>,
+    list: Vec<Rc<Upstream>>,
+}
+
+impl Lane {
+    fn new(service: Arc<Service>, pool: Arc<Pool>, worker: usize) -> Lane {
+        Lane {
+            sheet: pool.sheets[worker].clone(),
+            refusals: service.refusals[worker].clone(),
+            entrance: Entrance::new(pool.turnstile.clone(), worker),
+            eligible: RefCell::new(Cache::new(pool.eligible.clone())),
+            upstreams: RefCell::default(),
+            age: Cell::new(0),
+            service,
+            pool,
+        }
+    }
+
+    /// The less busy of two random endpoints, none of `tried` if there is another; `None` where there is none at all.
+    ///
+    /// Busy counts this worker's requests only: a count for all workers would be a cache line they fight over.
+    pub fn choose(&self, tried: &[Rc<Upstream>]) -> Option<Rc<Upstream>> {
+        self.refresh();
+        let upstreams = self.upstreams.borrow();
+        let list = upstreams.list.as_slice();
+        let untried = |upstream: &&Rc<Upstream>| !tried.iter().any(|other| Rc::ptr_eq(other, upstream));
+        let pick = || fastrand::usize(..list.len());
+        match list.len() {
+            0 => return None,
+            1 => return list.first().filter(untried).cloned(),
+            _ => {}
+        }
+        let (a, b) = (&list[pick()], &list[pick()]);
+        let better = if b.busy() < a.busy() { b } else { a };
+        [better, a, b].into_iter().find(untried).or_else(|| list.iter().find(untried)).cloned()
+    }
+
+    pub fn age(&self) -> u64 {
+        self.age.get()
+    }
+
+    fn sweep(&self) {
+        self.age.set(self.age.get() + 1);
+        self.refresh();
+        let keep = self.service.rules.timeouts.upstream_idle.as_secs().max(1);
+        self.upstreams.borrow().list.iter().for_each(|upstream| upstream.sweep(self.age.get(), keep));
+    }
+
+    /// Follows the pool's endpoints; those that stay keep their connections.
+    fn refresh(&self) {
+        let mut cache = self.eligible.borrow_mut();
+        let eligible = cache.load();
+        let mut upstreams = self.upstreams.borrow_mut();
+        if upstreams.made_from.as_ref().is_some_and(|made_from| Arc::ptr_eq(made_from, eligible)) {
+            return;
+        }
+        let kept = |endpoint: &Arc<Endpoint>| upstreams.list.iter().find(|upstream| upstream.is_of(endpoint)).cloned();
+        let make = |endpoint: &Arc<Endpoint>| Rc::new(Upstream::new(endpoint.clone(), self.sheet.clone()));
+        let list = eligible.iter().map(|endpoint| kept(endpoint).unwrap_or_else(|| make(endpoint))).collect();
+        *upstreams = Upstreams { made_from: Some(eligible.clone()), list };
+    }
+}
+
+/// A pool closes once for each switch, so a request that finds this many closed in a row sees no working table.
+const LOOKS: usize = 16;

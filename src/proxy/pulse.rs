@@ -1,0 +1,184 @@
+//! The pulse of one client connection: whether it carries a request, waits for one, or is in the middle of a head.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// Written by the connection's reads and requests, read by the clock that watches it.
+///
+/// All on one thread; atomics, never contended, only because hyper wants a socket it may upgrade to be `Send`.
+#[derive(Default)]
+pub struct Pulse {
+    requests: AtomicU32,
+    /// Bytes have come since the last request began: the start of another head.
+    in_head: AtomicBool,
+}
+
+impl Pulse {
+    /// A head has been read: the connection is busy until the guard goes.
+    pub fn begin(self: &Arc<Pulse>) -> Busy {
+        self.in_head.store(false, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Busy(self.clone())
+    }
+
+    /// While a request is under way, what comes is its body.
+    fn came(&self) {
+        if self.requests.load(Ordering::Relaxed) == 0 {
+            self.in_head.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn state(&self) -> State {
+        match (self.requests.load(Ordering::Relaxed), self.in_head.load(Ordering::Relaxed)) {
+            (0, false) => State::Idle,
+            (0, true) => State::Head,
+            _ => State::Busy,
+        }
+    }
+}
+
+/// One request on a connection.
+pub struct Busy(Arc<Pulse>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Idle,
+    Head,
+    Busy,
+}
+
+/// A connection that can be asked to end after the requests it carries.
+pub trait Connection: Future + Unpin {
+    fn leave(self: Pin<&mut Self>);
+}
+
+/// How a connection's watch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    ByItself,
+    /// Nothing was asked for as long as a connection may idle.
+    Idle,
+    /// A head was begun and not finished in time.
+    SlowHead,
+}
+
+/// Drives a connection to its end, or until it idles for `idle` or dawdles over a head for `head`; `stop` asks it to
+/// leave.
+///
+/// No request pays for it: the clock is read when the connection falls idle, and set anew only when it rings.
+pub async fn watch<C: Connection>(
+    connection: &mut C,
+    pulse: &Pulse,
+    idle: Duration,
+    head: Duration,
+    stop: impl Future<Output = ()>,
+) -> Ended {
+    let mut stop = pin!(stop);
+    let mut stopping = false;
+    let mut clock = pin!(tokio::time::sleep(idle));
+    let (mut state, mut since) = (State::Idle, Instant::now());
+    std::future::poll_fn(|cx| {
+        if !stopping && stop.as_mut().poll(cx).is_ready() {
+            stopping = true;
+            Pin::new(&mut *connection).leave();
+        }
+        if Pin::new(&mut *connection).poll(cx).is_ready() {
+            return Poll::Ready(Ended::ByItself);
+        }
+        if state != pulse.state() {
+            state = pulse.state();
+            since = if state == State::Busy { since } else { Instant::now() };
+            if state == State::Head && since + head < clock.deadline() {
+                clock.as_mut().reset(since + head);
+            }
+        }
+        loop {
+            ready!(clock.as_mut().poll(cx));
+            let (due, ended) = match state {
+                State::Busy => (Instant::now() + idle.min(head), None),
+                State::Idle => (since + idle, Some(Ended::Idle)),
+                State::Head => (since + head, Some(Ended::SlowHead)),
+            };
+            match ended {
+                Some(ended) if due <= Instant::now() => return Poll::Ready(ended),
+                _ => clock.as_mut().reset(due),
+            }
+        }
+    })
+    .await
+}
+
+/// A socket that tells the pulse when bytes come, and first hands out those that were read ahead.
+pub struct Watched<S> {
+    stream: S,
+    ahead: Vec<u8>,
+    pulse: Option<Arc<Pulse>>,
+}
+
+impl<S> Watched<S> {
+    /// Without a pulse nobody is told: what comes on an HTTP/2 connection is not always a request's head.
+    pub fn new(stream: S, ahead: Vec<u8>, pulse: Option<Arc<Pulse>>) -> Watched<S> {
+        Watched { stream, ahead, pulse }
+    }
+
+    pub fn into_inner(self) -> S {
+        self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        if self.ahead.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        } else {
+            let take = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..take]);
+            self.ahead.drain(..take);
+        }
+        if buf.filled().len() > before
+            && let Some(pulse) = &self.pulse
+        {
+            pulse.came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

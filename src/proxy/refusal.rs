@@ -1,0 +1,141 @@
+//! Every answer the proxy makes itself: one enum, turned into a response in one place.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+
+use super::body::Answer;
+
+/// Why a request got no answer from a backend. The order is that of the `reason` cells in the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request cannot be told apart from another one, or breaks a rule safety hangs on; the text says which.
+    BadRequest(&'static str),
+    UnknownHost,
+    SlowHead,
+    SlowBody,
+    BodyTooLarge,
+    TargetTooLong,
+    Misdirected,
+    HeadTooLarge,
+    NotImplemented(&'static str),
+    /// The backend's answer breaks HTTP, or ended before its head did.
+    BadAnswer,
+    ConnectFailed,
+    NoEndpoint,
+    /// Both colors were closed while the request looked for one.
+    NoColor,
+    ConnectTimeout,
+    FirstByteTimeout,
+}
+
+impl Refusal {
+    /// Every reason, in the order of [`Refusal::number`].
+    pub const REASONS: [&str; 15] = [
+        "bad-request",
+        "unknown-host",
+        "slow-head",
+        "slow-body",
+        "body-too-large",
+        "target-too-long",
+        "misdirected",
+        "head-too-large",
+        "not-implemented",
+        "bad-answer",
+        "connect-failed",
+        "no-endpoint",
+        "no-color",
+        "connect-timeout",
+        "first-byte-timeout",
+    ];
+
+    pub fn reason(self) -> &'static str {
+        Refusal::REASONS[self.number()]
+    }
+
+    pub fn number(self) -> usize {
+        self.row().0
+    }
+
+    pub fn status(self) -> StatusCode {
+        self.row().1
+    }
+
+    /// The response, marked as the proxy's own. It closes the connection where the request was not understood.
+    pub fn response(self) -> Response<Answer> {
+        let (_, status, says) = self.row();
+        let mut text = format!("{} {}: {says}", status.as_u16(), self.reason());
+        if let Refusal::BadRequest(detail) | Refusal::NotImplemented(detail) = self {
+            text.push_str(": ");
+            text.push_str(detail);
+        }
+        text.push('\n');
+        let mut response = Response::new(Answer::own(Bytes::from(text)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(MARK, HeaderValue::from_static(self.reason()));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if self.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    /// The same as bytes, for a connection on which no request was ever read whole.
+    pub fn bytes(self) -> String {
+        let (_, status, says) = self.row();
+        let text = format!("{} {}: {says}\n", status.as_u16(), self.reason());
+        format!(
+            "HTTP/1.1 {status}\r\n{MARK}: {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+            self.reason(),
+            text.len(),
+        )
+    }
+
+    fn closes(self) -> bool {
+        use Refusal::*;
+        matches!(self, BadRequest(_) | SlowHead | SlowBody | BodyTooLarge | TargetTooLong | HeadTooLarge)
+    }
+
+    fn row(self) -> (usize, StatusCode, &'static str) {
+        match self {
+            Refusal::BadRequest(_) => (0, StatusCode::BAD_REQUEST, "the request is ambiguous or malformed"),
+            Refusal::UnknownHost => (1, StatusCode::NOT_FOUND, "no service answers for this host and path"),
+            Refusal::SlowHead => (2, StatusCode::REQUEST_TIMEOUT, "the request's head took too long"),
+            Refusal::SlowBody => (3, StatusCode::REQUEST_TIMEOUT, "the request's body paused for too long"),
+            Refusal::BodyTooLarge => (4, StatusCode::PAYLOAD_TOO_LARGE, "the request's body is larger than allowed"),
+            Refusal::TargetTooLong => (5, StatusCode::URI_TOO_LONG, "the request's target is longer than allowed"),
+            Refusal::Misdirected => {
+                (6, StatusCode::MISDIRECTED_REQUEST, "this connection was opened under another certificate's name")
+            }
+            Refusal::HeadTooLarge => {
+                (7, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request's head is larger than allowed")
+            }
+            Refusal::NotImplemented(_) => (8, StatusCode::NOT_IMPLEMENTED, "this proxy does not do that"),
+            Refusal::BadAnswer => (9, StatusCode::BAD_GATEWAY, "the backend's answer was broken or cut short"),
+            Refusal::ConnectFailed => (10, StatusCode::BAD_GATEWAY, "no backend could be connected to"),
+            Refusal::NoEndpoint => (11, StatusCode::SERVICE_UNAVAILABLE, "the live color has no healthy endpoint"),
+            Refusal::NoColor => (12, StatusCode::SERVICE_UNAVAILABLE, "no color is open"),
+            Refusal::ConnectTimeout => (13, StatusCode::GATEWAY_TIMEOUT, "connecting to the backend took too long"),
+            Refusal::FirstByteTimeout => (14, StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time"),
+        }
+    }
+}
+
+/// The field every answer of the proxy's own carries, and no other.
+const MARK: &str = "cutover-error";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_of_our_own_says_what_it_is() {
+        let response = Refusal::BadRequest("two Host fields").response();
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()["cutover-error"], "bad-request");
+        assert_eq!(response.headers()["connection"], "close");
+        assert!(Refusal::NoEndpoint.response().headers().get("connection").is_none());
+        assert!(Refusal::SlowHead.bytes().starts_with("HTTP/1.1 408 Request Timeout\r\ncutover-error: slow-head\r\n"));
+    }
+}

@@ -1,0 +1,48 @@
+//! The table: which service a request is for, and which color serves it now.
+
+mod routes;
+mod switchboard;
+
+use std::sync::Arc;
+
+pub use self::routes::Routes;
+pub use self::switchboard::{Published, Seat, Switchboard};
+use crate::config;
+use crate::metrics::RefusalSheet;
+use crate::names::{Color, PerColor, ServiceName};
+use crate::pool::Pool;
+use crate::time::Timestamp;
+
+/// What every worker reads for every request. It never changes: a change is another table.
+pub struct Table {
+    /// Grows with every table, whichever service it was published for.
+    pub version: u64,
+    pub routes: Arc<Routes>,
+    /// In the order of the config; `routes` speaks of places in this list.
+    pub entries: Vec<Entry>,
+}
+
+/// One service in the table.
+#[derive(Clone)]
+pub struct Entry {
+    pub service: Arc<Service>,
+    pub live: Color,
+    /// How many times this service has been switched.
+    pub generation: u64,
+    pub since: Timestamp,
+}
+
+/// What a service is, apart from which color is live.
+pub struct Service {
+    pub name: ServiceName,
+    pub rules: config::Service,
+    pub pools: PerColor<Arc<Pool>>,
+    /// One for each worker.
+    pub refusals: Box<[Arc<RefusalSheet>]>,
+}
+
+impl Table {
+    pub fn entry(&self, service: &ServiceName) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.service.name == *service)
+    }
+}

@@ -1,0 +1,98 @@
+//! Monotonic moments for measuring, wall-clock times for telling: a clock that jumps changes neither.
+
+use std::fmt;
+use std::time::Duration;
+
+pub use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
+
+/// Now, by the wall clock, cut to milliseconds: what journals, answers and tables show.
+pub fn now() -> Timestamp {
+    to_millis(Timestamp::now())
+}
+
+/// A point on the system's monotonic clock in nanoseconds, so that it fits into one atomic word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(u64);
+
+impl Moment {
+    pub fn now() -> Moment {
+        let at = clock_gettime(ClockId::Monotonic);
+        Moment(at.tv_sec as u64 * 1_000_000_000 + at.tv_nsec as u64)
+    }
+
+    pub fn from_nanos(nanos: u64) -> Moment {
+        Moment(nanos)
+    }
+
+    pub fn nanos(self) -> u64 {
+        self.0
+    }
+
+    /// How long from `earlier` to here; zero where `earlier` is not earlier.
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same point told by today's wall clock, to the microsecond.
+    pub fn timestamp(self) -> Timestamp {
+        let wall = Timestamp::now().checked_sub(Moment::now().since(self)).unwrap_or(Timestamp::MIN);
+        Timestamp::from_microsecond(wall.as_microsecond()).unwrap_or(wall)
+    }
+}
+
+/// A duration as people write it: `850 µs`, `12 ms`, `3.2 s`, `10m`, with three digits at the most.
+pub struct Human(pub Duration);
+
+impl fmt::Display for Human {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros();
+        let text = match micros {
+            0..1_000 => format!("{micros} µs"),
+            1_000..10_000 => format!("{:.1} ms", micros as f64 / 1e3),
+            10_000..1_000_000 => format!("{} ms", micros / 1_000),
+            1_000_000..120_000_000 => format!("{:.1} s", micros as f64 / 1e6),
+            _ => {
+                let seconds = self.0.as_secs();
+                match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+                    (0, m, s) => format!("{m}m {s:02}s"),
+                    (h, m, _) => format!("{h}h {m:02}m"),
+                }
+            }
+        };
+        f.pad(&text)
+    }
+}
+
+fn to_millis(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        let cases = [
+            (7, "7 µs"),
+            (2_340, "2.3 ms"),
+            (12_900, "12 ms"),
+            (3_200_000, "3.2 s"),
+            (600_000_000, "10m 00s"),
+            (7_260_000_000, "2h 01m"),
+        ];
+        for (micros, text) in cases {
+            assert_eq!(Human(Duration::from_micros(micros)).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn moments_only_move_forward() {
+        let a = Moment::now();
+        let b = Moment::now();
+        assert!(b >= a);
+        assert_eq!(Moment::from_nanos(5).since(Moment::from_nanos(9)), Duration::ZERO);
+        assert!(b.timestamp().duration_since(now()).abs().as_secs() < 5);
+    }
+}
