@@ -3,6 +3,8 @@
 //! A room uses only rooms on the floors below it, never one beside or above; `tests/it/plan.rs` reads the floors off
 //! this page and fails on any import that climbs. Highest floor first.
 
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
 // floor: door — people and scripts come in
 /// The command line: every command, what it prints and the code it exits with.
 pub mod cli;
@@ -39,10 +41,11 @@ pub mod config;
 /// Every metric there is: single-writer cells that workers count in, and the page Prometheus scrapes.
 pub mod metrics;
 
-// floor: ground — words, clocks and counts that know nothing of the rest
+/// The turnstile: who is inside a pool, exactly, and whether anyone may still enter.
+pub mod turnstile;
+
+// floor: ground — words and clocks that know nothing of the rest
 /// The names of things: services, colors, hosts, paths, checked once at the edge.
 pub mod names;
 /// Monotonic moments for measuring, wall-clock times for telling.
 pub mod time;
-/// The turnstile: who is inside a pool, exactly, and whether anyone may still enter.
-pub mod turnstile;

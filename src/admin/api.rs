@@ -114,7 +114,7 @@ async fn abort(
     let desk = desk(&state, &service)?;
     let by = access::writer(&peer, &headers, state.token.as_ref())?;
     match desk.ask(Wish::Abort { by }).await? {
-        Granted::UnderWay(cutover) => Ok(Json(Outcome::from(cutover)).into_response()),
+        Granted::UnderWay(cutover) => Ok(Json(Outcome::from(*cutover)).into_response()),
         Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(desk, live)).into_response()),
     }
 }
@@ -162,7 +162,7 @@ async fn carry_out(desk: &Desk, wish: Wish, ask: &Ask) -> Answer {
     let (until, within) = patience(ask)?;
     let begun = match desk.ask(wish).await? {
         Granted::Already { live, .. } => return Ok(Json(Outcome::unchanged(desk, live)).into_response()),
-        Granted::UnderWay(cutover) => cutover,
+        Granted::UnderWay(cutover) => *cutover,
     };
     match desk.outcome(&begun.id, until, within).await {
         None => {
@@ -175,7 +175,7 @@ async fn carry_out(desk: &Desk, wish: Wish, ask: &Ask) -> Answer {
 }
 
 fn failed(cutover: Cutover) -> Problem {
-    let outcome = cutover.phase.as_str().replace('_', " ");
+    let outcome = cutover.outcome().unwrap_or(cutover.phase).as_str().replace('_', " ");
     let why = cutover.evidence.reasons.join("; ");
     let detail = match why.as_str() {
         "" => format!("the cutover to {} was {outcome}", cutover.to),

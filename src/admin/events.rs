@@ -17,15 +17,11 @@ pub fn stream(
     told: Receiver<Told>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let first = event("status", &first);
-    let rest = stream::unfold(told, async |mut told| {
-        loop {
-            match told.recv().await {
-                Ok(news) => return Some((event("cutover", &news), told)),
-                // Too slow a listener is told so instead of being shown a gap as if there were none.
-                Err(RecvError::Lagged(missed)) => return Some((event("missed", &missed), told)),
-                Err(RecvError::Closed) => return None,
-            }
-        }
+    let rest = stream::unfold(told, async |mut told| match told.recv().await {
+        Ok(news) => Some((event("cutover", &news), told)),
+        // Too slow a listener is told so instead of being shown a gap as if there were none.
+        Err(RecvError::Lagged(missed)) => Some((event("missed", &missed), told)),
+        Err(RecvError::Closed) => None,
     });
     let all = futures_util::StreamExt::chain(stream::iter([first]), rest);
     Sse::new(all).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))

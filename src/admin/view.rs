@@ -252,7 +252,7 @@ impl From<Cutover> for Outcome {
     fn from(cutover: Cutover) -> Outcome {
         let (switched, drained) = (&cutover.evidence.switched, &cutover.evidence.drained);
         Outcome {
-            outcome: cutover.outcome().map(str::to_owned),
+            outcome: cutover.outcome().map(|outcome| outcome.as_str().to_owned()),
             phase: cutover.phase.as_str().to_owned(),
             generation: cutover.generation(),
             switch_us: switched.as_ref().map(|switched| switched.switch_us),

@@ -28,7 +28,7 @@ pub enum Wish {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Granted {
     /// This cutover is under way: its outcome can be waited for.
-    UnderWay(Cutover),
+    UnderWay(Box<Cutover>),
     /// The color is live already: nothing to do, and nothing done.
     Already { live: Color, since: Timestamp },
 }

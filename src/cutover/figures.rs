@@ -1,9 +1,8 @@
 //! The cutover's own counts and durations: written by a service's driver, read at a scrape.
 
+use super::machine::{Cutover, Drained, Phase, Switched};
 use crate::metrics::{Counter, Latency};
 use crate::names::{Color, PerColor};
-
-use super::machine::{Cutover, Drained, Phase, Switched};
 
 /// One service's.
 #[derive(Default)]
@@ -22,7 +21,8 @@ impl Figures {
     }
 
     pub fn count_end(&self, cutover: &Cutover) {
-        if let Some(place) = Phase::OUTCOMES.iter().position(|outcome| *outcome == cutover.phase) {
+        let outcome = cutover.outcome();
+        if let Some(place) = Phase::OUTCOMES.iter().position(|known| Some(*known) == outcome) {
             self.ended[cutover.to][place].add(1);
         }
     }

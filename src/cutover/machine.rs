@@ -175,11 +175,8 @@ impl Cutover {
     pub fn live(&self) -> Color {
         match self.phase {
             Phase::Prepare | Phase::Aborted | Phase::RollBack | Phase::DrainBack => self.from,
+            Phase::RolledBack => self.from,
             Phase::Switch | Phase::Drain | Phase::Done => self.to,
-            Phase::RolledBack => match self.kind {
-                Kind::Switch => self.from,
-                Kind::Rollback => self.to,
-            },
         }
     }
 
@@ -188,21 +185,23 @@ impl Cutover {
         let publishes = match self.phase {
             Phase::Prepare | Phase::Aborted => 0,
             Phase::Switch | Phase::Drain | Phase::Done => 1,
-            Phase::RollBack | Phase::DrainBack => 2,
-            Phase::RolledBack if self.kind == Kind::Rollback => 1,
-            Phase::RolledBack => 2,
+            Phase::RollBack | Phase::DrainBack | Phase::RolledBack => 2,
         };
         self.generation + publishes
     }
 
-    /// How it ended: `done`, `aborted`, `rolled_back`; `None` while it has not.
-    pub fn outcome(&self) -> Option<&'static str> {
-        self.phase.ends().then(|| self.phase.as_str())
+    /// How it ended, as one of [`Phase::OUTCOMES`]; `None` while it has not. A rollback that got where it was meant to
+    /// go has rolled back.
+    pub fn outcome(&self) -> Option<Phase> {
+        match (self.kind, self.phase) {
+            (Kind::Rollback, Phase::Done) => Some(Phase::RolledBack),
+            (_, phase) => Some(phase).filter(|phase| phase.ends()),
+        }
     }
 
     /// It has got where it was meant to go.
     pub fn succeeded(&self) -> bool {
-        matches!((self.kind, self.phase), (Kind::Switch, Phase::Done) | (Kind::Rollback, Phase::RolledBack))
+        self.phase == Phase::Done
     }
 }
 
@@ -247,10 +246,7 @@ fn drain(cutover: &Cutover, phase: Phase, switched: Switched, old: Color) -> (Cu
 }
 
 fn end(cutover: &Cutover, drained: Drained) -> (Cutover, Vec<Effect>) {
-    let phase = match (cutover.phase, cutover.kind) {
-        (Phase::DrainBack, _) | (_, Kind::Rollback) => Phase::RolledBack,
-        _ => Phase::Done,
-    };
+    let phase = if cutover.phase == Phase::DrainBack { Phase::RolledBack } else { Phase::Done };
     let evidence = Evidence { drained: Some(drained), ..cutover.evidence.clone() };
     (Cutover { phase, returning: false, evidence, ..cutover.clone() }, vec![])
 }
@@ -297,8 +293,11 @@ mod tests {
         of_both.chain(others).collect()
     }
 
+    /// From, what happened, to, and what became due.
+    type Step = (Cutover, Event, Cutover, Vec<Effect>);
+
     /// Every state that can be reached, and every step between two of them.
-    fn walk(kind: Kind) -> (Vec<Cutover>, Vec<(Cutover, Event, Cutover, Vec<Effect>)>) {
+    fn walk(kind: Kind) -> (Vec<Cutover>, Vec<Step>) {
         let (mut states, mut steps) = (vec![begun(kind)], Vec::new());
         let mut open = VecDeque::from([begun(kind)]);
         while let Some(state) = open.pop_front() {
@@ -314,7 +313,7 @@ mod tests {
         (states, steps)
     }
 
-    fn all_steps() -> Vec<(Cutover, Event, Cutover, Vec<Effect>)> {
+    fn all_steps() -> Vec<Step> {
         [Kind::Switch, Kind::Rollback].into_iter().flat_map(|kind| walk(kind).1).collect()
     }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::health::{Check, EndpointHealth, State};
-use super::{Endpoint, probe};
+use super::{EligibleCell, Endpoint, probe};
 use crate::config;
 use crate::names::{Color, HostPattern};
 use crate::time;
@@ -23,7 +22,7 @@ pub struct Keeper {
     host: Option<String>,
     name: String,
     endpoints: Vec<Arc<Endpoint>>,
-    eligible: Arc<ArcSwap<Vec<Arc<Endpoint>>>>,
+    eligible: EligibleCell,
     health: watch::Sender<Arc<Vec<EndpointHealth>>>,
     rounds: mpsc::Receiver<RoundDone>,
 }
@@ -32,7 +31,7 @@ impl Keeper {
     pub fn new(
         service: &config::Service,
         color: Color,
-        eligible: Arc<ArcSwap<Vec<Arc<Endpoint>>>>,
+        eligible: EligibleCell,
     ) -> (Keeper, watch::Receiver<Arc<Vec<EndpointHealth>>>, mpsc::Sender<RoundDone>) {
         let addresses = &service.stacks[color].endpoints;
         let known = addresses.iter().map(|address| EndpointHealth::unknown(*address)).collect();

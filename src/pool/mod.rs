@@ -25,11 +25,16 @@ pub struct Pool {
     /// One for each worker.
     pub sheets: Box<[Arc<ColorSheet>]>,
     /// The endpoints a request may be sent to. Written by the keeper alone, and only when it differs.
-    pub eligible: Arc<ArcSwap<Vec<Arc<Endpoint>>>>,
+    pub eligible: EligibleCell,
     health: watch::Receiver<Arc<Vec<EndpointHealth>>>,
     rounds: mpsc::Sender<keeper::RoundDone>,
     cut: watch::Sender<u64>,
 }
+
+/// The endpoints that are up, as both planes share them.
+pub type Eligible = Arc<Vec<Arc<Endpoint>>>;
+/// Where they are published; a worker keeps a cached look at it.
+pub type EligibleCell = Arc<ArcSwap<Vec<Arc<Endpoint>>>>;
 
 /// Where requests go: it keeps its identity for as long as its address stays in the pool.
 #[derive(Debug)]

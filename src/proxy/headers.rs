@@ -25,18 +25,18 @@ pub fn vet(head: &request::Parts) -> Result<Vetted, Refusal> {
     let (mut has_connection, mut has_underscores, mut cookies) = (false, false, 0);
     for (name, value) in &head.headers {
         size += name.as_str().len() + value.len() + PER_FIELD;
-        match name {
-            &header::HOST => {
+        match *name {
+            header::HOST => {
                 hosts += 1;
                 vet_authority(value.as_bytes())?;
             }
-            &header::TRANSFER_ENCODING => {
+            header::TRANSFER_ENCODING => {
                 transfer += 1;
                 vet_transfer_encoding(value)?;
             }
-            &header::CONNECTION => has_connection = true,
-            &header::UPGRADE => upgrade = true,
-            &header::COOKIE => cookies += 1,
+            header::CONNECTION => has_connection = true,
+            header::UPGRADE => upgrade = true,
+            header::COOKIE => cookies += 1,
             _ => has_underscores |= name.as_str().as_bytes().contains(&b'_'),
         }
     }
@@ -344,7 +344,8 @@ mod tests {
     fn what_is_ambiguous_is_refused() {
         let long = "x".repeat(MAX_TARGET);
         let large = "x".repeat(MAX_HEAD);
-        let cases: &[(Version, &str, &str, &[(&str, &str)], &str)] = &[
+        type Case<'a> = (Version, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
+        let cases: &[Case] = &[
             (V11, "GET", "/", &[], "bad-request"),
             (V11, "GET", "/", &[("host", "a"), ("host", "a")], "bad-request"),
             (V11, "GET", "/", &[("host", "a, b")], "bad-request"),

@@ -10,7 +10,7 @@ use super::refusal::Refusal;
 use super::upstream::Upstream;
 use crate::metrics::{ColorSheet, RefusalSheet};
 use crate::names::{Color, PerColor};
-use crate::pool::{Endpoint, Pool};
+use crate::pool::{Eligible, EligibleCell, Endpoint, Pool};
 use crate::table::{Service, Switchboard, Table};
 use crate::time::Moment;
 use crate::turnstile::{Entrance, Pass};
@@ -93,7 +93,7 @@ pub struct Lane {
     pub sheet: Arc<ColorSheet>,
     pub refusals: Arc<RefusalSheet>,
     entrance: Rc<Entrance>,
-    eligible: RefCell<Cache<Arc<ArcSwap<Vec<Arc<Endpoint>>>>, Arc<Vec<Arc<Endpoint>>>>>,
+    eligible: RefCell<Cache<EligibleCell, Eligible>>,
     upstreams: RefCell<Upstreams>,
     /// Seconds this lane has lived: the clock its idle connections age by, so that no request reads a real one for it.
     age: Cell<u64>,
@@ -101,7 +101,7 @@ pub struct Lane {
 
 #[derive(Default)]
 struct Upstreams {
-    made_from: Option<Arc<Vec<Arc<Endpoint>>>>,
+    made_from: Option<Eligible>,
     list: Vec<Rc<Upstream>>,
 }
 

@@ -1,1 +1,3 @@
-fn main() {}
+//! The behaviour of the whole program, through real sockets.
+
+mod plan;
