@@ -1,0 +1,177 @@
+//! Bodies: streamed both ways with back-pressure, in every framing, cut where they were cut.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Method, Request};
+use serde_json::json;
+
+use super::{bare, both, get, shop};
+use crate::harness::{Backend, Client, Cutover, Raw, body, eventually};
+
+#[tokio::test]
+async fn every_framing_arrives_whole() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let bytes = client.get("/bytes/100000").await;
+        assert_eq!((bytes.header("content-length"), bytes.body.len()), (Some("100000"), 100_000));
+        assert_eq!(client.get("/chunks/3").await.text(), "chunk 0\nchunk 1\nchunk 2\n");
+        assert_eq!(client.post("/echo", "with a length").await.json()["body"], "with a length");
+        let (feed, body) = body::fed();
+        let pieces = async {
+            feed.send("in ").await;
+            feed.send("pieces").await;
+            drop(feed);
+        };
+        let (answer, ()) = tokio::join!(client.send(Request::post("/echo").body(body).unwrap()), pieces);
+        assert_eq!(answer.json()["body"], "in pieces");
+    }
+}
+
+#[tokio::test]
+async fn each_piece_is_passed_on_when_it_comes() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let mut chunks = client.open(get("/chunks/2?gated")).await;
+        for chunk in ["chunk 0\n", "chunk 1\n"] {
+            blue.waiting(1).await;
+            blue.release();
+            assert_eq!(chunks.chunk().await.unwrap(), chunk);
+        }
+        assert_eq!(chunks.chunk().await, None);
+        let mut events = client.open(get("/events")).await;
+        assert_eq!(events.chunk().await.unwrap(), "data: blue\n\n");
+        blue.waiting(1).await;
+        blue.release();
+        assert_eq!(events.rest().await.text(), "data: released\n\n");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_the_download_back() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let (begun, memory) = (blue.bytes_sent(), proxy.memory_kib());
+        let download = client.open(get(&format!("/bytes/{LARGE}"))).await;
+        let sent = stalled(|| blue.bytes_sent() - begun).await;
+        assert!(sent < LARGE, "all of it left the backend although nobody reads");
+        assert_grown_little(&proxy, memory);
+        assert_eq!(download.rest().await.body.len() as u64, LARGE);
+        assert_grown_little(&proxy, memory);
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_does_not_read_holds_the_upload_back() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let memory = proxy.memory_kib();
+        let taken = Arc::new(AtomicU64::new(0));
+        let counter = taken.clone();
+        let zeros = body::zeros(LARGE, move |size| {
+            counter.fetch_add(size, Ordering::Relaxed);
+        });
+        let (answer, ()) = tokio::join!(client.send(Request::post("/sink").body(zeros).unwrap()), async {
+            blue.waiting(1).await;
+            let sent = stalled(|| taken.load(Ordering::Relaxed)).await;
+            assert!(sent < LARGE, "all of it was taken although the backend does not read");
+            assert_grown_little(&proxy, memory);
+            blue.release();
+        });
+        assert_eq!(answer.json()["length"], LARGE);
+        assert_grown_little(&proxy, memory);
+    }
+}
+
+#[tokio::test]
+async fn trailers_pass_both_ways() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let answer = client.send(bare(Request::get("/trailers").header("te", "trailers"))).await;
+        assert_eq!((answer.text(), answer.trailers.get("x-sum").unwrap()), ("body", &"4".parse().unwrap()));
+        let (feed, body) = body::fed();
+        let upload = Request::post("/echo").header("trailer", "x-sum").body(body).unwrap();
+        let (answer, ()) = tokio::join!(client.send(upload), async {
+            feed.send("hello").await;
+            feed.trailers(&[("x-sum", "5")]).await;
+        });
+        assert_eq!((&answer.json()["body"], &answer.json()["trailers"]), (&"hello".into(), &json!([["x-sum", "5"]])));
+    }
+}
+
+#[tokio::test]
+async fn who_expects_100_is_told_to_go_on() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.write("POST /echo HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 100 "));
+    raw.write("hello").await;
+    let answer = raw.answer().await;
+    assert_eq!((answer.status, answer.complete), (200, true));
+}
+
+#[tokio::test]
+async fn an_answer_may_come_before_the_upload_is_over() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.write("POST /early HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 200000\r\n\r\n").await;
+    raw.write([0; 100_000]).await;
+    let answer = raw.answer().await;
+    assert_eq!((answer.status, answer.body.as_slice()), (413, &b"blue\n"[..]));
+    let (feed, body) = body::fed();
+    let mut client = Client::http2(&proxy).await;
+    let (answer, _) =
+        tokio::join!(client.send(Request::post("/early").body(body).unwrap()), feed.send([0; 100_000].as_slice()));
+    assert_eq!((answer.status, answer.backend()), (413, Some("blue")));
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_has_none_and_the_next_one_follows() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let head = client.send(bare(Request::builder().method(Method::HEAD).uri("/bytes/7"))).await;
+        assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some("7"), 0));
+        let nobody = client.get("/nobody").await;
+        assert_eq!((nobody.status, nobody.header("content-length"), nobody.body.len()), (204, None, 0));
+        let same = client.get("/notmodified").await;
+        assert_eq!((same.status, same.header("etag"), same.body.len()), (304, Some("\"v1\""), 0));
+        assert_eq!(client.get("/").await.text(), "blue\n");
+    }
+}
+
+#[tokio::test]
+async fn an_interim_answer_breaks_nothing() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        assert_eq!(client.get("/1xx").await.text(), "blue\n");
+        assert_eq!(client.get("/").await.text(), "blue\n");
+    }
+}
+
+/// The figure once it has not moved for a while.
+async fn stalled(figure: impl Fn() -> u64) -> u64 {
+    let mut last = figure();
+    while eventually(A_WHILE, || async { figure() != last }).await {
+        last = figure();
+    }
+    last
+}
+
+fn assert_grown_little(proxy: &Cutover, before: u64) {
+    let now = proxy.memory_kib();
+    assert!(now < before + 24 * 1024, "the proxy grew from {before} to {now} KiB");
+}
+
+/// More than the kernel's buffers along the way can hold.
+const LARGE: u64 = 64 << 20;
+const A_WHILE: Duration = Duration::from_millis(200);

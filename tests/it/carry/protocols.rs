@@ -1,0 +1,95 @@
+//! Versions of HTTP: both on one cleartext port, either by ALPN on TLS, HTTP/1.1 behind.
+
+use std::time::Duration;
+
+use http::Version;
+
+use super::{both, get, shop};
+use crate::harness::{Backend, Ca, Client, Crowd, Cutover};
+
+#[tokio::test]
+async fn both_versions_share_a_cleartext_port_and_become_http1() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for (mut client, version) in both(&proxy).await.into_iter().zip([Version::HTTP_11, Version::HTTP_2]) {
+        let answer = client.get("/echo?a=%20b&c").await;
+        assert_eq!((answer.status, answer.version), (200, version));
+        assert_eq!(
+            (&answer.json()["version"], &answer.json()["target"]),
+            (&"HTTP/1.1".into(), &"/echo?a=%20b&c".into())
+        );
+    }
+    let counted = proxy.metrics().await;
+    let labels = [("service", "shop"), ("color", "blue"), ("code", "2xx")];
+    assert_eq!(counted.value("cutover_requests_total", &labels), 2.0);
+    assert_eq!(counted.value("cutover_requests_in_flight", &labels[..2]), 0.0);
+}
+
+#[tokio::test]
+async fn tls_speaks_what_alpn_agreed_on() {
+    let blue = Backend::start("blue").await;
+    let ca = Ca::new();
+    let proxy = Cutover::with().tls(&ca, &["shop.test"]).service("shop", |s| s.blue([&blue])).start().await;
+    let offers: [(&[&str], Version); 4] = [
+        (&["h2", "http/1.1"], Version::HTTP_2),
+        (&["h2"], Version::HTTP_2),
+        (&["http/1.1"], Version::HTTP_11),
+        (&[], Version::HTTP_11),
+    ];
+    for (alpn, version) in offers {
+        let mut client = Client::tls(proxy.tls_address(), &ca, "shop.test", alpn).await;
+        let answer = client.get("/").await;
+        assert_eq!((answer.version, answer.backend()), (version, Some("blue")), "{alpn:?}");
+        assert_eq!(blue.last_head().header("x-forwarded-proto").as_deref(), Some("https"));
+    }
+}
+
+#[tokio::test]
+async fn a_connection_carries_many_requests_and_so_does_the_one_behind_it() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    let mut client = Client::http1(&proxy).await;
+    for _ in 0..50 {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+    // Whether a connection is back in time for the very next request is a race, seldom lost.
+    assert!(blue.requests() == 50 && blue.accepted() <= 5, "{} connections", blue.accepted());
+}
+
+#[tokio::test]
+async fn crowds_of_both_versions_lose_nothing() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    let quick = Crowd::of(16).http2().start(&proxy);
+    let pause = Duration::from_millis(5);
+    let slow = Crowd::of(16).host("shop.test").path("/chunks/3").think(pause).start(&proxy);
+    tokio::join!(quick.seen(1000), slow.seen(200));
+    for tally in [quick.stop().await, slow.stop().await] {
+        tally.assert_nothing_lost();
+        assert_eq!(tally.from("blue"), tally.requests);
+    }
+}
+
+#[tokio::test]
+async fn streams_of_one_http2_connection_do_not_wait_for_each_other() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    let mut first = Client::http2(&proxy).await;
+    let (mut second, mut third) = (first.twin(), first.twin());
+    let (slow, slower, ()) = tokio::join!(first.get("/slow"), second.get("/slow"), async {
+        blue.waiting(2).await;
+        assert_eq!(third.send(get("/")).await.status, 200);
+        blue.release();
+    });
+    assert_eq!((slow.status, slower.status), (200, 200));
+}
+
+#[tokio::test]
+async fn a_backend_that_closes_its_connection_does_not_close_the_clients() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        assert_eq!(client.get("/close").await.header("connection"), None);
+        assert_eq!(client.get("/close").await.status, 200);
+    }
+}

@@ -1,0 +1,53 @@
+//! What stories are told with: backends, the proxy as a real process, clients that never retry, and bounded waiting.
+
+mod backend;
+pub mod body;
+mod client;
+mod connection;
+mod crowd;
+mod gate;
+mod metrics;
+mod paths;
+mod process;
+mod proof;
+mod proxy;
+mod raw;
+mod raw_backend;
+mod settings;
+mod tls;
+mod trial;
+mod websocket;
+
+use std::time::Duration;
+
+pub use backend::{Address, Backend, Health};
+pub use client::{Answer, Client};
+pub use crowd::Crowd;
+pub use metrics::Metrics;
+pub use process::{Process, Ran, cutover};
+pub use proxy::Cutover;
+pub use raw::Raw;
+pub use raw_backend::RawBackend;
+pub use settings::Service;
+pub use tls::Ca;
+pub use websocket::WebSocket;
+
+/// The longest any one step of a story may take; generous, because stories run side by side.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits for `step`, and fails the story by name when it outlasts anyone's patience.
+pub async fn within<F: Future>(what: &str, step: F) -> F::Output {
+    let outcome = tokio::time::timeout(PATIENCE, step).await;
+    outcome.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
+}
+
+/// Whether `holds` comes true before the deadline, asked each 5 ms: for what cannot be awaited.
+#[must_use]
+pub async fn eventually<F: Future<Output = bool>>(deadline: Duration, mut holds: impl FnMut() -> F) -> bool {
+    let asked = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(deadline, asked).await.is_ok()
+}

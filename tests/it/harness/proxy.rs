@@ -1,0 +1,256 @@
+//! The proxy under test: the real binary as a child process, its config, its admin API, its signals.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use http::{Method, Request};
+use rustix::process::Signal;
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+use tokio::net::UnixStream;
+
+use super::client::Opened;
+use super::settings::{Settings, TOKEN};
+use super::{Address, Client, Metrics, PATIENCE, Process, Ran, body, eventually};
+
+pub struct Cutover {
+    settings: Settings,
+    process: Process,
+    /// Bound, never listening: they keep the ports ours from one process to the next.
+    _ports: Vec<Socket>,
+}
+
+impl Cutover {
+    pub fn with() -> Settings {
+        Settings::new()
+    }
+
+    pub async fn start(settings: Settings) -> Cutover {
+        let proxy = Cutover::start_unready(settings).await;
+        proxy.until_ready().await;
+        proxy
+    }
+
+    pub async fn start_unready(settings: Settings) -> Cutover {
+        settings.write();
+        let process = serve(&settings);
+        let mut proxy = Cutover { settings, process, _ports: Vec::new() };
+        proxy.until_answering().await;
+        proxy.learn_ports().await;
+        proxy
+    }
+
+    /// Where the cleartext listener really listens.
+    pub fn address(&self) -> SocketAddr {
+        self.settings.listen[0].address
+    }
+
+    pub fn tls_address(&self) -> SocketAddr {
+        self.settings.listen[1].address
+    }
+
+    pub fn admin_address(&self) -> SocketAddr {
+        self.settings.admin
+    }
+
+    pub fn admin_socket(&self) -> PathBuf {
+        self.settings.socket()
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.settings.file()
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.settings.state_dir()
+    }
+
+    /// `GET /v1/status`.
+    pub async fn status(&self) -> Value {
+        self.api("GET", "/v1/status", Value::Null).await.1
+    }
+
+    /// What status says of one service.
+    pub async fn service(&self, name: &str) -> Value {
+        let status = self.status().await;
+        let services = status["services"].as_array().unwrap_or_else(|| panic!("no services in {status}"));
+        services.iter().find(|it| it["name"] == name).unwrap_or_else(|| panic!("no {name} in {status}")).clone()
+    }
+
+    pub async fn metrics(&self) -> Metrics {
+        let mut client = self.admin().await.expect("the admin socket answers");
+        Metrics::parse(client.get("/metrics").await.text())
+    }
+
+    /// One call over the unix socket; `Null` sends and stands for no body.
+    pub async fn api(&self, method: &str, path: &str, json: Value) -> (u16, Value) {
+        call(self.admin().await.expect("the admin socket answers"), method, path, json, None).await
+    }
+
+    /// One call over TCP.
+    pub async fn api_tcp(&self, method: &str, path: &str, json: Value, token: Option<&str>) -> (u16, Value) {
+        call(Client::http1(self.admin_address()).await.host("localhost"), method, path, json, token).await
+    }
+
+    pub fn token(&self) -> &'static str {
+        TOKEN
+    }
+
+    /// `GET /v1/events`, or any other answer that does not end; the client must live as long as the answer is read.
+    pub async fn watch(&self, path: &str) -> (Client, Opened) {
+        let mut client = self.admin().await.expect("the admin socket answers");
+        let answer = client.open(Request::get(path).body(body::empty()).unwrap()).await;
+        (client, answer)
+    }
+
+    /// Runs a command against this proxy to its end.
+    pub async fn run(&self, args: &[&str]) -> Ran {
+        self.spawn(args).ended().await
+    }
+
+    /// Begins a command against this proxy.
+    pub fn spawn(&self, args: &[&str]) -> Process {
+        let admin = format!("unix:{}", self.admin_socket().display());
+        Process::start(&[args, &["--admin", &admin]].concat())
+    }
+
+    /// Ends it as a power cut would.
+    pub async fn kill9(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.ended().await;
+    }
+
+    /// Asks it to end, waits, and tells how it did.
+    pub async fn terminate(&mut self) -> Ran {
+        self.process.signal(Signal::TERM);
+        self.process.ended().await
+    }
+
+    /// Stops its time: whatever happens until `resume` happens to it at once.
+    pub async fn pause(&self) {
+        self.process.signal(Signal::STOP);
+        let stopped = || async { self.of_status("State:").starts_with('T') };
+        assert!(eventually(PATIENCE, stopped).await, "the proxy does not stop");
+    }
+
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
+    /// Runs it again with the same config, state and ports, and resolves when it is ready.
+    pub async fn restart(&mut self) {
+        if self.process.is_running() {
+            self.terminate().await;
+        }
+        self.process = serve(&self.settings);
+        self.until_answering().await;
+        self.until_ready().await;
+    }
+
+    /// Runs it again where it is expected to refuse: resolves with its end.
+    pub async fn restart_in_vain(&mut self) -> Ran {
+        self.process = serve(&self.settings);
+        self.process.ended().await
+    }
+
+    pub fn stderr(&self) -> String {
+        self.process.stderr()
+    }
+
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
+    }
+
+    /// What of its memory is in RAM.
+    pub fn memory_kib(&self) -> u64 {
+        self.of_status("VmRSS:").trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// A line of `/proc/PID/status`.
+    fn of_status(&self, name: &str) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+    }
+
+    async fn until_ready(&self) {
+        self.until("ready", |status| status == 200).await;
+    }
+
+    async fn until_answering(&self) {
+        self.until("answering", |_| true).await;
+    }
+
+    async fn until(&self, what: &str, good: fn(u16) -> bool) {
+        let asked = || async {
+            assert!(self.process.is_running(), "the proxy ended before it was {what}");
+            match self.admin().await {
+                Ok(mut client) => client.get("/readyz").await.status,
+                Err(_) => 0,
+            }
+        };
+        let good = || async { matches!(asked().await, status if status > 0 && good(status)) };
+        assert!(eventually(PATIENCE, good).await, "the proxy is not {what}");
+    }
+
+    async fn admin(&self) -> Result<Client, String> {
+        let socket = UnixStream::connect(self.admin_socket()).await.map_err(|error| error.to_string())?;
+        Ok(Client::over_http1(socket).await?.host("localhost"))
+    }
+
+    /// Port 0 at first; from then on the ports it got, in the config too.
+    async fn learn_ports(&mut self) {
+        let status = self.status().await;
+        let address = |value: &Value| -> SocketAddr {
+            let text = value.as_str().unwrap_or_else(|| panic!("an address is missing in {status}"));
+            text.parse().unwrap()
+        };
+        for (i, listen) in self.settings.listen.iter_mut().enumerate() {
+            listen.address = address(&status["listeners"][i]["address"]);
+            self._ports.extend(kept(listen.address));
+        }
+        self.settings.admin = address(&status["admin"]["listen"]);
+        self.settings.write();
+    }
+}
+
+impl Address for Cutover {
+    fn address(&self) -> SocketAddr {
+        Cutover::address(self)
+    }
+}
+
+impl Drop for Cutover {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the proxy said ---\n{}--- its config ---", self.stderr());
+            eprintln!("{}", std::fs::read_to_string(self.config_file()).unwrap_or_default());
+        }
+    }
+}
+
+fn serve(settings: &Settings) -> Process {
+    let (file, workers) = (settings.file(), settings.workers.to_string());
+    Process::start(&["serve", "--config", file.to_str().unwrap(), "--workers", &workers])
+}
+
+async fn call(mut client: Client, method: &str, path: &str, json: Value, token: Option<&str>) -> (u16, Value) {
+    let body = if json.is_null() { body::empty() } else { body::full(json.to_string()) };
+    let mut request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
+    if !json.is_null() {
+        request = request.header("content-type", "application/json");
+    }
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let answer = client.send(request.body(body).unwrap()).await;
+    (answer.status, serde_json::from_slice(&answer.body).unwrap_or(Value::Null))
+}
+
+/// The workers' listeners have SO_REUSEPORT, so one more socket may stand beside them; it gets no connections.
+fn kept(address: SocketAddr) -> Option<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+    socket.set_reuse_address(true).ok()?;
+    socket.set_reuse_port(true).ok()?;
+    socket.bind(&address.into()).ok()?;
+    Some(socket)
+}

@@ -1,0 +1,77 @@
+//! A backend that writes its bytes itself: for answers no HTTP library would send.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
+
+use socket2::SockRef;
+
+use super::{Address, PATIENCE};
+
+/// Health checks pass; every other request's head goes to the story's closure, with the socket.
+pub struct RawBackend {
+    address: SocketAddr,
+    listener: TcpListener,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RawBackend {
+    pub fn start(answer: impl Fn(&str, &mut TcpStream) + Clone + Send + 'static) -> RawBackend {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepts = listener.try_clone().unwrap();
+        let thread = thread::spawn(move || {
+            while let Ok((socket, _)) = accepts.accept() {
+                let answer = answer.clone();
+                // Ends with its connection, or when the read timeout says that nobody is there.
+                thread::spawn(move || talk(socket, &answer));
+            }
+        });
+        RawBackend { address, listener, thread: Some(thread) }
+    }
+
+    /// Answers each request with these bytes and closes.
+    pub fn answering(bytes: impl Into<Vec<u8>>) -> RawBackend {
+        let bytes = bytes.into();
+        RawBackend::start(move |_, socket| {
+            let _ = socket.write_all(&bytes);
+            let _ = socket.shutdown(Shutdown::Both);
+        })
+    }
+}
+
+impl Address for RawBackend {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for RawBackend {
+    fn drop(&mut self) {
+        // On Linux this wakes the thread that waits in accept.
+        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn talk(mut socket: TcpStream, answer: &impl Fn(&str, &mut TcpStream)) {
+    let _ = socket.set_read_timeout(Some(PATIENCE));
+    while let Some(head) = read_head(&mut socket) {
+        if head.contains(" /healthz ") {
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        } else {
+            answer(&head, &mut socket);
+        }
+    }
+}
+
+/// Byte by byte, so that what follows stays in the socket for the closure.
+fn read_head(socket: &mut TcpStream) -> Option<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        socket.read_exact(&mut byte).ok()?;
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).ok()
+}

@@ -1,0 +1,161 @@
+//! The config file of a story, written fluently: what a story does not name gets a value that keeps it quick.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::{Address, Ca, Cutover};
+
+/// What `Cutover::with` begins and `start` ends.
+pub struct Settings {
+    pub workers: usize,
+    pub listen: Vec<Listen>,
+    pub admin: SocketAddr,
+    services: Vec<Service>,
+    folder: tempfile::TempDir,
+}
+
+impl Settings {
+    pub fn new() -> Settings {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("state")).unwrap();
+        std::fs::write(folder.path().join("token"), TOKEN).unwrap();
+        let listen = vec![Listen { address: ANY, tls: None }];
+        Settings { workers: 2, listen, admin: ANY, services: Vec::new(), folder }
+    }
+
+    pub fn service(mut self, name: &str, describe: impl FnOnce(Service) -> Service) -> Settings {
+        self.services.push(describe(Service::new(name)));
+        self
+    }
+
+    /// One more listener, with a certificate for these names.
+    pub fn tls(mut self, ca: &Ca, names: &[&str]) -> Settings {
+        self.listen.push(Listen { address: ANY, tls: Some(ca.issue(names, self.folder.path())) });
+        self
+    }
+
+    pub fn workers(self, workers: usize) -> Settings {
+        Settings { workers, ..self }
+    }
+
+    /// Runs the proxy, and resolves when it is ready.
+    pub async fn start(self) -> Cutover {
+        Cutover::start(self).await
+    }
+
+    /// Runs the proxy, and resolves when its admin socket answers: for stories without a healthy backend.
+    pub async fn start_unready(self) -> Cutover {
+        Cutover::start_unready(self).await
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("cutover.toml")
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("admin.sock")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Writes the file anew.
+    pub fn write(&self) {
+        std::fs::write(self.file(), self.toml()).unwrap();
+    }
+
+    fn toml(&self) -> String {
+        let token = self.folder.path().join("token");
+        let mut toml = format!(
+            "[admin]\nsocket = {:?}\nlisten = \"{}\"\ntoken_file = {token:?}\n\n[state]\ndir = {:?}\n",
+            self.socket(),
+            self.admin,
+            self.state_dir(),
+        );
+        for Listen { address, tls } in &self.listen {
+            writeln!(toml, "\n[[listener]]\naddress = \"{address}\"").unwrap();
+            if let Some((cert, key)) = tls {
+                writeln!(toml, "tls = {{ certificates = [{{ cert = {cert:?}, key = {key:?} }}] }}").unwrap();
+            }
+        }
+        for service in &self.services {
+            service.write(&mut toml);
+        }
+        toml
+    }
+}
+
+pub struct Listen {
+    pub address: SocketAddr,
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// One `[service.NAME]` and the sections below it.
+pub struct Service {
+    name: String,
+    /// By the section's name, the service's own having none; then by key, the value as TOML.
+    sections: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+impl Service {
+    fn new(name: &str) -> Service {
+        let service = Service { name: name.to_owned(), sections: BTreeMap::new() };
+        let service = service.extra("health", "interval = \"50ms\"\ntimeout = \"1s\"\nrise = 1\nfall = 1");
+        service.blue([NOBODY; 0]).green([NOBODY; 0])
+    }
+
+    pub fn hosts(self, hosts: &[&str]) -> Service {
+        self.extra("", &format!("hosts = {hosts:?}"))
+    }
+
+    pub fn path(self, path: &str) -> Service {
+        self.extra("", &format!("path = {path:?}"))
+    }
+
+    pub fn blue(self, endpoints: impl IntoIterator<Item = impl Address>) -> Service {
+        self.endpoints("blue", endpoints)
+    }
+
+    pub fn green(self, endpoints: impl IntoIterator<Item = impl Address>) -> Service {
+        self.endpoints("green", endpoints)
+    }
+
+    /// The path asked by health checks; without one a TCP connect is enough.
+    pub fn health(self, path: &str) -> Service {
+        self.extra("health", &format!("path = {path:?}"))
+    }
+
+    /// Lines of `key = value` for a section; a later one replaces an earlier.
+    pub fn extra(mut self, section: &str, lines: &str) -> Service {
+        let keys = self.sections.entry(section.to_owned()).or_default();
+        for line in lines.lines() {
+            let (key, value) = line.split_once('=').unwrap_or_else(|| panic!("not `key = value`: {line}"));
+            keys.insert(key.trim().to_owned(), value.trim().to_owned());
+        }
+        self
+    }
+
+    fn endpoints(self, color: &str, endpoints: impl IntoIterator<Item = impl Address>) -> Service {
+        let endpoints: Vec<_> = endpoints.into_iter().map(|one| one.address().to_string()).collect();
+        self.extra(color, &format!("endpoints = {endpoints:?}"))
+    }
+
+    fn write(&self, toml: &mut String) {
+        for (section, keys) in &self.sections {
+            let dot = if section.is_empty() { "" } else { "." };
+            writeln!(toml, "\n[service.{}{dot}{section}]", self.name).unwrap();
+            for (key, value) in keys {
+                writeln!(toml, "{key} = {value}").unwrap();
+            }
+        }
+    }
+}
+
+/// What writes over TCP must carry.
+pub const TOKEN: &str = "a-token-for-stories";
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const NOBODY: SocketAddr = ANY;

@@ -1,0 +1,190 @@
+//! What the proxy survives: killed at any step, a torn journal, a full disk, state it cannot read.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Service, eventually};
+
+async fn shop() -> (Backend, Backend, Cutover) {
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let service = |s: Service| s.blue([&blue]).green([&green]).health("/healthz");
+    let proxy = Cutover::with().service("shop", service).start().await;
+    (blue, green, proxy)
+}
+
+async fn switch(proxy: &Cutover, to: &str) -> (u16, Value) {
+    proxy.api("POST", "/v1/services/shop/switch", json!({ "to": to })).await
+}
+
+fn journal(proxy: &Cutover) -> std::path::PathBuf {
+    proxy.state_dir().join("journal.jsonl")
+}
+
+/// What each line of the journal says: phase and outcome decide who must be live after a crash behind it.
+fn phases(text: &[u8]) -> Vec<String> {
+    let line = |line: &[u8]| {
+        let line: Value = serde_json::from_slice(line).unwrap();
+        format!("{} {}", line["cutover"]["to"].as_str().unwrap(), line["cutover"]["phase"].as_str().unwrap())
+    };
+    text.split(|byte| *byte == b'\n').filter(|part| !part.is_empty()).map(line).collect()
+}
+
+#[tokio::test]
+async fn killed_at_any_step_of_the_journal_it_comes_back_consistent_with_someone_serving() {
+    let (_blue, _green, mut proxy) = shop().await;
+    switch(&proxy, "green").await;
+    proxy.api("POST", "/v1/services/shop/rollback", Value::Null).await;
+    proxy.kill9().await;
+    let whole = fs::read(journal(&proxy)).unwrap();
+    let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).collect();
+    assert_eq!(ends.len(), 8, "prepare, switch, drain, done; twice: {:?}", phases(&whole));
+    // A crash behind each line, before its effect, and one in the middle of writing the next.
+    for cut in [0].into_iter().chain(ends).flat_map(|end| [end, (end + 40).min(whole.len())]) {
+        fs::write(journal(&proxy), &whole[..cut]).unwrap();
+        let written = phases(&whole[..whole[..cut].iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1)]);
+        proxy.restart().await;
+        // Whatever was under way goes on to its end by itself.
+        let idle = || async { proxy.service("shop").await["phase"] == "idle" };
+        assert!(eventually(PATIENCE, idle).await, "behind {:?} it hangs", written.last());
+        // What was wished and written down is carried on with, so the last line's color is where it ends.
+        let expected = written.last().map_or("blue", |step| step.split(' ').next().unwrap());
+        let status = proxy.service("shop").await;
+        assert_eq!(status["live"], expected, "behind {:?}", written.last());
+        assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some(expected));
+        proxy.kill9().await;
+    }
+}
+
+#[tokio::test]
+async fn killed_under_load_at_any_instant_the_live_color_and_the_history_come_back() {
+    let (_blue, _green, mut proxy) = shop().await;
+    for round in 0..8 {
+        let to = if proxy.service("shop").await["live"] == "blue" { "green" } else { "blue" };
+        let crowd = Crowd::of(8).start(&proxy);
+        crowd.seen(200).await;
+        // Killed a little later each time, somewhere between the wish and long after the end.
+        let command = proxy.spawn(&["switch", to]);
+        for _ in 0..round * 2 {
+            tokio::task::yield_now().await;
+            crowd.seen_more(round * 10).await;
+        }
+        proxy.kill9().await;
+        drop((command, crowd));
+        proxy.restart().await;
+        let idle = || async { proxy.service("shop").await["phase"] == "idle" };
+        assert!(eventually(PATIENCE, idle).await);
+        let service = proxy.service("shop").await;
+        let history = proxy.api("GET", "/v1/history", Value::Null).await.1;
+        if let Some(last) = history.as_array().unwrap().first() {
+            let live = if last["outcome"] == "done" { &last["to"] } else { &last["from"] };
+            assert_eq!(&service["live"], live, "{last}");
+        }
+        let live = service["live"].as_str().unwrap();
+        assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some(live));
+    }
+}
+
+#[tokio::test]
+async fn the_live_color_and_the_history_outlive_a_stop() {
+    let (_blue, _green, mut proxy) = shop().await;
+    switch(&proxy, "green").await;
+    let before = proxy.api("GET", "/v1/history", Value::Null).await.1;
+    let generation = proxy.service("shop").await["generation"].clone();
+    assert_eq!(proxy.terminate().await.code, 0);
+    proxy.restart().await;
+    assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("green"));
+    assert_eq!(proxy.api("GET", "/v1/history", Value::Null).await.1, before);
+    assert_eq!(proxy.service("shop").await["generation"], generation);
+}
+
+#[tokio::test]
+async fn a_damaged_journal_a_missing_folder_and_a_second_proxy_stop_the_start_and_say_what_to_do() {
+    let (_blue, _green, mut proxy) = shop().await;
+    switch(&proxy, "green").await;
+    let second = proxy.restart_in_vain().await;
+    assert_eq!(second.code, 1);
+    assert!(second.stderr.contains("another proxy"), "{}", second.stderr);
+
+    let (_blue, _green, mut proxy) = shop().await;
+    switch(&proxy, "green").await;
+    proxy.kill9().await;
+    let mut text = fs::read(journal(&proxy)).unwrap();
+    text[30] ^= 1;
+    fs::write(journal(&proxy), &text).unwrap();
+    let ran = proxy.restart_in_vain().await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("damaged at line 1") && ran.stderr.contains("restore"), "{}", ran.stderr);
+    assert_eq!(fs::read(journal(&proxy)).unwrap(), text, "it is left as it was");
+
+    fs::remove_dir_all(proxy.state_dir()).unwrap();
+    let ran = proxy.restart_in_vain().await;
+    assert_eq!(ran.code, 1);
+    assert!(ran.stderr.contains("does not exist") && ran.stderr.contains("create it"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn on_a_full_disk_the_switch_fails_cleanly_and_traffic_goes_on() {
+    let (_blue, _green, mut proxy) = shop().await;
+    proxy.kill9().await;
+    let Some(_disk) = SmallDisk::over(&proxy.state_dir()) else {
+        eprintln!("skipped: this user may not mount a small disk");
+        return;
+    };
+    proxy.restart().await;
+    assert_eq!(switch(&proxy, "green").await.0, 200);
+    let crowd = Crowd::of(8).start(&proxy);
+    let filler = proxy.state_dir().join("filler");
+    // Down to the last byte: nothing more can be written.
+    let full = fs::write(&filler, vec![0; 1 << 20]).is_err();
+    assert!(full, "the small disk is larger than it should be");
+    let room = fs::metadata(journal(&proxy)).unwrap().len() % 4096;
+    let fills = if room == 0 { 0 } else { 4096 / 400 + 1 };
+    let mut refused = None;
+    for _ in 0..=fills {
+        let (status, problem) = switch(&proxy, "blue").await;
+        if status != 200 {
+            refused = Some((status, problem));
+            break;
+        }
+        let (status, problem) = switch(&proxy, "green").await;
+        if status != 200 {
+            refused = Some((status, problem));
+            break;
+        }
+    }
+    let (status, problem) = refused.expect("the disk is full");
+    assert!(matches!(status, 409 | 507), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("space"), "{problem}");
+    let live = proxy.service("shop").await["live"].as_str().unwrap().to_owned();
+    assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some(live.as_str()));
+    crowd.seen_more(200).await;
+
+    fs::remove_file(filler).unwrap();
+    let other = if live == "blue" { "green" } else { "blue" };
+    let (status, answer) = switch(&proxy, other).await;
+    assert_eq!((status, &answer["outcome"]), (200, &json!("done")), "with room again it works again: {answer}");
+    crowd.stop().await.assert_nothing_lost();
+    proxy.kill9().await;
+    proxy.restart().await;
+    assert_eq!(proxy.service("shop").await["live"], other);
+    proxy.kill9().await;
+}
+
+/// A disk of 64 KiB in the place of a folder.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn over(folder: &Path) -> Option<SmallDisk> {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder).status();
+        mount.is_ok_and(|status| status.success()).then(|| SmallDisk(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
