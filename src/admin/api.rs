@@ -114,7 +114,7 @@ async fn abort(
     let desk = desk(&state, &service)?;
     let by = access::writer(&peer, &headers, state.token.as_ref())?;
     match desk.ask(Wish::Abort { by }).await? {
-        Granted::UnderWay(cutover) => Ok(Json(Outcome::from(*cutover)).into_response()),
+        Granted::Begun(cutover) | Granted::Turned(cutover) => Ok(Json(Outcome::from(*cutover)).into_response()),
         Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(desk, live)).into_response()),
     }
 }
@@ -160,16 +160,18 @@ async fn ready(Shared(state): App) -> Response {
 /// Hands in the wish and waits for what becomes of it.
 async fn carry_out(desk: &Desk, wish: Wish, ask: &Ask) -> Answer {
     let (until, within) = patience(ask)?;
-    let begun = match desk.ask(wish).await? {
+    let (begun, turned) = match desk.ask(wish).await? {
         Granted::Already { live, .. } => return Ok(Json(Outcome::unchanged(desk, live)).into_response()),
-        Granted::UnderWay(cutover) => *cutover,
+        Granted::Begun(cutover) => (*cutover, false),
+        Granted::Turned(cutover) => (*cutover, true),
     };
-    match desk.outcome(&begun.id, until, within).await {
+    match desk.outcome(&begun, until, within).await {
         None => {
             let so_far = desk.current().filter(|current| current.id == begun.id).unwrap_or(begun);
             Ok((StatusCode::ACCEPTED, Json(Outcome::from(so_far))).into_response())
         }
-        Some(cutover) if cutover.phase.ends() && !cutover.succeeded() => Err(failed(cutover)),
+        // Whoever turned a cutover back has got what he wanted when it did not get where it was going.
+        Some(cutover) if cutover.phase.ends() && cutover.succeeded() == turned => Err(failed(cutover)),
         Some(cutover) => Ok(Json(Outcome::from(cutover)).into_response()),
     }
 }

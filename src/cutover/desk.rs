@@ -27,8 +27,10 @@ pub enum Wish {
 /// What has become of a wish.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Granted {
-    /// This cutover is under way: its outcome can be waited for.
-    UnderWay(Box<Cutover>),
+    /// A new cutover is under way: its outcome can be waited for.
+    Begun(Box<Cutover>),
+    /// The cutover that was under way is on its way back, or aborted.
+    Turned(Box<Cutover>),
     /// The color is live already: nothing to do, and nothing done.
     Already { live: Color, since: Timestamp },
 }
@@ -79,16 +81,19 @@ impl Desk {
         answer.await.map_err(|_| Denied::Stopping)?
     }
 
-    /// The cutover `id` once it is as far as that, or has ended; `None` where `within` is over first.
-    pub async fn outcome(&self, id: &str, until: Until, within: Duration) -> Option<Cutover> {
-        let reached = |cutover: &Cutover| {
-            cutover.phase.ends() || until == Until::Live && matches!(cutover.phase, Phase::Drain | Phase::DrainBack)
+    /// The cutover `begun` once it is as far as that from where it was then, or has ended; `None` where `within` is over
+    /// first.
+    pub async fn outcome(&self, begun: &Cutover, until: Until, within: Duration) -> Option<Cutover> {
+        let is_live = |cutover: &Cutover| {
+            matches!(cutover.phase, Phase::Drain | Phase::DrainBack) && cutover.generation() > begun.generation()
         };
+        let reached = |cutover: &Cutover| cutover.phase.ends() || until == Until::Live && is_live(cutover);
         let mut newest = self.newest.clone();
-        let wait = newest.wait_for(|newest| newest.as_ref().is_some_and(|newest| newest.id != id || reached(newest)));
+        let wait =
+            newest.wait_for(|newest| newest.as_ref().is_some_and(|newest| newest.id != begun.id || reached(newest)));
         let seen = tokio::time::timeout(within, wait).await.ok()?.ok()?.clone();
         // Where a later one has taken its place, this one has ended, and the journal knows how.
-        seen.filter(|cutover| cutover.id == id).or_else(|| self.journal.find(id))
+        seen.filter(|cutover| cutover.id == begun.id).or_else(|| self.journal.find(&begun.id))
     }
 
     /// The cutover that is under way.

@@ -138,7 +138,7 @@ impl Driver {
             (Wish::Abort { .. }, None) => Err(Denied::NothingToAbort),
             (Wish::Abort { by }, Some(current)) if current.phase == Phase::Prepare => {
                 self.happen(&current.id, Event::Abort { by }).await;
-                Ok(Granted::UnderWay(Box::new(self.newest.borrow().clone().unwrap_or(current))))
+                Ok(Granted::Turned(Box::new(self.newest.borrow().clone().unwrap_or(current))))
             }
             (Wish::Abort { .. }, Some(current)) => Err(Denied::TooLate(Box::new(current))),
         };
@@ -183,7 +183,7 @@ impl Driver {
         self.tell(&cutover);
         let (_, effects) = machine::step(&cutover, Event::Resume);
         effects.into_iter().for_each(|effect| self.start(&cutover.id, effect));
-        Ok(Granted::UnderWay(Box::new(cutover)))
+        Ok(Granted::Begun(Box::new(cutover)))
     }
 
     /// A rollback while a cutover is under way: before the switch it is an abort; while draining, the old color's
@@ -201,7 +201,7 @@ impl Driver {
         }
         self.happen(&current.id, Event::Rollback { by }).await;
         let newest = self.newest.borrow().clone();
-        let _ = reply.send(Ok(Granted::UnderWay(Box::new(newest.unwrap_or_else(|| current.clone())))));
+        let _ = reply.send(Ok(Granted::Turned(Box::new(newest.unwrap_or_else(|| current.clone())))));
     }
 
     /// One step: the machine decides, the journal is written, and only then do the effects begin.
@@ -304,7 +304,7 @@ impl Driver {
             return;
         }
         let answer = match event {
-            Event::Health(_, Readiness::Ready) => Ok(Granted::UnderWay(Box::new(cutover.clone()))),
+            Event::Health(_, Readiness::Ready) => Ok(Granted::Turned(Box::new(cutover.clone()))),
             Event::Health(_, Readiness::Rising(reasons) | Readiness::Unready(reasons)) => {
                 Err(Denied::Unhealthy { color: cutover.from, reasons: reasons.clone() })
             }

@@ -23,8 +23,9 @@ use tokio_rustls::TlsAcceptor;
 use super::Proxy;
 use super::body::Answer;
 use super::headers::Client;
-use super::pulse::{self, Connection, Ended, Pulse, Watched};
+use super::pulse::{self, Connection, Ended, Pulse};
 use super::refusal::Refusal;
+use super::socket::Watched;
 use super::tls::{Certificates, TlsError};
 use crate::config;
 use crate::metrics::Level;
@@ -208,13 +209,14 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     mut stop: watch::Receiver<bool>,
 ) {
     let pulse = visitor.pulse.clone();
+    let carrier = proxy.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let carried = proxy.clone().carry(visitor.clone(), request);
+        let carried = carrier.clone().carry(visitor.clone(), request);
         async { Ok::<_, Infallible>(carried.await) }
     });
     let stop = async move { drop(stop.wait_for(|stop| *stop).await) };
     if h2 {
-        let io = TokioIo::new(Watched::new(stream, ahead, None));
+        let io = TokioIo::new(Watched::http2(stream, ahead));
         let mut connection = http2_builder().serve_connection(io, service);
         if pulse::watch(&mut connection, &pulse, timers.idle, timers.head, stop).await == Ended::Idle {
             // Streams there are none: the client is told, and has a moment to read it.
@@ -223,13 +225,17 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
         return;
     }
-    let io = TokioIo::new(Watched::new(stream, ahead, Some(pulse.clone())));
+    let io = TokioIo::new(Watched::http1(stream, ahead, pulse.clone()));
     let mut connection = http1_builder().serve_connection(io, service).with_upgrades();
-    if pulse::watch(&mut connection, &pulse, timers.idle, timers.head, stop).await == Ended::SlowHead
-        && let Some(parts) = connection.into_parts()
-    {
-        let mut stream = parts.io.into_inner().into_inner();
-        let _ = tokio::time::timeout(FAREWELL, stream.write_all(Refusal::SlowHead.bytes().as_bytes())).await;
+    let ended = pulse::watch(&mut connection, &pulse, timers.idle, timers.head, stop).await;
+    let Some(parts) = connection.into_parts() else { return };
+    let (mut stream, unread) = parts.io.into_inner().into_parts();
+    let slow = (ended == Ended::SlowHead).then_some(Refusal::SlowHead);
+    if let Some(refusal) = slow.or(unread) {
+        proxy.count_refusal(refusal);
+        // A client that does not read it has its connection closed all the same.
+        let farewell = async { drop((stream.write_all(refusal.bytes().as_bytes()).await, stream.shutdown().await)) };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
 }
 

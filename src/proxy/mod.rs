@@ -8,6 +8,7 @@ mod listen;
 mod pulse;
 mod record;
 mod refusal;
+mod socket;
 mod tls;
 mod tunnel;
 mod upstream;
@@ -68,6 +69,11 @@ impl Proxy {
             }
         };
         answer.map(|body| body.with(busy))
+    }
+
+    /// Counts the refusal of what never became a request.
+    pub fn count_refusal(&self, refusal: Refusal) {
+        self.nowhere.reasons[refusal.number()].add(1);
     }
 
     /// The steps of a request, in order; the first that fails ends it.

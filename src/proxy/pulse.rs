@@ -3,10 +3,9 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 /// Written by the connection's reads and requests, read by the clock that watches it.
@@ -27,11 +26,15 @@ impl Pulse {
         Busy(self.clone())
     }
 
-    /// While a request is under way, what comes is its body.
-    fn came(&self) {
+    /// Bytes have come. While a request is under way they are its body.
+    pub fn came(&self) {
         if self.requests.load(Ordering::Relaxed) == 0 {
             self.in_head.store(true, Ordering::Relaxed);
         }
+    }
+
+    pub fn is_busy(&self) -> bool {
+        self.state() == State::Busy
     }
 
     fn state(&self) -> State {
@@ -118,67 +121,4 @@ pub async fn watch<C: Connection>(
         }
     })
     .await
-}
-
-/// A socket that tells the pulse when bytes come, and first hands out those that were read ahead.
-pub struct Watched<S> {
-    stream: S,
-    ahead: Vec<u8>,
-    pulse: Option<Arc<Pulse>>,
-}
-
-impl<S> Watched<S> {
-    /// Without a pulse nobody is told: what comes on an HTTP/2 connection is not always a request's head.
-    pub fn new(stream: S, ahead: Vec<u8>, pulse: Option<Arc<Pulse>>) -> Watched<S> {
-        Watched { stream, ahead, pulse }
-    }
-
-    pub fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        if self.ahead.is_empty() {
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        } else {
-            let take = self.ahead.len().min(buf.remaining());
-            buf.put_slice(&self.ahead[..take]);
-            self.ahead.drain(..take);
-        }
-        if buf.filled().len() > before
-            && let Some(pulse) = &self.pulse
-        {
-            pulse.came();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -63,14 +63,8 @@ impl Refusal {
 
     /// The response, marked as the proxy's own. It closes the connection where the request was not understood.
     pub fn response(self) -> Response<Answer> {
-        let (_, status, says) = self.row();
-        let mut text = format!("{} {}: {says}", status.as_u16(), self.reason());
-        if let Refusal::BadRequest(detail) | Refusal::NotImplemented(detail) = self {
-            text.push_str(": ");
-            text.push_str(detail);
-        }
-        text.push('\n');
-        let mut response = Response::new(Answer::own(Bytes::from(text)));
+        let (_, status, _) = self.row();
+        let mut response = Response::new(Answer::own(Bytes::from(self.text())));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(MARK, HeaderValue::from_static(self.reason()));
@@ -83,13 +77,23 @@ impl Refusal {
 
     /// The same as bytes, for a connection on which no request was ever read whole.
     pub fn bytes(self) -> String {
-        let (_, status, says) = self.row();
-        let text = format!("{} {}: {says}\n", status.as_u16(), self.reason());
+        let (_, status, _) = self.row();
+        let text = self.text();
         format!(
             "HTTP/1.1 {status}\r\n{MARK}: {}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
             self.reason(),
             text.len(),
         )
+    }
+
+    /// One line for people.
+    fn text(self) -> String {
+        let (_, status, says) = self.row();
+        let detail = match self {
+            Refusal::BadRequest(detail) | Refusal::NotImplemented(detail) => format!(": {detail}"),
+            _ => String::new(),
+        };
+        format!("{} {}: {says}{detail}\n", status.as_u16(), self.reason())
     }
 
     fn closes(self) -> bool {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Service, eventually};
+use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Service, cutover, eventually};
 
 async fn shop() -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
@@ -103,12 +103,9 @@ async fn the_live_color_and_the_history_outlive_a_stop() {
 #[tokio::test]
 async fn a_damaged_journal_a_missing_folder_and_a_second_proxy_stop_the_start_and_say_what_to_do() {
     let (_blue, _green, mut proxy) = shop().await;
-    switch(&proxy, "green").await;
-    let second = proxy.restart_in_vain().await;
-    assert_eq!(second.code, 1);
+    let second = cutover(&["serve", "--config", proxy.config_file().to_str().unwrap()]).await.assert_code(1);
     assert!(second.stderr.contains("another proxy"), "{}", second.stderr);
 
-    let (_blue, _green, mut proxy) = shop().await;
     switch(&proxy, "green").await;
     proxy.kill9().await;
     let mut text = fs::read(journal(&proxy)).unwrap();

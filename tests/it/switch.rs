@@ -19,8 +19,7 @@ async fn switch(proxy: &Cutover, to: &str) -> (u16, Value) {
 
 /// The switch is asked for and not waited for.
 async fn begin(proxy: &Cutover, to: &str) -> Value {
-    let (status, answer) =
-        proxy.api("POST", "/v1/services/shop/switch", json!({ "to": to, "wait": "live" })).await;
+    let (status, answer) = proxy.api("POST", "/v1/services/shop/switch", json!({ "to": to, "wait": "live" })).await;
     assert_eq!(status, 200, "{answer}");
     answer
 }
@@ -43,7 +42,10 @@ async fn a_switch_moves_every_new_request_and_returns_the_proof() {
     assert!(answer["switch_us"].as_u64().is_some_and(|us| us > 0), "{answer}");
     assert!(answer["proof"]["last_request_to_old"].is_string(), "{answer}");
     let status = proxy.service("shop").await;
-    assert_eq!((&status["live"], &status["phase"], &status["cutover"]), (&json!("green"), &json!("idle"), &Value::Null));
+    assert_eq!(
+        (&status["live"], &status["phase"], &status["cutover"]),
+        (&json!("green"), &json!("idle"), &Value::Null)
+    );
 }
 
 #[tokio::test]
@@ -108,7 +110,8 @@ async fn a_request_under_way_finishes_where_it_began_and_the_drain_waits_for_it(
 
 #[tokio::test]
 async fn requests_left_at_the_deadline_are_named_and_left_to_finish() {
-    let (blue, _green, proxy) = shop(|s| s.extra("cutover", "drain = { requests = \"100ms\", tunnels = \"100ms\" }")).await;
+    let (blue, _green, proxy) =
+        shop(|s| s.extra("cutover", "drain = { requests = \"100ms\", tunnels = \"100ms\" }")).await;
     let mut slow = Client::http1(&proxy).await;
     let slow = tokio::spawn(async move { slow.get("/slow").await });
     blue.waiting(1).await;

@@ -1,0 +1,113 @@
+//! A client's socket under hyper: tells the pulse when bytes come, and holds back the answers hyper makes itself.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::pulse::Pulse;
+use super::refusal::Refusal;
+
+/// First hands out the bytes that were read ahead, then those of the stream.
+pub struct Watched<S> {
+    stream: S,
+    ahead: Vec<u8>,
+    pulse: Option<Arc<Pulse>>,
+    refusal: Option<Refusal>,
+}
+
+impl<S> Watched<S> {
+    /// An HTTP/1.1 connection's socket.
+    pub fn http1(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>) -> Watched<S> {
+        Watched { stream, ahead, pulse: Some(pulse), refusal: None }
+    }
+
+    /// An HTTP/2 connection's: what comes on it is not always a request's head, and hyper makes no answers there.
+    pub fn http2(stream: S, ahead: Vec<u8>) -> Watched<S> {
+        Watched { stream, ahead, pulse: None, refusal: None }
+    }
+
+    /// The stream, and why the connection ended where hyper could not read a head: what to tell the client is ours.
+    pub fn into_parts(self) -> (S, Option<Refusal>) {
+        (self.stream, self.refusal)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        if self.ahead.is_empty() {
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        } else {
+            let take = self.ahead.len().min(buf.remaining());
+            buf.put_slice(&self.ahead[..take]);
+            self.ahead.drain(..take);
+        }
+        if buf.filled().len() > before
+            && let Some(pulse) = &self.pulse
+        {
+            pulse.came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(pulse) = &self.pulse
+            && !pulse.is_busy()
+            && let Some(refusal) = hypers_own(buf)
+        {
+            self.refusal = Some(refusal);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.refusal {
+            // Our own words are still to be said on it.
+            Some(_) => Poll::Ready(Ok(())),
+            None => Pin::new(&mut self.stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// What hyper writes when it cannot read a head: a bare status that closes. No answer of a backend looks like it, since
+/// `connection` never passes.
+fn hypers_own(written: &[u8]) -> Option<Refusal> {
+    let code = written.strip_prefix(b"HTTP/1.1 4")?.get(..2)?;
+    let line = written.iter().position(|byte| *byte == b'\n')?;
+    if !written[line + 1..].starts_with(b"connection: close\r\ncontent-length: 0\r\n") {
+        return None;
+    }
+    Some(match code {
+        b"14" => Refusal::TargetTooLong,
+        b"31" => Refusal::HeadTooLarge,
+        _ => Refusal::BadRequest("the head cannot be read"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hypers_own_answers_are_held_back() {
+        let own =
+            |status: &str| format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\ndate: x\r\n\r\n");
+        let reason = |text: &str| hypers_own(text.as_bytes()).map(Refusal::reason);
+        assert_eq!(reason(&own("400 Bad Request")), Some("bad-request"));
+        assert_eq!(reason(&own("414 URI Too Long")), Some("target-too-long"));
+        assert_eq!(reason(&own("431 Request Header Fields Too Large")), Some("head-too-large"));
+        assert_eq!(reason("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), None);
+        assert_eq!(reason(&own("200 OK")), None);
+        assert_eq!(reason(""), None);
+    }
+}
