@@ -31,21 +31,21 @@ pub async fn send(lane: &Lane, mut request: Request<Upload>) -> Result<Reply, Re
     let mut refusal = Refusal::NoEndpoint;
     let mut repeated = false;
     for _ in 0..TRIES {
-        let Some(upstream) = lane.choose(&tried) else { break };
-        let (mut link, kept) = match upstream.reuse() {
-            Some(link) => (link, true),
-            None => match upstream.connect(timeouts.connect).await {
-                Ok(link) => (link, false),
+        let Some(turn) = lane.choose(&tried) else { break };
+        let (sender, kept) = match turn.reuse() {
+            Some(sender) => (sender, true),
+            None => match turn.connect(timeouts.connect).await {
+                Ok(sender) => (sender, false),
                 Err(error) => {
                     refusal = connect_refusal(&error);
-                    tried.push(upstream);
+                    tried.push(turn.upstream().clone());
                     continue;
                 }
             },
         };
-        let Some(sender) = &mut link.sender else { continue };
+        let mut link = Link::new(turn, sender);
         let spare = (kept && repeatable && !repeated).then(|| copy(&request));
-        let sending = sender.try_send_request(request);
+        let sending = link.sender.try_send_request(request);
         let mut error = match first_byte(sending, pace.as_deref(), timeouts.first_byte).await {
             None => return Err(Refusal::FirstByteTimeout),
             Some(Ok(response)) => return Ok(Reply { response, link }),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 
 use super::refusal::Refusal;
-use super::upstream::Upstream;
+use super::upstream::{Turn, Upstream};
 use crate::metrics::{ColorSheet, RefusalSheet};
 use crate::names::{Color, PerColor};
 use crate::pool::{Eligible, EligibleCell, Endpoint, Pool};
@@ -119,23 +119,24 @@ impl Lane {
         }
     }
 
-    /// The less busy of two random endpoints, none of `tried` if there is another; `None` where there is none at all.
+    /// A turn at the less busy of two random endpoints, at none of `tried`; `None` where there is no other.
     ///
     /// Busy counts this worker's requests only: a count for all workers would be a cache line they fight over.
-    pub fn choose(&self, tried: &[Rc<Upstream>]) -> Option<Rc<Upstream>> {
+    pub fn choose(&self, tried: &[Rc<Upstream>]) -> Option<Turn> {
         self.refresh();
         let upstreams = self.upstreams.borrow();
         let list = upstreams.list.as_slice();
         let untried = |upstream: &&Rc<Upstream>| !tried.iter().any(|other| Rc::ptr_eq(other, upstream));
-        let pick = || fastrand::usize(..list.len());
-        match list.len() {
+        let better = match list.len() {
             0 => return None,
-            1 => return list.first().filter(untried).cloned(),
-            _ => {}
-        }
-        let (a, b) = (&list[pick()], &list[pick()]);
-        let better = if b.busy() < a.busy() { b } else { a };
-        [better, a, b].into_iter().find(untried).or_else(|| list.iter().find(untried)).cloned()
+            1 => &list[0],
+            count => {
+                let a = fastrand::usize(..count);
+                let b = (a + fastrand::usize(1..count)) % count;
+                if list[b].busy() < list[a].busy() { &list[b] } else { &list[a] }
+            }
+        };
+        Some(better).filter(untried).or_else(|| list.iter().find(untried)).map(Upstream::turn)
     }
 
     pub fn age(&self) -> u64 {

@@ -41,26 +41,10 @@ impl Upstream {
         self.busy.get()
     }
 
-    /// An idle connection that, as far as this side knows, is still open.
-    pub fn reuse(self: &Rc<Upstream>) -> Option<Link> {
-        loop {
-            let Idle { sender, .. } = self.idle.borrow_mut().pop()?;
-            self.sheet.upstream_idle.change(-1);
-            if !sender.is_closed() {
-                return Some(Link::new(self.clone(), sender));
-            }
-        }
-    }
-
-    /// A new connection.
-    pub async fn connect(self: &Rc<Upstream>, within: Duration) -> io::Result<Link> {
-        let stream = tokio::time::timeout(within, TcpStream::connect(self.endpoint.address)).await??;
-        stream.set_nodelay(true)?;
-        let handshake = http1::Builder::new().writev(false).max_buf_size(BUFFER).handshake(TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
-        // How it ends is seen by the request that uses it; between requests its end is nobody's fault.
-        tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
-        Ok(Link::new(self.clone(), sender))
+    /// A request's turn at this endpoint, counted from now on.
+    pub fn turn(self: &Rc<Upstream>) -> Turn {
+        self.busy.set(self.busy.get() + 1);
+        Turn(self.clone())
     }
 
     /// Lets go of idle connections that have died, or have not been used for `keep` seconds.
@@ -78,33 +62,81 @@ impl Drop for Upstream {
     }
 }
 
+/// One request's turn at an endpoint: it makes the endpoint busier for as long as it lasts.
+pub struct Turn(Rc<Upstream>);
+
+impl Turn {
+    pub fn upstream(&self) -> &Rc<Upstream> {
+        &self.0
+    }
+
+    /// An idle connection that, as far as this side knows, is still open.
+    pub fn reuse(&self) -> Option<SendRequest<Upload>> {
+        loop {
+            let Idle { sender, .. } = self.0.idle.borrow_mut().pop()?;
+            self.0.sheet.upstream_idle.change(-1);
+            if !sender.is_closed() {
+                return Some(sender);
+            }
+        }
+    }
+
+    /// A new connection.
+    pub async fn connect(&self, within: Duration) -> io::Result<SendRequest<Upload>> {
+        let stream = tokio::time::timeout(within, TcpStream::connect(self.0.endpoint.address)).await??;
+        stream.set_nodelay(true)?;
+        let handshake = http1::Builder::new().writev(false).max_buf_size(BUFFER).handshake(TokioIo::new(stream));
+        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
+        // How it ends is seen by the request that uses it; between requests its end is nobody's fault.
+        tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
+        Ok(sender)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.busy.set(self.0.busy.get() - 1);
+    }
+}
+
 /// One connection in the hands of one request. Dropping it closes the connection; [`Link::release`] keeps it.
 pub struct Link {
-    upstream: Rc<Upstream>,
-    pub sender: Option<SendRequest<Upload>>,
+    turn: Turn,
+    pub sender: SendRequest<Upload>,
+    active: Active,
 }
 
 impl Link {
-    fn new(upstream: Rc<Upstream>, sender: SendRequest<Upload>) -> Link {
-        upstream.busy.set(upstream.busy.get() + 1);
-        upstream.sheet.upstream_active.change(1);
-        Link { upstream, sender: Some(sender) }
+    pub fn new(turn: Turn, sender: SendRequest<Upload>) -> Link {
+        let active = Active::new(turn.0.sheet.clone());
+        Link { turn, sender, active }
     }
 
-    /// The answer has been read to its end: the connection may carry another request.
-    pub fn release(mut self, age: u64) {
-        let mut idle = self.upstream.idle.borrow_mut();
-        if let Some(sender) = self.sender.take().filter(|sender| !sender.is_closed() && idle.len() < MAX_IDLE) {
+    /// The answer has been read to its end: the connection may carry another request. `age` is the lane's.
+    pub fn release(self, age: u64) {
+        let Link { turn, sender, active } = self;
+        drop(active);
+        let mut idle = turn.0.idle.borrow_mut();
+        if !sender.is_closed() && idle.len() < MAX_IDLE {
             idle.push(Idle { sender, since: age });
-            self.upstream.sheet.upstream_idle.change(1);
+            turn.0.sheet.upstream_idle.change(1);
         }
     }
 }
 
-impl Drop for Link {
+/// Counts a connection as active.
+struct Active(Arc<ColorSheet>);
+
+impl Active {
+    fn new(sheet: Arc<ColorSheet>) -> Active {
+        sheet.upstream_active.change(1);
+        Active(sheet)
+    }
+}
+
+impl Drop for Active {
     fn drop(&mut self) {
-        self.upstream.busy.set(self.upstream.busy.get() - 1);
-        self.upstream.sheet.upstream_active.change(-1);
+        self.0.upstream_active.change(-1);
     }
 }
 
