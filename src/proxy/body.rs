@@ -161,6 +161,19 @@ impl Answer {
     }
 }
 
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let Kind::Carried(download) = &mut self.kind else { return };
+        // An answer without a body is complete without ever having been asked for a piece.
+        if download.inner.is_end_stream() {
+            download.finish();
+        }
+        if let Some(busy) = self.busy.as_ref().filter(|_| download.is_early) {
+            busy.interrupts();
+        }
+    }
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = Fault;
@@ -192,6 +205,8 @@ pub struct Download {
     inner: Incoming,
     stall: Stall,
     hold: Option<Hold>,
+    /// It was complete before the request was.
+    is_early: bool,
 }
 
 /// What a request holds for as long as its answer streams; the fields are let go of in this order.
@@ -207,7 +222,7 @@ pub struct Hold {
 impl Download {
     /// `pause` is the longest the backend may make us wait for the next piece.
     pub fn new(inner: Incoming, pause: Duration, hold: Hold) -> Download {
-        Download { inner, stall: Stall::new(pause), hold: Some(hold) }
+        Download { inner, stall: Stall::new(pause), hold: Some(hold), is_early: false }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
@@ -227,19 +242,10 @@ impl Download {
 
     /// The answer is complete: its connection may be used again, unless the request is still being sent on it.
     fn finish(&mut self) {
-        if let Some(Hold { link, age, upload, .. }) = self.hold.take()
-            && upload.is_none_or(|pace| pace.is_done())
-        {
-            link.release(age);
-        }
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        // An answer without a body is complete without ever having been asked for a piece.
-        if self.inner.is_end_stream() {
-            self.finish();
+        let Some(Hold { link, age, upload, .. }) = self.hold.take() else { return };
+        match upload {
+            Some(pace) if !pace.is_done() => self.is_early = true,
+            _ => link.release(age),
         }
     }
 }

@@ -231,12 +231,25 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let Some(parts) = connection.into_parts() else { return };
     let (mut stream, unread) = parts.io.into_inner().into_parts();
     let slow = (ended == Ended::SlowHead).then_some(Refusal::SlowHead);
-    if let Some(refusal) = slow.or(unread) {
+    let refusal = slow.or(unread);
+    if let Some(refusal) = refusal {
         proxy.count_refusal(refusal);
-        // A client that does not read it has its connection closed all the same.
-        let farewell = async { drop((stream.write_all(refusal.bytes().as_bytes()).await, stream.shutdown().await)) };
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
     }
+    if refusal.is_some() || pulse.was_interrupted() {
+        let words = refusal.map(Refusal::bytes).unwrap_or_default();
+        // A client that does not read it has its connection closed all the same.
+        let _ = tokio::time::timeout(FAREWELL, say_farewell(&mut stream, &words)).await;
+    }
+}
+
+/// Says the last words and reads on until the client has heard them: to close on a client that is still sending resets
+/// the connection, and the reset takes the answer away from it (RFC 9112, 9.6).
+async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &str) -> io::Result<()> {
+    stream.write_all(words.as_bytes()).await?;
+    stream.shutdown().await?;
+    let mut ignored = [0; 4096];
+    while stream.read(&mut ignored).await? > 0 {}
+    Ok(())
 }
 
 fn http1_builder() -> http1::Builder {

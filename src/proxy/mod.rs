@@ -65,6 +65,7 @@ impl Proxy {
             Ok(carried) => carried.deliver(record),
             Err(refusal) => {
                 record.refused(refusal, &self.nowhere);
+                busy.interrupts();
                 refusal.response()
             }
         };

@@ -16,6 +16,8 @@ pub struct Pulse {
     requests: AtomicU32,
     /// Bytes have come since the last request began: the start of another head.
     in_head: AtomicBool,
+    /// The last answer was given while the client was still sending.
+    interrupted: AtomicBool,
 }
 
 impl Pulse {
@@ -33,6 +35,11 @@ impl Pulse {
         }
     }
 
+    /// Whether the client may still be sending what nobody reads any more.
+    pub fn was_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
+    }
+
     pub fn is_busy(&self) -> bool {
         self.state() == State::Busy
     }
@@ -48,6 +55,13 @@ impl Pulse {
 
 /// One request on a connection.
 pub struct Busy(Arc<Pulse>);
+
+impl Busy {
+    /// The answer is given before the request has been read to its end.
+    pub fn interrupts(&self) {
+        self.0.interrupted.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for Busy {
     fn drop(&mut self) {

@@ -129,7 +129,8 @@ impl Cutover {
     /// Stops its time: whatever happens until `resume` happens to it at once.
     pub async fn pause(&self) {
         self.process.signal(Signal::STOP);
-        let stopped = || async { self.of_status("State:").starts_with('T') };
+        // Each thread stops on its own, a worker perhaps after the first one has.
+        let stopped = || async { self.threads().iter().all(|status| line(status, "State:").starts_with('T')) };
         assert!(eventually(PATIENCE, stopped).await, "the proxy does not stop");
     }
 
@@ -163,13 +164,14 @@ impl Cutover {
 
     /// What of its memory is in RAM.
     pub fn memory_kib(&self) -> u64 {
-        self.of_status("VmRSS:").trim_end_matches(" kB").parse().unwrap()
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        line(&status, "VmRSS:").trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// A line of `/proc/PID/status`.
-    fn of_status(&self, name: &str) -> String {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
-        status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned()
+    /// The `status` of each thread.
+    fn threads(&self) -> Vec<String> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
+        threads.flat_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("status"))).collect()
     }
 
     async fn until_ready(&self) {
@@ -226,6 +228,11 @@ impl Drop for Cutover {
             eprintln!("{}", std::fs::read_to_string(self.config_file()).unwrap_or_default());
         }
     }
+}
+
+/// What follows `name` in a `status` file of `/proc`.
+fn line<'a>(status: &'a str, name: &str) -> &'a str {
+    status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim()
 }
 
 fn serve(settings: &Settings) -> Process {
