@@ -152,7 +152,7 @@ async fn a_color_that_is_not_healthy_is_refused_with_each_endpoints_answer_and_n
 async fn a_color_on_its_way_up_is_waited_for() {
     let (_blue, green, proxy) = shop(|s| s.extra("health", "rise = 5\ninterval = \"20ms\"")).await;
     green.health(Health::Failing(500));
-    let down = || async { proxy.service("shop").await["green"]["endpoints"][0]["up"] == false };
+    let down = || async { proxy.service("shop").await["green"]["endpoints"][0]["state"] == "down" };
     assert!(eventually(PATIENCE, down).await);
     green.health(Health::Passing);
     let passed = || async { proxy.service("shop").await["green"]["endpoints"][0]["last_check"]["passed"] == true };
@@ -231,7 +231,7 @@ async fn a_rollback_while_the_old_color_drains_turns_the_cutover_back() {
 async fn an_abort_before_the_switch_changes_nothing_and_after_it_is_refused() {
     let (blue, green, proxy) = shop(|s| s.extra("health", "rise = 100\ninterval = \"300ms\"")).await;
     green.health(Health::Failing(500));
-    let down = || async { proxy.service("shop").await["green"]["endpoints"][0]["up"] == false };
+    let down = || async { proxy.service("shop").await["green"]["endpoints"][0]["state"] == "down" };
     assert!(eventually(PATIENCE, down).await);
     green.health(Health::Passing);
     let passed = || async { proxy.service("shop").await["green"]["endpoints"][0]["last_check"]["passed"] == true };
