@@ -49,8 +49,11 @@ fn listener_says(listener: &Listener) -> String {
     match &listener.tls {
         None => format!("listen on {} for HTTP/1.1 and HTTP/2", listener.address),
         Some(tls) => {
-            let count = tls.certificates.len();
-            format!("listen on {} for HTTP/1.1 and HTTP/2 over TLS, with {count} certificate(s)", listener.address)
+            let certificates = match tls.certificates.len() {
+                1 => "1 certificate".to_owned(),
+                count => format!("{count} certificates"),
+            };
+            format!("listen on {} for HTTP/1.1 and HTTP/2 over TLS, with {certificates}", listener.address)
         }
     }
 }
@@ -62,16 +65,19 @@ fn service_says(service: &Service) -> Vec<String> {
         "/" => String::new(),
         path => format!(" under {path}"),
     };
-    let count = |color: Color| service.stacks[color].endpoints.len();
+    let endpoints = |color: Color| match service.stacks[color].endpoints.len() {
+        1 => format!("{color} (1 endpoint)"),
+        count => format!("{color} ({count} endpoints)"),
+    };
     let health = &service.health;
     let asked = health.path.as_ref().map_or("by connecting".to_owned(), |path| format!("at {path}"));
     let drain = &service.cutover.drain;
     vec![
         format!(
-            "serve `{}` for {hosts}{path}, from blue ({} endpoints) or green ({})",
+            "serve `{}` for {hosts}{path}, from {} or {}",
             service.name,
-            count(Color::Blue),
-            count(Color::Green)
+            endpoints(Color::Blue),
+            endpoints(Color::Green)
         ),
         format!(
             "check its endpoints {asked} every {}: up after {} passes, down after {} failures",

@@ -112,3 +112,55 @@ pub enum TlsError {
     #[error("TLS cannot be set up: {0}")]
     Setup(#[source] rustls::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes a certificate for `names` and its key into `dir`.
+    fn issue(dir: &Path, names: &[&str]) -> CertificateFiles {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let made = rcgen::generate_simple_self_signed(names.clone()).unwrap();
+        let file = |end: &str| dir.join(format!("{}.{end}", names[0].replace('*', "any")));
+        std::fs::write(file("pem"), made.cert.pem()).unwrap();
+        std::fs::write(file("key"), made.signing_key.serialize_pem()).unwrap();
+        CertificateFiles { cert: file("pem"), key: file("key") }
+    }
+
+    #[test]
+    fn the_name_asked_for_chooses_the_certificate() {
+        let dir = tempfile::tempdir().unwrap();
+        let certificates = vec![issue(dir.path(), &["shop.test"]), issue(dir.path(), &["*.api.test", "api.test"])];
+        let certificates = Certificates::load(&Tls { certificates }).unwrap();
+        for (name, place) in [
+            (Some("shop.test"), 0),
+            (Some("SHOP.test"), 0),
+            (Some("api.test"), 1),
+            (Some("eu.api.test"), 1),
+            (Some("a.eu.api.test"), 0),
+            (Some("unknown.test"), 0),
+            (None, 0),
+        ] {
+            assert_eq!(certificates.choose(name), place, "{name:?}");
+        }
+        assert!(certificates.vouches(0, "shop.test:443") && certificates.vouches(1, "eu.api.test"));
+        assert!(!certificates.vouches(0, "api.test"), "another certificate is the one for it");
+        assert!(certificates.vouches(1, "unknown.test"), "none is");
+    }
+
+    #[test]
+    fn files_that_do_not_do_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (issue(dir.path(), &["a.test"]), issue(dir.path(), &["b.test"]));
+        let says = |cert: &Path, key: &Path| {
+            let files = CertificateFiles { cert: cert.to_owned(), key: key.to_owned() };
+            Certificates::load(&Tls { certificates: vec![files] }).unwrap_err().to_string()
+        };
+        assert!(says(&one.cert, &other.key).contains("b.test.key is not the key of"));
+        assert!(says(&dir.path().join("none.pem"), &one.key).contains("none.pem: "));
+        assert!(says(&one.key, &one.key).contains("a.test.key: holds no certificate"));
+        let garbage = dir.path().join("garbage.pem");
+        std::fs::write(&garbage, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+        assert!(says(&garbage, &one.key).contains("garbage.pem: "));
+    }
+}
