@@ -51,7 +51,7 @@ impl fmt::Display for Human {
             0..1_000 => format!("{micros} µs"),
             1_000..10_000 => format!("{:.1} ms", micros as f64 / 1e3),
             10_000..1_000_000 => format!("{} ms", micros / 1_000),
-            1_000_000..120_000_000 if micros % 1_000_000 == 0 => format!("{} s", micros / 1_000_000),
+            1_000_000..120_000_000 if micros.is_multiple_of(1_000_000) => format!("{} s", micros / 1_000_000),
             1_000_000..120_000_000 => format!("{:.1} s", micros as f64 / 1e6),
             _ => {
                 let seconds = self.0.as_secs();

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Scene;
-use crate::cutover::{Cutover, Desk, Phase};
+use crate::cutover::{Cutover, Desk, Kind, Phase};
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
 use crate::time::Timestamp;
@@ -100,8 +100,12 @@ pub struct Check {
 pub struct Outcome {
     pub id: Option<String>,
     pub service: ServiceName,
+    /// What was asked for first: a cutover that is turned around is still the switch it began as.
+    pub kind: Option<Kind>,
     pub from: Color,
     pub to: Color,
+    /// The color that serves, in this state or after it.
+    pub live: Color,
     /// `done`, `aborted`, `rolled_back`; `unchanged` where there was nothing to do; null while it is under way.
     pub outcome: Option<String>,
     pub phase: String,
@@ -228,8 +232,10 @@ impl Outcome {
         Outcome {
             id: None,
             service: desk.service.name.clone(),
+            kind: None,
             from: live,
             to: live,
+            live,
             outcome: Some("unchanged".to_owned()),
             phase: "idle".to_owned(),
             generation: desk.entry().map_or(0, |entry| entry.generation),
@@ -252,6 +258,8 @@ impl From<Cutover> for Outcome {
     fn from(cutover: Cutover) -> Outcome {
         let (switched, drained) = (&cutover.evidence.switched, &cutover.evidence.drained);
         Outcome {
+            kind: Some(cutover.kind),
+            live: cutover.live(),
             outcome: cutover.outcome().map(|outcome| outcome.as_str().to_owned()),
             phase: cutover.phase.as_str().to_owned(),
             generation: cutover.generation(),

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::out;
 use crate::config::Report;
 
 /// Each is one exit code.
@@ -18,6 +19,8 @@ pub enum Failure {
     Unreachable(String),
     /// 4: another cutover holds the service.
     Held(String),
+    /// What there is to say is a result all the same, and goes to stdout: JSON, or a plan that would fail. With its code.
+    Answer(String, u8),
 }
 
 /// Whether the report is asked for as JSON.
@@ -29,6 +32,10 @@ impl Failure {
             Failure::Quiet => {}
             Failure::Failed(text) | Failure::Usage(text) | Failure::Unreachable(text) | Failure::Held(text) => {
                 anstream::eprintln!("{ERROR}error{ERROR:#}: {text}");
+            }
+            Failure::Answer(text, _) => {
+                // A reader who has gone still gets the code.
+                let _ = out::line(text);
             }
             Failure::Config(report, true) => {
                 anstream::println!("{}", serde_json::to_string_pretty(report).unwrap_or_default());
@@ -43,6 +50,7 @@ impl Failure {
             Failure::Usage(_) | Failure::Config(..) => 2,
             Failure::Unreachable(_) => 3,
             Failure::Held(_) => 4,
+            Failure::Answer(_, code) => *code,
         })
     }
 }

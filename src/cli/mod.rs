@@ -1,8 +1,18 @@
 //! The command line: every command, and how each ends.
 
 mod check;
+mod client;
+mod complete;
+mod demo;
 mod failure;
+mod history;
+mod out;
+mod progress;
 mod serve;
+mod status;
+mod switch;
+mod verdict;
+mod watch;
 
 use std::path::PathBuf;
 
@@ -26,6 +36,7 @@ pub struct Cli {
 
 /// What every command takes.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct Global {
     /// The config file
     #[arg(
@@ -33,12 +44,16 @@ pub struct Global {
         global = true,
         value_name = "FILE",
         default_value = "/etc/cutover/cutover.toml",
-        env = "CUTOVER_CONFIG"
+        env = "CUTOVER_CONFIG",
+        hide_env_values = true
     )]
     pub config: PathBuf,
     /// Where the proxy's admin API is: unix:PATH or http://HOST:PORT [default: the socket the config names]
-    #[arg(long, global = true, value_name = "ADDRESS", env = "CUTOVER_ADMIN")]
+    #[arg(long, global = true, value_name = "ADDRESS", env = "CUTOVER_ADMIN", hide_env_values = true)]
     pub admin: Option<String>,
+    /// The file with the token that changing anything over http asks for
+    #[arg(long, global = true, value_name = "FILE", env = "CUTOVER_TOKEN_FILE", hide_env_values = true)]
+    pub token_file: Option<PathBuf>,
     /// Print JSON, in a shape that stays
     #[arg(long, global = true)]
     pub json: bool,
@@ -46,10 +61,18 @@ pub struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the proxy
     Serve(serve::Serve),
     /// Validate the config and explain what it means; touches nothing
+    #[command(after_help = CHECK_EXAMPLES)]
     Check,
+    Demo(demo::Demo),
+    Status(status::Status),
+    Switch(switch::Switch),
+    Rollback(switch::Rollback),
+    Abort(switch::Abort),
+    History(history::History),
+    Completions(complete::Completions),
+    Man(complete::Man),
 }
 
 impl Cli {
@@ -58,6 +81,19 @@ impl Cli {
         match command {
             Command::Serve(serve) => serve.run(&global),
             Command::Check => check::run(&global),
+            Command::Demo(demo) => demo.run(&global),
+            Command::Status(status) => status.run(&global),
+            Command::Switch(switch) => switch.run(&global),
+            Command::Rollback(rollback) => rollback.run(&global),
+            Command::Abort(abort) => abort.run(&global),
+            Command::History(history) => history.run(&global),
+            Command::Completions(completions) => completions.run(),
+            Command::Man(man) => man.run(),
         }
     }
 }
+
+const CHECK_EXAMPLES: &str = "Examples:
+  cutover check
+  cutover check --config shop.toml
+  cutover check --json | jq -r '.mistakes[] | \"\\(.line): \\(.message)\"'";

@@ -13,6 +13,14 @@ use crate::process::{self, EndSignals};
 
 /// Run the proxy
 #[derive(Args)]
+#[command(
+    long_about = "Run the proxy until SIGTERM or Ctrl-C.\n\n\
+        It then takes no new connections and gives the requests under way up to 30 s to finish; the same signal again \
+        ends it at once. What it logs goes to stderr; CUTOVER_LOG=debug says more.",
+    after_help = "Examples:
+  cutover serve
+  cutover serve --config shop.toml --workers 2"
+)]
 pub struct Serve {
     /// Threads that carry requests [default: one for each core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]

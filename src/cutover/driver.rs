@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ pub enum Mail {
 pub type Reply = oneshot::Sender<Result<Granted, Denied>>;
 
 /// What the world is told about a cutover: each state it enters.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Told {
     pub at: time::Timestamp,
     pub cutover: Cutover,

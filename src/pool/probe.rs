@@ -47,8 +47,13 @@ async fn ask(stream: TcpStream, host: &str, path: &str, expected: &[u16]) -> Res
         answer = &mut answer => answer,
         _ = connection => answer.await,
     };
-    let status = answer.map_err(broken)?.status().as_u16();
-    if expected.contains(&status) { Ok(status.to_string()) } else { Err(unexpected(status, expected)) }
+    let unanswered = |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled();
+    match answer.map(|answer| answer.status().as_u16()) {
+        Ok(status) if expected.contains(&status) => Ok(status.to_string()),
+        Ok(status) => Err(unexpected(status, expected)),
+        Err(error) if unanswered(&error) => Err("closed without an answer".to_owned()),
+        Err(error) => Err(broken(error)),
+    }
 }
 
 fn unexpected(status: u16, expected: &[u16]) -> String {

@@ -1,6 +1,7 @@
 //! The behaviour of the whole program, through real sockets: the harness, then one room for each part of the promise.
 
 mod carry;
+mod demo;
 mod harness;
 mod plan;
 mod survive;

@@ -1,0 +1,205 @@
+//! `cutover demo`: two small stacks, a real proxy before them and real clients, switched under load; then the result.
+
+mod clients;
+mod course;
+mod operator;
+mod report;
+mod show;
+mod stacks;
+
+use std::fs::DirBuilder;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use clap::Args;
+use tokio::time::{Instant, timeout_at};
+use tracing_subscriber::EnvFilter;
+
+use self::clients::Clients;
+use self::course::Course;
+use self::operator::Operator;
+use self::report::{Doors, Report};
+use self::show::Show;
+use self::stacks::Stacks;
+use super::serve::runtime;
+use super::{Failure, Global};
+use crate::app::App;
+use crate::config::Config;
+use crate::names::Color;
+use crate::process::{self, EndSignals};
+use crate::time::Moment;
+
+/// See it work: two small stacks, real traffic, several switches, and what became of every request
+#[derive(Args)]
+pub struct Demo {
+    /// Leave the proxy and the stacks running afterwards, and print the commands to try
+    #[arg(long)]
+    keep: bool,
+    /// Threads that carry requests [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: Option<u16>,
+    /// How long the traffic runs
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u64).range(3..=3600))]
+    seconds: u64,
+}
+
+impl Demo {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        if let Ok(filter) = EnvFilter::try_from_env("CUTOVER_LOG") {
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        }
+        process::raise_open_files();
+        match runtime()?.block_on(self.perform(global.json))? {
+            true => Ok(()),
+            false => Err(Failure::Quiet),
+        }
+    }
+
+    /// Whether nothing was lost.
+    async fn perform(&self, json: bool) -> anyhow::Result<bool> {
+        let mut signals = EndSignals::listen().context("signals cannot be listened for")?;
+        let stage = Stage::build(self.workers()).await?;
+        let played = tokio::select! {
+            played = self.play(&stage) => played,
+            signal = signals.next() => Err(anyhow!("{signal} before there was a result; everything has been stopped")),
+        };
+        if let Ok(report) = &played {
+            report.print(json, self.keep);
+            if self.keep {
+                signals.next().await;
+            }
+        }
+        stage.strike().await;
+        Ok(played?.is_clean())
+    }
+
+    async fn play(&self, stage: &Stage) -> anyhow::Result<Report> {
+        let deadline = Deadline(Instant::now() + Duration::from_secs(self.seconds) + GRACE);
+        let ready = stage.operator.wait_until_ready();
+        deadline.meet("the live color has not passed its health checks", ready).await?;
+        let begun = Moment::now();
+        let clients = Clients::start(stage.proxy)?;
+        let show = Show::new(self.seconds);
+        let mut course = Course::new(stage, &show, deadline);
+        tokio::select! {
+            run = course.run(Duration::from_secs(self.seconds)) => run?,
+            never = show.follow(&stage.stacks, &clients.score) => match never {},
+        }
+        let score = deadline.meet("the clients have not finished their last requests", clients.stop()).await?;
+        let took = Moment::now().since(begun);
+        Ok(Report::of(course.end(), &score, &stage.stacks, took, stage.doors()))
+    }
+
+    fn workers(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.workers.map_or(cores, usize::from)
+    }
+}
+
+/// Everything that is set up: the stacks, the proxy, and who operates it.
+struct Stage {
+    stacks: Stacks,
+    app: App,
+    operator: Operator,
+    proxy: SocketAddr,
+    _folder: Folder,
+}
+
+impl Stage {
+    async fn build(workers: usize) -> anyhow::Result<Stage> {
+        let folder = Folder::make()?;
+        let stacks = Stacks::start()?;
+        let text = config(&folder.0, &stacks);
+        let parsed = Config::parse(&text, &folder.0.join("demo.toml"));
+        let config = parsed.map_err(|report| anyhow!("the demo's own config is wrong:\n{}", report.render(false)))?;
+        let app = App::start(&config, workers).await?;
+        let proxy = app.listeners.first().context("the proxy has no listener")?.address;
+        Ok(Stage { stacks, app, operator: Operator { socket: config.admin.socket }, proxy, _folder: folder })
+    }
+
+    fn doors(&self) -> Doors {
+        Doors {
+            proxy: format!("http://{}", self.proxy),
+            admin: format!("unix:{}", self.operator.socket.display()),
+            metrics: self.app.admin_address().map(|address| format!("http://{address}/metrics")).unwrap_or_default(),
+        }
+    }
+
+    async fn strike(self) {
+        // Nobody is left who would wait for what does not finish.
+        self.app.stop(FINISH).await;
+    }
+}
+
+fn config(folder: &Path, stacks: &Stacks) -> String {
+    // What JSON quotes is quoted for TOML as well.
+    let quoted = |path: PathBuf| serde_json::json!(path.to_string_lossy()).to_string();
+    let endpoints = |color: Color| {
+        let all: Vec<String> = stacks.of[color].endpoints.iter().map(SocketAddr::to_string).collect();
+        serde_json::json!(all).to_string()
+    };
+    format!(
+        r#"
+        [admin]
+        socket = {socket}
+        listen = "127.0.0.1:0"
+        [state]
+        dir = {state}
+        [[listener]]
+        address = "127.0.0.1:0"
+        [service.shop.blue]
+        endpoints = {blue}
+        [service.shop.green]
+        endpoints = {green}
+        [service.shop.health]
+        path = "{health}"
+        interval = "200ms"
+        [service.shop.cutover]
+        deadline = "5s"
+        drain = {{ requests = "5s", tunnels = "5s" }}
+        "#,
+        socket = quoted(folder.join("admin.sock")),
+        state = quoted(folder.to_owned()),
+        blue = endpoints(Color::Blue),
+        green = endpoints(Color::Green),
+        health = stacks::HEALTH,
+    )
+}
+
+/// The proxy's state while the demo lasts; it goes when this does.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> anyhow::Result<Folder> {
+        let path = std::env::temp_dir().join(format!("cutover-demo-{}", std::process::id()));
+        // Left by a demo that was killed and had the same process id.
+        let _ = std::fs::remove_dir_all(&path);
+        // Nobody else may order this proxy about.
+        DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("{} cannot be made", path.display()))?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What cannot be removed is left to whoever cleans the folder of temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The point at which the demo gives up, and says what it was waiting for.
+#[derive(Clone, Copy)]
+struct Deadline(Instant);
+
+impl Deadline {
+    async fn meet<T>(self, missing: &str, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+        timeout_at(self.0, work).await.map_err(|_| anyhow!("the demo hangs and gives up: {missing}"))?
+    }
+}
+
+/// What setting up, the last drain and the last requests may take together, beside the traffic.
+const GRACE: Duration = Duration::from_secs(15);
+const FINISH: Duration = Duration::from_secs(2);

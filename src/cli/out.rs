@@ -1,0 +1,38 @@
+//! What commands say on stdout: coloured on a terminal only, and to a reader who may leave before the end.
+
+use std::io::{IsTerminal, Write};
+
+use rustix::termios::tcgetwinsize;
+
+use super::Failure;
+
+/// Prints a line, or several.
+pub fn line(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    let written = writeln!(out, "{text}").and_then(|()| out.flush());
+    // Whoever closed the pipe has read enough and is told no more.
+    written.map_err(|_| Failure::Quiet)
+}
+
+/// Whether somebody watches stdout.
+pub fn is_watched() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// Columns of the terminal on stdout, if that is one.
+pub fn width() -> Option<u16> {
+    tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col).filter(|columns| *columns > 0)
+}
+
+/// The text in a style; where no terminal shows it, the style is taken out again on the way.
+pub fn styled(style: anstyle::Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// The text as it may be written to a terminal: without styles where `NO_COLOR` asks for that.
+pub fn for_terminal(text: &str) -> String {
+    match anstream::stdout().current_choice() {
+        anstream::ColorChoice::Never => anstream::adapter::strip_str(text).to_string(),
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,75 @@
+//! What an operator sees on the terminal while a cutover is waited for: how far it is, and what it waits for.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+
+use super::client::{Client, Trouble};
+use super::status::{in_words, since};
+use crate::admin::{CutoverView, ServiceView};
+use crate::names::ServiceName;
+use crate::time::{self, Human};
+
+/// Shows it, on a terminal only, until dropped. Returns where the proxy is lost: an order that nobody works at any more
+/// must not be waited for.
+pub async fn follow(client: &Client, service: &ServiceName) -> Trouble {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_finish(ProgressFinish::AndClear);
+    // The template is right, and without one the line would only look different.
+    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    let pause = if bar.is_hidden() { HEARTBEAT } else { REDRAW };
+    let mut missed = 0;
+    loop {
+        tokio::time::sleep(pause).await;
+        let look = client.get(&format!("/v1/services/{service}")).await;
+        match look.and_then(|answer| answer.read::<ServiceView>()) {
+            Ok(view) => {
+                missed = 0;
+                if let Some(cutover) = &view.cutover {
+                    bar.set_message(says(&view, cutover));
+                    bar.tick();
+                }
+            }
+            Err(trouble) if missed == PATIENCE => return trouble,
+            Err(_) => missed += 1,
+        }
+    }
+}
+
+fn says(service: &ServiceView, cutover: &CutoverView) -> String {
+    let (name, live) = (&service.name, service.live);
+    let elapsed = Human(since(cutover.started, time::now()));
+    let doing = match cutover.phase.as_str() {
+        "prepare" => format!("{} is being checked; {live} is live", cutover.to),
+        "drain" | "drain_back" => {
+            let old = &service.colors[live.other()];
+            let (requests, tunnels) = (count(old.in_flight, "request"), count(old.tunnels, "tunnel"));
+            format!("{live} is live; in {} are {requests} and {tunnels} left", live.other())
+        }
+        _ => format!("{live} is being made live"),
+    };
+    let mut text = format!("{name}: {}: {doing}, {elapsed}", in_words(&cutover.phase));
+    let mut reasons = cutover.reasons.iter();
+    for reason in reasons.by_ref().take(REASONS) {
+        text.push_str("\n    ");
+        text.push_str(reason);
+    }
+    match reasons.count() {
+        0 => {}
+        more => text.push_str(&format!("\n    and {more} more")),
+    }
+    text
+}
+
+/// A number and its word: `1 request`, `2 requests`.
+pub fn count(number: u64, word: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {word}{s}")
+}
+
+const REDRAW: Duration = Duration::from_millis(150);
+/// Off a terminal it is only asked whether the proxy is there.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+/// Looks in a row that may fail, since a busy proxy may miss one.
+const PATIENCE: u32 = 2;
+/// Reasons that fit on any terminal.
+const REASONS: usize = 8;

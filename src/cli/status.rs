@@ -1,0 +1,169 @@
+//! `cutover status`: who is live, how far a cutover is, and how each endpoint is.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use clap::Args;
+
+use super::client::{self, Client, Trouble};
+use super::{Failure, Global, out, watch};
+use crate::admin::{ColorView, CutoverView, EndpointView, ServiceView, Status as Whole};
+use crate::names::{Color, ServiceName};
+use crate::time::{self, Human, Timestamp};
+
+/// Show who is live, how far a cutover is, and how each endpoint is
+#[derive(Args)]
+#[command(
+    long_about = "Show who is live, how far a cutover is, and how each endpoint is.\n\n\
+        For each color: its share of new requests, the requests and tunnels inside it, the proxy's connections to \
+        its endpoints, and for each endpoint its state and what it last answered to a health check.",
+    after_help = "Examples:
+  cutover status                    every service
+  cutover status shop --watch       one service, followed as it changes; Ctrl-C ends it
+  cutover status --json | jq -r '.services[] | \"\\(.name) \\(.live)\"'"
+)]
+pub struct Status {
+    /// The service [default: all of them]
+    #[arg(value_name = "SERVICE")]
+    service: Option<ServiceName>,
+    /// Go on showing it: redrawn on a terminal, elsewhere a line for each change
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Status {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        client::block_on(async {
+            if self.watch {
+                return watch::run(&client, self.service.as_ref(), global.json).await;
+            }
+            let look = look(&client, self.service.as_ref()).await.map_err(client.fails())?;
+            out::line(&if global.json { look.json } else { page(&look.services, time::now()) })
+        })
+    }
+}
+
+/// One look at the proxy.
+pub struct Look {
+    /// The answer as it came.
+    pub json: String,
+    pub services: Vec<ServiceView>,
+}
+
+pub async fn look(client: &Client, service: Option<&ServiceName>) -> Result<Look, Trouble> {
+    let (answer, services) = match service {
+        None => {
+            let answer = client.get("/v1/status").await?;
+            let status: Whole = answer.read()?;
+            (answer, status.services)
+        }
+        Some(service) => {
+            let answer = client.get(&format!("/v1/services/{service}")).await?;
+            let view = answer.read()?;
+            (answer, vec![view])
+        }
+    };
+    Ok(Look { json: answer.text, services })
+}
+
+/// All of it, for people.
+pub fn page(services: &[ServiceView], now: Timestamp) -> String {
+    let services: Vec<String> = services.iter().map(|service| service_says(service, now)).collect();
+    services.join("\n\n")
+}
+
+/// A color's name, in that color.
+pub fn in_color(color: Color) -> String {
+    let ansi = match color {
+        Color::Blue => AnsiColor::BrightBlue,
+        Color::Green => AnsiColor::Green,
+    };
+    out::styled(ansi.on_default().bold(), color.as_str())
+}
+
+/// A phase's name as words.
+pub fn in_words(phase: &str) -> String {
+    phase.replace('_', " ")
+}
+
+/// From then until now; nothing where a clock says otherwise.
+pub fn since(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}
+
+fn service_says(service: &ServiceView, now: Timestamp) -> String {
+    let live = in_color(service.live);
+    let name = out::styled(BOLD, service.name.as_str());
+    let at = service.since.strftime("%Y-%m-%d %H:%M:%SZ");
+    let lasts = Human(since(service.since, now));
+    let (phase, generation) = (in_words(&service.phase), service.generation);
+    let mut text = format!("{name}: {live} is live since {at} ({lasts}), phase {phase}, generation {generation}\n");
+    if let Some(cutover) = &service.cutover {
+        text.push_str(&cutover_says(cutover, now));
+    }
+    let endpoints = || service.colors.iter().flat_map(|(_, view)| &view.endpoints);
+    let width = endpoints().map(|endpoint| endpoint.address.len()).max().unwrap_or(0);
+    for (color, view) in service.colors.iter() {
+        text.push_str(&color_says(color, view, service.live == color));
+        if view.endpoints.is_empty() {
+            text.push_str("      no endpoints\n");
+        }
+        view.endpoints.iter().for_each(|endpoint| text.push_str(&endpoint_says(endpoint, width, now)));
+    }
+    text.trim_end().to_owned()
+}
+
+fn cutover_says(cutover: &CutoverView, now: Timestamp) -> String {
+    let (id, from, to, by) = (&cutover.id, in_color(cutover.from), in_color(cutover.to), &cutover.by);
+    let begun = Human(since(cutover.started, now));
+    let mut text = format!("  cutover {id}: {from} → {to}, begun {begun} ago by {by}");
+    if let Some(reason) = &cutover.reason {
+        text.push_str(&format!(": {reason}"));
+    }
+    text.push('\n');
+    for reason in &cutover.reasons {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "    {}", out::styled(WARNING, reason));
+    }
+    text
+}
+
+fn color_says(color: Color, view: &ColorView, live: bool) -> String {
+    let mark = if live { "●" } else { "○" };
+    let name = in_color(color);
+    // Padded by hand: the escape codes around the name would be counted.
+    let gap = " ".repeat(5 - color.as_str().len());
+    let weight = view.weight * 100.0;
+    let ColorView { in_flight, tunnels, upstream, .. } = view;
+    let (busy, idle) = (upstream.active, upstream.idle);
+    format!(
+        "  {mark} {name}{gap} {weight:>4.0} %  {in_flight:>5} in flight  {tunnels:>5} tunnels   upstream: {busy} busy, {idle} idle\n"
+    )
+}
+
+fn endpoint_says(endpoint: &EndpointView, width: usize, now: Timestamp) -> String {
+    let EndpointView { address, state, last_check, .. } = endpoint;
+    let style = match state.as_str() {
+        "up" => GOOD,
+        "down" => BAD,
+        _ => WARNING,
+    };
+    let state = out::styled(style, &format!("{state:<7}"));
+    let said = match last_check {
+        None => "not checked yet".to_owned(),
+        Some(check) => {
+            let ago = format!("{} s ago", since(check.at, now).as_secs());
+            // What does not pass stands out even while the endpoint still counts as up.
+            let answer = if check.passed { check.answer.clone() } else { out::styled(WARNING, &check.answer) };
+            format!("{answer}, {ago}")
+        }
+    };
+    format!("      {address:<width$}  {state}  {said}\n")
+}
+
+const BOLD: Style = Style::new().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default();

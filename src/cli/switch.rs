@@ -1,0 +1,242 @@
+//! `cutover switch`, `rollback` and `abort`: orders to the proxy, which are waited for and told about.
+
+use std::time::Duration;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::client::{self, Answer, Client, Trouble, problem};
+use super::verdict::{self, Order, Verdict};
+use super::{Failure, Global, out, progress};
+use crate::admin::{Outcome, ServiceView};
+use crate::config;
+use crate::cutover::Plan;
+use crate::names::{Color, ServiceName};
+
+/// Make a color live, and wait until the other one has drained
+#[derive(Args)]
+#[command(
+    long_about = "Make a color live, and wait until the other one has drained.\n\n\
+        The color's endpoints are checked first; if too few are up, nothing changes and the command says what each of \
+        them answered. Then every worker of the proxy sends new requests to it, and the requests still inside the \
+        other color are given their time to finish. Once the command has returned, no request begins on the other \
+        color.\n\n\
+        The cutover belongs to the proxy: it goes on even where this command is ended.",
+    after_help = "Examples:
+  cutover switch green                      the only service there is
+  cutover switch green shop --dry-run       what would happen, step by step; changes nothing
+  cutover switch green --reason \"release 42\"
+  cutover switch green --timeout 5m         wait no longer; it goes on, and the command exits with 1
+  cutover switch green --wait live --json   return once green is live; print one JSON object"
+)]
+pub struct Switch {
+    /// The color that is to be live
+    #[arg(value_name = "COLOR", value_parser = color())]
+    to: Color,
+    /// The service; may be left out where the proxy has only one
+    #[arg(value_name = "SERVICE")]
+    service: Option<ServiceName>,
+    /// Print what would happen, after a fresh look at the color's health, and change nothing
+    #[arg(long, conflicts_with_all = ["reason", "wait", "timeout"])]
+    dry_run: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+impl Switch {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        client::block_on(async {
+            let service = client.service(self.service.as_ref()).await?;
+            if self.dry_run {
+                return rehearse(&client, &service, self.to, global.json).await;
+            }
+            give(&client, &service, Order::Switch(self.to), &self.waiting, global.json).await
+        })
+    }
+}
+
+/// Go back to the other color, if it is good now
+#[derive(Args)]
+#[command(
+    long_about = "Go back to the other color, if it is good now.\n\n\
+        Its endpoints are checked first; if too few are up, nothing changes and the command says why. While a cutover \
+        is under way this turns it around: before its switch it is aborted, while the old color drains that one \
+        becomes live again.",
+    after_help = "Examples:
+  cutover rollback
+  cutover rollback shop --reason \"errors at checkout\""
+)]
+pub struct Rollback {
+    /// The service; may be left out where the proxy has only one
+    #[arg(value_name = "SERVICE")]
+    service: Option<ServiceName>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+impl Rollback {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        client::block_on(async {
+            let service = client.service(self.service.as_ref()).await?;
+            give(&client, &service, Order::Rollback, &self.waiting, global.json).await
+        })
+    }
+}
+
+/// End a cutover that has not switched yet; the live color stays
+#[derive(Args)]
+#[command(
+    long_about = "End a cutover that has not switched yet; the live color stays.\n\n\
+        A cutover that has switched cannot be aborted any more: `cutover rollback` goes back.",
+    after_help = "Examples:
+  cutover abort
+  cutover abort shop"
+)]
+pub struct Abort {
+    /// The service; may be left out where the proxy has only one
+    #[arg(value_name = "SERVICE")]
+    service: Option<ServiceName>,
+}
+
+impl Abort {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        client::block_on(async {
+            let service = client.service(self.service.as_ref()).await?;
+            let answer = client.post(&path(&service, Order::Abort), &json!({}), Some(Duration::ZERO)).await;
+            end(&service, Order::Abort, None, answer, global.json)
+        })
+    }
+}
+
+/// What an order is given with, and how long it is waited for.
+#[derive(Args)]
+struct Waiting {
+    /// Why, for the history
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// How far the cutover has to be before the command returns
+    #[arg(long, value_name = "STEP", default_value = "drained")]
+    wait: Step,
+    /// How long to wait for that, such as 30s or 5m; the cutover goes on after it [default: as long as it takes]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Step {
+    /// The color serves every new request
+    Live,
+    /// And the other color is empty, or its time to get there is over
+    Drained,
+    /// And everything that follows has been done
+    Done,
+}
+
+/// Gives the order and waits for what becomes of it, with progress on a terminal meanwhile.
+async fn give(
+    client: &Client,
+    service: &ServiceName,
+    order: Order,
+    waiting: &Waiting,
+    json: bool,
+) -> Result<(), Failure> {
+    let Waiting { reason, wait, timeout } = waiting;
+    let mut body = json!({ "wait": wait.to_possible_value().map(|value| value.get_name().to_owned()) });
+    let mut put = |key: &str, value: Option<Value>| value.into_iter().for_each(|value| body[key] = value);
+    put("reason", reason.as_ref().map(|reason| json!(reason)));
+    put("timeout", timeout.map(|timeout| json!(format!("{}ms", timeout.as_millis()))));
+    if let Order::Switch(to) = order {
+        put("to", Some(json!(to)));
+    }
+    let path = path(service, order);
+    let answer = tokio::select! {
+        answer = client.post(&path, &body, *timeout) => answer,
+        lost = progress::follow(client, service) => Err(lost),
+        _ = tokio::signal::ctrl_c() => return Err(left(client, service, json).await),
+    };
+    end(service, order, *timeout, answer, json)
+}
+
+/// Prints what came of the order.
+fn end(
+    service: &ServiceName,
+    order: Order,
+    timeout: Option<Duration>,
+    answer: Result<Answer, Trouble>,
+    json: bool,
+) -> Result<(), Failure> {
+    let (verdict, document) = match answer {
+        Ok(answer) => {
+            let outcome: Outcome = answer.read().map_err(|trouble| trouble.ends(json))?;
+            let over = answer.is_unfinished().then_some(timeout.unwrap_or_default());
+            (verdict::of(order, &outcome, over), answer.text)
+        }
+        Err(Trouble::Problem(problem)) => verdict::of_problem(service, order, &problem),
+        Err(trouble) => return Err(trouble.ends(json)),
+    };
+    verdict.end(json.then_some(document))
+}
+
+async fn rehearse(client: &Client, service: &ServiceName, to: Color, json: bool) -> Result<(), Failure> {
+    let body = json!({"to": to, "dry_run": true});
+    let answer = client.post(&path(service, Order::Switch(to)), &body, Some(CHECKS)).await.map_err(client.fails())?;
+    let plan: Plan = answer.read().map_err(client.fails())?;
+    let Verdict { text, code } = verdict::of_plan(&plan);
+    let text = if json { answer.text } else { text };
+    match code {
+        0 => out::line(&text),
+        // What would happen is the result here, also where that is nothing good.
+        code => Err(Failure::Answer(text, code)),
+    }
+}
+
+/// Ctrl-C: what the operator leaves behind.
+async fn left(client: &Client, service: &ServiceName, json: bool) -> Failure {
+    let look = async {
+        let answer = client.get(&format!("/v1/services/{service}")).await.ok()?;
+        answer.read::<ServiceView>().ok()
+    };
+    let text = match tokio::time::timeout(LAST_LOOK, look).await.ok().flatten().map(|view| view.cutover) {
+        Some(Some(cutover)) => format!(
+            "{service}: not waited for any longer; cutover {} to {} goes on without us\n  follow it: cutover status {service} --watch\n  \
+             go back:   cutover rollback {service}",
+            cutover.id, cutover.to
+        ),
+        Some(None) => format!(
+            "{service}: not waited for any longer; no cutover is under way now\n  what came of it: cutover history {service}"
+        ),
+        None => format!(
+            "{service}: not waited for any longer; a cutover that has begun goes on without us\n  see: cutover status {service}"
+        ),
+    };
+    match json {
+        true => Failure::Answer(problem("interrupted", "Interrupted", &text).to_string(), 1),
+        false => Failure::Failed(text),
+    }
+}
+
+fn path(service: &ServiceName, order: Order) -> String {
+    let verb = match order {
+        Order::Switch(_) => "switch",
+        Order::Rollback => "rollback",
+        Order::Abort => "abort",
+    };
+    format!("/v1/services/{service}/{verb}")
+}
+
+fn color() -> impl TypedValueParser<Value = Color> {
+    PossibleValuesParser::new(Color::BOTH.map(Color::as_str)).try_map(|text| text.parse::<Color>())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::parse_duration(text).ok_or_else(|| "write a number and a unit, such as `30s` or `5m`".to_owned())
+}
+
+/// A fresh check of every endpoint takes no longer than the longest timeout a check may have.
+const CHECKS: Duration = Duration::from_secs(60);
+/// For telling, after Ctrl-C, what is left behind.
+const LAST_LOOK: Duration = Duration::from_secs(1);

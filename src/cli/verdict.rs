@@ -1,0 +1,216 @@
+//! What came of an order: in words, and as the code the command exits with.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::progress::count;
+use super::status::in_words;
+use super::{Failure, client, out};
+use crate::admin::{HELD, Outcome, Problem, Proof};
+use crate::cutover::{Kind, Plan};
+use crate::names::{Color, ServiceName};
+use crate::time::Human;
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    Switch(Color),
+    Rollback,
+    Abort,
+}
+
+/// The words for it, and the exit code.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub text: String,
+    pub code: u8,
+}
+
+impl Verdict {
+    /// Prints it, as `document` where JSON is asked for, and ends the command.
+    pub fn end(self, document: Option<String>) -> Result<(), Failure> {
+        let Verdict { text, code } = self;
+        match (code, document) {
+            (0, document) => out::line(&document.unwrap_or(text)),
+            (code, Some(document)) => Err(Failure::Answer(document, code)),
+            (4, None) => Err(Failure::Held(text)),
+            (2, None) => Err(Failure::Usage(text)),
+            (_, None) => Err(Failure::Failed(text)),
+        }
+    }
+}
+
+/// What an outcome is worth to the one who gave the order; `over` where the time he waits was over before.
+pub fn of(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict {
+    let Outcome { service, live, to, .. } = outcome;
+    let id = outcome.id.as_deref().unwrap_or("-");
+    let what = if outcome.kind == Some(Kind::Rollback) { "rollback" } else { "cutover" };
+    let good = |text: String| Verdict { text: format!("{service}: {text}"), code: 0 };
+    let bad = |text: String| Verdict { text: format!("{service}: {text}"), code: 1 };
+    match (order, outcome.outcome.as_deref()) {
+        (_, Some("unchanged")) => good(format!("{live} is live already; nothing to do")),
+        (_, None) => match over {
+            Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),
+            None => good(format!(
+                "{live} is live, {} is draining (cutover {id}){}{}",
+                live.other(),
+                figures(outcome),
+                follow(service)
+            )),
+        },
+        (_, Some("aborted")) => {
+            // Whoever turns a switch around before it has switched gets what he wanted.
+            let wanted = order == Order::Abort || order == Order::Rollback && outcome.kind == Some(Kind::Switch);
+            let why = indented(&outcome.reasons);
+            match wanted {
+                true => good(format!(
+                    "the {what} to {to} is aborted; {live} stays live, nothing has changed (cutover {id})"
+                )),
+                false => bad(format!(
+                    "the {what} to {to} was aborted; nothing has changed, {live} is live (cutover {id}){why}"
+                )),
+            }
+        }
+        (Order::Switch(wanted), Some(_)) if wanted != *live => {
+            bad(format!("the {what} to {to} was rolled back; {live} is live again (cutover {id})"))
+        }
+        (Order::Rollback, Some("done")) => {
+            bad(format!("there was no way back any more; {live} is live (cutover {id})"))
+        }
+        (_, Some(_)) => drained(outcome, id),
+    }
+}
+
+/// The same where the proxy calls it a problem; the document to print is the problem, or the outcome where that is good.
+pub fn of_problem(service: &ServiceName, order: Order, problem: &Problem) -> (Verdict, String) {
+    let outcome: Option<Outcome> = serde_json::from_value(Value::Object(problem.more.clone())).ok();
+    let verdict = match &outcome {
+        Some(outcome) => of(order, outcome, None),
+        None => refused(service, problem),
+    };
+    let document = match outcome.filter(|_| verdict.code == 0) {
+        Some(outcome) => serde_json::to_string(&outcome),
+        None => serde_json::to_string(problem),
+    };
+    (verdict, document.unwrap_or_default())
+}
+
+/// What a rehearsal says; it exits with what the switch itself would exit with now.
+pub fn of_plan(plan: &Plan) -> Verdict {
+    let Plan { service, live, to, .. } = plan;
+    if live == to {
+        return Verdict { text: format!("{service}: {live} is live already; a switch would do nothing"), code: 0 };
+    }
+    let steps: String = plan.steps.iter().enumerate().map(|(i, step)| format!("\n  {}. {step}", i + 1)).collect();
+    match &plan.held {
+        Some(held) => Verdict {
+            text: format!("{service}: a switch to {to} would be refused now; {live} is live\n  {held}"),
+            code: 4,
+        },
+        None if plan.would_switch => Verdict {
+            text: format!("{service}: {live} is live; a switch to {to} would{steps}\nNothing has been changed."),
+            code: 0,
+        },
+        None => {
+            let why = indented(&plan.reasons);
+            Verdict {
+                text: format!(
+                    "{service}: {live} is live; {to} is not fit to be live now{why}\nNothing has been changed."
+                ),
+                code: 1,
+            }
+        }
+    }
+}
+
+/// It went where it was meant to; what is left is whether the old color is empty.
+fn drained(outcome: &Outcome, id: &str) -> Verdict {
+    let Outcome { service, live, .. } = outcome;
+    let (old, figures) = (live.other(), figures(outcome));
+    if outcome.drained == Some(true) {
+        return Verdict {
+            text: format!("{service}: {live} is live, {old} is drained (cutover {id}){figures}"),
+            code: 0,
+        };
+    }
+    let left = outcome.requests_left;
+    let (requests, are) = (count(left, "request"), if left == 1 { "is" } else { "are" });
+    Verdict {
+        text: format!(
+            "{service}: {live} is live, but {old} did not drain within its deadline: {requests} {are} still running and {are} left to \
+             finish; watch with \"cutover status {service}\" (cutover {id}){figures}"
+        ),
+        code: 1,
+    }
+}
+
+/// The time to wait is over, the cutover is not.
+fn goes_on(outcome: &Outcome, id: &str) -> String {
+    let (phase, live) = (in_words(&outcome.phase), outcome.live);
+    let follow = follow(&outcome.service);
+    format!(": it is in its phase {phase}, {live} is live, and it goes on without us (cutover {id}){follow}")
+}
+
+fn follow(service: &ServiceName) -> String {
+    format!("\n  follow it: cutover status {service} --watch")
+}
+
+/// What was measured, each line indented, beginning with a line break.
+fn figures(outcome: &Outcome) -> String {
+    let old = outcome.live.other();
+    let mut lines = Vec::new();
+    if let (Some(switch), Some(proof)) = (outcome.switch_us, &outcome.proof) {
+        let Proof { workers, workers_answered, .. } = proof;
+        let switch = Human(Duration::from_micros(switch));
+        let drained = outcome.drain_ms.filter(|_| outcome.drained == Some(true));
+        let drained = drained.map_or(String::new(), |drain| format!("; drained in {}", in_millis(drain)));
+        lines.push(format!("switched in {switch} on {workers_answered} of {workers} workers{drained}"));
+        if workers_answered < workers {
+            lines.push(format!("a worker is stuck; {old} is closed all the same, and takes no request from it"));
+        }
+        let since = outcome.drained.map_or(String::new(), |_| format!("; since then: {}", proof.requests_to_old_since));
+        lines.push(match proof.last_request_to_old {
+            Some(last) => format!("last request to {old}: {}{since}", last.strftime("%H:%M:%S%.6fZ")),
+            None => format!("last request to {old}: none since the proxy started{since}"),
+        });
+    }
+    if outcome.tunnels_closed > 0 {
+        let closed = count(outcome.tunnels_closed, "tunnel");
+        lines.push(format!("{closed} to {old} did not end by the deadline and had to be closed"));
+    }
+    indented(&lines)
+}
+
+/// Milliseconds as people write them; none is less than one, not nothing.
+pub fn in_millis(millis: u64) -> String {
+    match millis {
+        0 => "< 1 ms".to_owned(),
+        millis => Human(Duration::from_millis(millis)).to_string(),
+    }
+}
+
+/// The proxy would not begin.
+fn refused(service: &ServiceName, problem: &Problem) -> Verdict {
+    let detail = &problem.detail;
+    if problem.kind == HELD {
+        let text = format!(
+            "{service}: {detail}\n  see how far it is:  cutover status {service}\n  end it before it has switched:  cutover abort {service}\n  \
+             go back after that:  cutover rollback {service}"
+        );
+        return Verdict { text, code: 4 };
+    }
+    let mut reasons: Vec<String> = problem
+        .more
+        .get("reasons")
+        .and_then(|reasons| serde_json::from_value(reasons.clone()).ok())
+        .unwrap_or_default();
+    // The detail ends with the reasons in one line; here each has its own.
+    let head = detail.strip_suffix(&reasons.join("; ")).map_or(detail.as_str(), |head| head.trim_end_matches(": "));
+    reasons.extend(client::hint(problem).map(str::to_owned));
+    Verdict { text: format!("{service}: {head}{}", indented(&reasons)), code: client::exit_code(problem) }
+}
+
+fn indented(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("\n  {line}")).collect()
+}

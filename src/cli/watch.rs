@@ -1,0 +1,221 @@
+//! `cutover status --watch`: the status as it changes, redrawn on a terminal, elsewhere a line for each change.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::MissedTickBehavior;
+
+use super::client::{Client, Event, Events, Trouble};
+use super::status::{self, Look, in_words};
+use super::{Failure, out};
+use crate::admin::ServiceView;
+use crate::cutover::{Phase, Told};
+use crate::names::ServiceName;
+use crate::time;
+
+/// Follows the proxy until Ctrl-C, also through its restarts; only at the beginning somebody has to be there.
+pub async fn run(client: &Client, service: Option<&ServiceName>, json: bool) -> Result<(), Failure> {
+    let mut events = Some(client.events().await.map_err(client.fails())?);
+    let mut screen = Screen::new(json);
+    screen.show(status::look(client, service).await.map_err(client.fails())?)?;
+    let mut tick = tokio::time::interval(SECOND);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // One listener for the whole watch, so that a Ctrl-C between two turns is not lost.
+    let mut interrupt = pin!(tokio::signal::ctrl_c());
+    loop {
+        tokio::select! {
+            event = next(&mut events) => match event {
+                Some(event) => screen.tell(&event, service)?,
+                // The proxy has gone, perhaps to come back: the next tick sees.
+                None => { events = None; continue }
+            },
+            _ = tick.tick() => {}
+            _ = &mut interrupt => {
+                screen.leave();
+                return Ok(());
+            }
+        }
+        if events.is_none() {
+            events = client.events().await.ok();
+        }
+        match status::look(client, service).await {
+            Ok(look) => screen.show(look)?,
+            Err(trouble) => screen.miss(&trouble),
+        }
+    }
+}
+
+async fn next(events: &mut Option<Events>) -> Option<Event> {
+    match events {
+        Some(events) => events.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Where it is shown.
+enum Screen {
+    /// Redrawn in place, with the newest events below.
+    Terminal { bar: ProgressBar, newest: VecDeque<String>, page: String },
+    /// A line for each change.
+    Lines { known: Vec<ServiceView>, missing: bool },
+    /// The whole status in one line of JSON for each change.
+    Json { known: String },
+}
+
+impl Screen {
+    fn new(json: bool) -> Screen {
+        match (json, out::is_watched()) {
+            (true, _) => Screen::Json { known: String::new() },
+            (false, false) => Screen::Lines { known: Vec::new(), missing: false },
+            (false, true) => {
+                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
+                // The template is right, and without one the page would only look different.
+                let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+                Screen::Terminal { bar: bar.with_style(style), newest: VecDeque::new(), page: String::new() }
+            }
+        }
+    }
+
+    fn show(&mut self, look: Look) -> Result<(), Failure> {
+        match self {
+            Screen::Terminal { page, .. } => *page = status::page(&look.services, time::now()),
+            Screen::Lines { known, missing } => {
+                changes(known, &look.services, std::mem::take(missing)).iter().try_for_each(|line| out::line(line))?;
+                *known = look.services;
+            }
+            Screen::Json { known } => {
+                let now = what_counts(&look.services);
+                if *known != now {
+                    out::line(&look.json)?;
+                    *known = now;
+                }
+            }
+        }
+        self.draw("Ctrl-C ends the watch and nothing else");
+        Ok(())
+    }
+
+    /// One event of the proxy's stream.
+    fn tell(&mut self, event: &Event, service: Option<&ServiceName>) -> Result<(), Failure> {
+        let Some(line) = event_says(event, service) else { return Ok(()) };
+        match self {
+            Screen::Terminal { newest, .. } => {
+                newest.truncate(NEWEST - 1);
+                newest.push_front(line);
+                Ok(())
+            }
+            Screen::Lines { .. } => out::line(&line),
+            // The status that is asked for next says what has changed.
+            Screen::Json { .. } => Ok(()),
+        }
+    }
+
+    /// The proxy did not answer this time.
+    fn miss(&mut self, trouble: &Trouble) {
+        match self {
+            Screen::Terminal { .. } => self.draw(&format!("{trouble}\n  this is how it was; trying again each second")),
+            Screen::Lines { missing: true, .. } | Screen::Json { .. } => {}
+            Screen::Lines { missing, .. } => {
+                *missing = true;
+                anstream::eprintln!("{trouble}\n  trying again each second");
+            }
+        }
+    }
+
+    fn draw(&self, last: &str) {
+        if let Screen::Terminal { bar, newest, page } = self {
+            let newest: Vec<&str> = newest.iter().map(String::as_str).collect();
+            let newest = if newest.is_empty() { String::new() } else { format!("\n\n{}", newest.join("\n")) };
+            bar.set_message(out::for_terminal(&format!("{page}{newest}\n\n{last}")));
+            bar.tick();
+        }
+    }
+
+    /// The last page stays on the terminal.
+    fn leave(self) {
+        if let Screen::Terminal { bar, .. } = self {
+            bar.abandon();
+        }
+    }
+}
+
+/// The line for an event; `None` for those that say nothing new, and those of other services.
+fn event_says(event: &Event, service: Option<&ServiceName>) -> Option<String> {
+    if event.name == "missed" {
+        return Some(format!("{} {} changes were too quick to be told one by one", time::now(), event.data));
+    }
+    let Told { at, cutover } = serde_json::from_str(&event.data).ok().filter(|_| event.name == "cutover")?;
+    if service.is_some_and(|service| *service != cutover.service) {
+        return None;
+    }
+    let (name, live, from, to) = (&cutover.service, cutover.live(), cutover.from, cutover.to);
+    let phase = in_words(cutover.phase.as_str());
+    let so = match cutover.phase {
+        Phase::Prepare => format!("{from} → {to} asked for by {}; {to} is being checked", cutover.by),
+        Phase::Switch | Phase::RollBack => format!("{live} is being made live"),
+        Phase::Drain | Phase::DrainBack => format!("{live} is live, {} is draining", live.other()),
+        Phase::Done | Phase::Aborted | Phase::RolledBack => format!("{live} is live"),
+    };
+    let reasons: String = cutover.evidence.reasons.iter().map(|reason| format!("; {reason}")).collect();
+    Some(format!("{at} {name}: {phase}: {so}{reasons} ({})", cutover.id))
+}
+
+/// What is told by no event: how it stands at first, or again, and each endpoint that has come or gone since.
+fn changes(known: &[ServiceView], now: &[ServiceView], again: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for service in now {
+        match known.iter().find(|old| old.name == service.name).filter(|_| !again) {
+            None => lines.push(stands(service)),
+            Some(old) => lines.extend(endpoint_changes(old, service)),
+        }
+    }
+    lines
+}
+
+fn stands(service: &ServiceView) -> String {
+    let up = service.colors.iter().map(|(color, view)| {
+        let up = view.endpoints.iter().filter(|endpoint| endpoint.up).count();
+        format!("{up} of {} endpoints of {color} are up", view.endpoints.len())
+    });
+    let up: Vec<String> = up.collect();
+    let ServiceView { name, live, phase, generation, .. } = service;
+    let (at, phase, up) = (time::now(), in_words(phase), up.join(", "));
+    format!("{at} {name}: {phase}: {live} is live, generation {generation}, {up}")
+}
+
+fn endpoint_changes(old: &ServiceView, service: &ServiceView) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (color, view) in service.colors.iter() {
+        for endpoint in &view.endpoints {
+            let before = old.colors[color].endpoints.iter().find(|before| before.address == endpoint.address);
+            if before.is_some_and(|before| before.state == endpoint.state) {
+                continue;
+            }
+            let (name, address, state) = (&service.name, &endpoint.address, &endpoint.state);
+            let check = endpoint.last_check.as_ref();
+            let at = check.map_or_else(time::now, |check| check.at);
+            let answer = check.map_or(String::new(), |check| format!(": {}", check.answer));
+            lines.push(format!("{at} {name}: {color} {address} is {state}{answer}"));
+        }
+    }
+    lines
+}
+
+/// What must differ for a status to be another one; counts and times always do.
+fn what_counts(services: &[ServiceView]) -> String {
+    let endpoints = |service: &ServiceView| {
+        let all = service.colors.iter().flat_map(|(_, view)| &view.endpoints);
+        all.map(|endpoint| format!("{} {}", endpoint.address, endpoint.state)).collect::<Vec<_>>()
+    };
+    let of = |service: &ServiceView| {
+        let cutover = service.cutover.as_ref().map(|cutover| (&cutover.id, &cutover.reasons));
+        format!("{} {} {} {cutover:?} {:?}", service.name, service.phase, service.generation, endpoints(service))
+    };
+    services.iter().map(of).collect()
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Events that stay on the terminal.
+const NEWEST: usize = 6;
