@@ -3,6 +3,7 @@
 mod carry;
 mod demo;
 mod harness;
+mod operate;
 mod plan;
 mod survive;
 mod switch;

@@ -1,0 +1,173 @@
+//! Operating the proxy as a person or a script does: the commands, their exit codes, their JSON, and who may do what.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Backend, Client, Cutover, Health, PATIENCE, Service, cutover, eventually};
+
+async fn shop(describe: impl FnOnce(Service) -> Service) -> (Backend, Backend, Cutover) {
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let service = |s: Service| describe(s.blue([&blue]).green([&green]).health("/healthz"));
+    let proxy = Cutover::with().service("shop", service).start().await;
+    (blue, green, proxy)
+}
+
+#[tokio::test]
+async fn a_switch_by_command_says_what_happened_and_what_proves_it() {
+    let (_blue, _green, proxy) = shop(|s| s).await;
+    Client::http1(&proxy).await.get("/").await;
+    let ran = proxy.run(&["switch", "green", "--reason", "release 42"]).await.assert_code(0);
+    for part in ["green is live, blue is drained", "on 2 of 2 workers", "last request to blue: ", "since then: 0"] {
+        assert!(ran.stdout.contains(part), "`{part}` is missing: {ran:#?}");
+    }
+    let again = proxy.run(&["switch", "green"]).await.assert_code(0);
+    assert!(again.stdout.contains("live already"), "{again:#?}");
+    let history = proxy.run(&["history"]).await.assert_code(0);
+    for part in ["blue → green", "done", "uid 0", "release 42"] {
+        assert!(history.stdout.contains(part), "`{part}` is missing: {history:#?}");
+    }
+    let status = proxy.run(&["status"]).await.assert_code(0);
+    assert!(status.stdout.contains("shop: green is live"), "{status:#?}");
+}
+
+#[tokio::test]
+async fn json_keeps_its_shape() {
+    let (_blue, _green, proxy) = shop(|s| s).await;
+    Client::http1(&proxy).await.get("/").await;
+    let status = proxy.run(&["status", "--json"]).await.assert_code(0).json();
+    let shop = &status["services"][0];
+    assert!(status["version"].is_string(), "{status}");
+    assert_eq!(
+        (&shop["name"], &shop["live"], &shop["phase"], &shop["generation"], &shop["cutover"]),
+        (&json!("shop"), &json!("blue"), &json!("idle"), &json!(0), &Value::Null)
+    );
+    for color in ["blue", "green"] {
+        let color = &shop[color];
+        assert!(color["weight"].is_number() && color["in_flight"] == 0 && color["tunnels"] == 0, "{color}");
+        let endpoint = &color["endpoints"][0];
+        assert!(endpoint["address"].is_string() && endpoint["last_check"].is_object(), "{endpoint}");
+        assert_eq!((&endpoint["state"], &endpoint["up"]), (&json!("up"), &json!(true)));
+    }
+    for (command, outcome) in [(&["switch", "green", "--json"][..], "done"), (&["rollback", "--json"], "rolled_back")] {
+        let answer = proxy.run(command).await.assert_code(0).json();
+        assert_eq!((&answer["outcome"], &answer["service"]), (&json!(outcome), &json!("shop")), "{answer}");
+        assert!(answer["id"].is_string() && answer["switch_us"].is_u64() && answer["drain_ms"].is_u64(), "{answer}");
+        assert!(answer["from"].is_string() && answer["to"].is_string() && answer["generation"].is_u64(), "{answer}");
+        let proof = &answer["proof"];
+        assert!(proof.get("last_request_to_old").is_some() && proof["requests_to_old_since"] == 0, "{answer}");
+    }
+    let history = proxy.run(&["history", "--json"]).await.assert_code(0).json();
+    assert_eq!(history.as_array().map(Vec::len), Some(2), "{history}");
+    let plan = proxy.run(&["switch", "green", "--dry-run", "--json"]).await.assert_code(0).json();
+    assert_eq!((&plan["would_switch"], &plan["to"]), (&json!(true), &json!("green")), "{plan}");
+}
+
+#[tokio::test]
+async fn each_way_to_fail_has_its_own_code() {
+    let (blue, green, proxy) = shop(|s| s).await;
+    green.health(Health::Failing(503));
+    let failed = proxy.run(&["switch", "green"]).await.assert_code(1);
+    assert!(failed.stderr.contains("answered 503") && failed.stderr.contains("nothing has changed"), "{failed:#?}");
+    let failed = proxy.run(&["switch", "green", "--json"]).await.assert_code(1);
+    assert_eq!(failed.json()["outcome"], "aborted", "{failed:#?}");
+    proxy.run(&["abort"]).await.assert_code(1);
+    proxy.run(&["switch", "red"]).await.assert_code(2);
+    let unknown = proxy.run(&["status", "shopp"]).await;
+    assert!(unknown.code == 2 && unknown.stderr.contains("shop"), "{unknown:#?}");
+
+    green.health(Health::Passing);
+    let up = || async { proxy.service("shop").await["green"]["endpoints"][0]["up"] == true };
+    assert!(eventually(PATIENCE, up).await);
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.get("/slow").await });
+    blue.waiting(1).await;
+    proxy.run(&["switch", "green", "--wait", "live"]).await.assert_code(0);
+    let held = proxy.run(&["switch", "blue"]).await.assert_code(4);
+    assert!(held.stderr.contains("uid 0") && held.stderr.contains("since"), "{held:#?}");
+    let over = proxy.run(&["abort"]).await.assert_code(1);
+    assert!(over.stderr.contains("rollback"), "{over:#?}");
+    blue.release();
+    slow.await.unwrap();
+
+    let nobody = cutover(&["status", "--admin", "unix:/nonexistent/admin.sock"]).await.assert_code(3);
+    assert!(nobody.stderr.contains("/nonexistent/admin.sock"), "{nobody:#?}");
+    cutover(&["status", "--admin", "http://127.0.0.1:1"]).await.assert_code(3);
+    cutover(&["status", "--admin", "nonsense"]).await.assert_code(2);
+    cutover(&["status", "--config", "/nonexistent/cutover.toml"]).await.assert_code(2);
+}
+
+#[tokio::test]
+async fn a_switch_that_outlasts_its_timeout_goes_on_by_itself() {
+    let (blue, _green, proxy) = shop(|s| s).await;
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.get("/slow").await });
+    blue.waiting(1).await;
+    let ran = proxy.run(&["switch", "green", "--timeout", "50ms"]).await.assert_code(1);
+    assert!(ran.stderr.contains("goes on"), "{ran:#?}");
+    blue.release();
+    slow.await.unwrap();
+    let idle = || async { proxy.service("shop").await["phase"] == "idle" };
+    assert!(eventually(PATIENCE, idle).await);
+    assert_eq!(proxy.service("shop").await["live"], "green");
+}
+
+#[tokio::test]
+async fn over_tcp_everyone_may_read_and_the_token_may_write() {
+    let (_blue, _green, proxy) = shop(|s| s).await;
+    let path = "/v1/services/shop/switch";
+    for token in [None, Some("wrong")] {
+        let (status, problem) = proxy.api_tcp("POST", path, json!({ "to": "green" }), token).await;
+        assert_eq!((status, &problem["status"]), (401, &json!(401)), "{problem}");
+    }
+    assert_eq!(proxy.api_tcp("GET", "/v1/status", Value::Null, None).await.0, 200);
+    let (status, answer) = proxy.api_tcp("POST", path, json!({ "to": "green" }), Some(proxy.token())).await;
+    assert_eq!((status, &answer["by"]), (200, &json!("token from 127.0.0.1")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_wrong_order_is_a_problem_that_says_what_would_be_right() {
+    let (_blue, _green, proxy) = shop(|s| s).await;
+    let post = |path: &'static str, body: Value| proxy.api("POST", path, body);
+    for (path, body, status, says) in [
+        ("/v1/services/shop/switch", json!({}), 400, "green"),
+        ("/v1/services/shop/switch", json!({ "to": "red" }), 400, "red"),
+        ("/v1/services/shop/switch", json!({ "to": "green", "wiat": "live" }), 400, "wiat"),
+        ("/v1/services/shop/switch", json!({ "to": "green", "wait": "never" }), 400, "drained"),
+        ("/v1/services/shop/switch", json!({ "to": "green", "timeout": "soon" }), 400, "30s"),
+        ("/v1/services/sho/switch", json!({ "to": "green" }), 404, "shop"),
+        ("/v1/nothing", json!({}), 404, "/v1/status"),
+    ] {
+        let (got, problem) = post(path, body).await;
+        assert_eq!((got, &problem["status"]), (status, &json!(status)), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(says)), "{problem}");
+        assert!(problem["type"].is_string() && problem["title"].is_string(), "{problem}");
+    }
+    assert_eq!(proxy.service("shop").await["live"], "blue");
+}
+
+#[tokio::test]
+async fn readiness_follows_the_live_color_and_liveness_the_process() {
+    let (blue, _green, proxy) = shop(|s| s).await;
+    let ready = || async { proxy.watch("/readyz").await.1.status() };
+    assert_eq!(ready().await, 200);
+    blue.health(Health::Failing(500));
+    assert!(eventually(PATIENCE, || async { ready().await == 503 }).await);
+    assert_eq!(proxy.watch("/healthz").await.1.status(), 200);
+    // Nobody can serve, and that is said at once.
+    let answer = Client::http1(&proxy).await.get("/").await;
+    assert_eq!((answer.status, answer.refusal()), (503, Some("no-endpoint")));
+}
+
+#[tokio::test]
+async fn idle_connections_to_the_old_color_are_kept_warm_for_the_way_back() {
+    let (blue, _green, proxy) = shop(|s| s).await;
+    let mut client = Client::http1(&proxy).await;
+    client.get("/").await;
+    let (before, accepted) = (proxy.service("shop").await, blue.accepted());
+    assert_eq!(before["blue"]["upstream"]["idle"], 1, "{before}");
+    proxy.run(&["switch", "green"]).await.assert_code(0);
+    client.get("/").await;
+    assert_eq!(proxy.service("shop").await["blue"]["upstream"]["idle"], 1);
+    proxy.run(&["rollback"]).await.assert_code(0);
+    assert_eq!(client.get("/").await.backend(), Some("blue"));
+    assert_eq!(blue.accepted(), accepted, "the way back needed no new connection");
+}
