@@ -50,17 +50,14 @@ impl App {
         let nowhere: Vec<Arc<RefusalSheet>> = sheets().collect();
 
         let (told, _) = broadcast::channel(EVENTS);
-        let mut desks = Vec::new();
-        for service in &services {
-            let (driver, desk) = Driver::new(service, &switchboard, &journal, told.clone());
-            tokio::spawn(driver.run());
-            desks.push(desk);
-        }
+        let driven = services.iter().map(|service| Driver::new(service, &switchboard, &journal, told.clone()));
+        let (drivers, desks): (Vec<_>, Vec<_>) = driven.unzip();
         let scene =
             Scene { desks, journal, listeners: known.clone(), nowhere: nowhere.clone(), told, started: time::now() };
         let admin = Admin::start(&config.admin, scene).await?;
-        keepers.into_iter().flatten().for_each(|keeper| drop(tokio::spawn(keeper.run())));
         let workers = Workers::start(&switchboard, &nowhere, listeners, timers(config)).map_err(AppError::Workers)?;
+        keepers.into_iter().flatten().for_each(|keeper| drop(tokio::spawn(keeper.run())));
+        drivers.into_iter().for_each(|driver| drop(tokio::spawn(driver.run())));
         Ok(App { workers, admin, listeners: known })
     }
 

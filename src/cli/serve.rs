@@ -34,12 +34,7 @@ impl Serve {
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
         process::raise_open_files();
-        Ok(runtime()?.block_on(serve(&config, self.workers()))?)
-    }
-
-    fn workers(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.workers.map_or(cores, usize::from)
+        Ok(runtime()?.block_on(serve(&config, workers(self.workers)))?)
     }
 }
 
@@ -62,6 +57,12 @@ async fn serve(config: &Config, workers: usize) -> anyhow::Result<()> {
         signal = signals.next() => tracing::warn!("{signal}: what is still open is closed"),
     }
     Ok(())
+}
+
+/// As many workers as asked for, or one for each core.
+pub fn workers(asked: Option<u16>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    asked.map_or(cores, usize::from)
 }
 
 /// The runtime that decides; requests are carried elsewhere, so it is small.

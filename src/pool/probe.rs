@@ -66,3 +66,34 @@ fn plain(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    async fn probed(answer: &'static str) -> Result<String, String> {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = socket.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        probe(address, "shop", &Health { path: Some("/healthz".to_owned()), ..Health::default() }).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_counts_however_close_its_connection_ends_behind_it() {
+        for _ in 0..200 {
+            let passed = probed("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\nok\n").await;
+            assert!(passed.as_ref().is_ok_and(|answer| answer.starts_with("200 in ")), "{passed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_without_an_answer_is_named() {
+        assert_eq!(probed("").await, Err("closed without an answer".to_owned()));
+    }
+}

@@ -171,13 +171,23 @@ async fn serve(
         };
         Rc::new(Visitor { client, pulse: Arc::default(), greeted })
     };
+    // Who has asked for nothing yet need not be waited for when the proxy leaves.
+    let leaving = async |mut stop: watch::Receiver<bool>| drop(stop.wait_for(|stop| *stop).await);
     let Some((certificates, config)) = &listener.tls else {
         let mut stream = stream;
-        let Ok(Ok((ahead, h2))) = tokio::time::timeout(timers.idle, sniff(&mut stream)).await else { return };
+        let sniffed = tokio::select! {
+            sniffed = tokio::time::timeout(timers.idle, sniff(&mut stream)) => sniffed,
+            () = leaving(stop.clone()) => return,
+        };
+        let Ok(Ok((ahead, h2))) = sniffed else { return };
         return converse(stream, ahead, h2, visitor(None), proxy, timers, stop).await;
     };
     let handshake = TlsAcceptor::from(config.clone()).accept(stream);
-    let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE, handshake).await else { return };
+    let greeted = tokio::select! {
+        greeted = tokio::time::timeout(HANDSHAKE, handshake) => greeted,
+        () = leaving(stop.clone()) => return,
+    };
+    let Ok(Ok(stream)) = greeted else { return };
     let (_, session) = stream.get_ref();
     let h2 = session.alpn_protocol() == Some(b"h2");
     let greeted = (certificates.clone(), certificates.choose(session.server_name()));

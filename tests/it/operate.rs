@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Client, Cutover, Health, PATIENCE, Service, cutover, eventually};
+use crate::harness::{Backend, Client, Cutover, Health, PATIENCE, Raw, Service, cutover, eventually};
 
 async fn shop(describe: impl FnOnce(Service) -> Service) -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
@@ -170,4 +170,26 @@ async fn idle_connections_to_the_old_color_are_kept_warm_for_the_way_back() {
     proxy.run(&["rollback"]).await.assert_code(0);
     assert_eq!(client.get("/").await.backend(), Some("blue"));
     assert_eq!(blue.accepted(), accepted, "the way back needed no new connection");
+}
+
+#[tokio::test]
+async fn asked_to_end_it_finishes_what_is_under_way_and_waits_for_nobody_else() {
+    let (blue, _green, proxy) = shop(|s| s).await;
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.get("/slow").await });
+    blue.waiting(1).await;
+    // One that has said nothing, one that idles between requests.
+    let silent = Raw::connect(&proxy).await;
+    let mut idle = Client::http1(&proxy).await;
+    idle.get("/").await;
+    let released = async {
+        let refused = || async { Client::try_http1(proxy.address()).await.is_err() };
+        assert!(eventually(PATIENCE, refused).await, "it still takes connections");
+        blue.release();
+    };
+    proxy.ask_to_end();
+    released.await;
+    assert_eq!(slow.await.unwrap().backend(), Some("blue"));
+    assert_eq!(proxy.ended().await.code, 0);
+    drop((silent, idle));
 }

@@ -46,10 +46,10 @@ impl<'a> Course<'a> {
         Course { stage, show, deadline, moves: Vec::new() }
     }
 
-    /// Switches to and fro for about `time`: to the end of it without a drain, so that the last switch is watched too.
+    /// Switches to and fro for about `time`, with the last command back before its end: that switch is watched as well.
     pub async fn run(&mut self, time: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + time;
-        let least = (time.as_secs() / 2).min(LEAST) as usize;
+        let least = (time.as_secs() / 2).clamp(2, LEAST) as usize;
         sleep(BETWEEN).await;
         self.rehearse(Color::Green).await?;
         let mut to = Color::Green;
@@ -139,7 +139,8 @@ fn complaints(outcome: &Outcome) -> Vec<String> {
     };
     let Proof { requests_to_old_since: since, workers_answered: answered, workers, .. } = proof;
     if *since > 0 || answered < workers {
-        reasons.push(format!("by its own proof the switch to {to} was not clean: {since} requests to the old color since, {answered} of {workers} workers answered"));
+        let proof = format!("{since} requests to the old color since, {answered} of {workers} workers answered");
+        reasons.push(format!("the switch to {to} was not clean by its own proof: {proof}"));
     }
     reasons
 }

@@ -13,6 +13,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anstream::{AutoStream, ColorChoice};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use tokio::time::{Instant, timeout_at};
@@ -24,7 +25,7 @@ use self::operator::Operator;
 use self::report::{Doors, Report};
 use self::show::Show;
 use self::stacks::Stacks;
-use super::serve::runtime;
+use super::serve::{runtime, workers};
 use super::{Failure, Global};
 use crate::app::App;
 use crate::config::Config;
@@ -34,6 +35,15 @@ use crate::time::Moment;
 
 /// See it work: two small stacks, real traffic, several switches, and what became of every request
 #[derive(Args)]
+#[command(
+    long_about = "See it work: two small stacks, real traffic, several switches, and what became of every request.\n\n\
+        Everything is on loopback and ends by itself. The clients never retry, so that a request that is lost is \
+        seen; the stacks count for themselves what reaches them. Exit code 1 says that something was lost.",
+    after_help = "Examples:
+  cutover demo
+  cutover demo --keep               then try by hand what it prints
+  cutover demo --json | jq '{failed, switches, switch_us}'"
+)]
 pub struct Demo {
     /// Leave the proxy and the stacks running afterwards, and print the commands to try
     #[arg(long)]
@@ -49,35 +59,38 @@ pub struct Demo {
 impl Demo {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         if let Ok(filter) = EnvFilter::try_from_env("CUTOVER_LOG") {
-            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+            let colour = AutoStream::choice(&std::io::stderr()) != ColorChoice::Never;
+            tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
         }
         process::raise_open_files();
-        match runtime()?.block_on(self.perform(global.json))? {
-            true => Ok(()),
-            false => Err(Failure::Quiet),
-        }
+        runtime()?.block_on(self.perform(global.json))
     }
 
-    /// Whether nothing was lost.
-    async fn perform(&self, json: bool) -> anyhow::Result<bool> {
+    async fn perform(&self, json: bool) -> Result<(), Failure> {
         let mut signals = EndSignals::listen().context("signals cannot be listened for")?;
-        let stage = Stage::build(self.workers()).await?;
+        let deadline = Deadline(Instant::now() + Duration::from_secs(self.seconds) + GRACE);
+        let stage = deadline.meet("the proxy has not started", Stage::build(workers(self.workers))).await?;
         let played = tokio::select! {
-            played = self.play(&stage) => played,
+            played = self.play(&stage, deadline) => played,
             signal = signals.next() => Err(anyhow!("{signal} before there was a result; everything has been stopped")),
         };
-        if let Ok(report) = &played {
-            report.print(json, self.keep);
-            if self.keep {
-                signals.next().await;
-            }
-        }
+        let ended = match played {
+            Ok(report) => self.tell(&report, json, &mut signals).await,
+            Err(error) => Err(error.into()),
+        };
         stage.strike().await;
-        Ok(played?.is_clean())
+        ended
     }
 
-    async fn play(&self, stage: &Stage) -> anyhow::Result<Report> {
-        let deadline = Deadline(Instant::now() + Duration::from_secs(self.seconds) + GRACE);
+    async fn tell(&self, report: &Report, json: bool, signals: &mut EndSignals) -> Result<(), Failure> {
+        report.print(json, self.keep)?;
+        if self.keep {
+            signals.next().await;
+        }
+        if report.is_clean() { Ok(()) } else { Err(Failure::Quiet) }
+    }
+
+    async fn play(&self, stage: &Stage, deadline: Deadline) -> anyhow::Result<Report> {
         let ready = stage.operator.wait_until_ready();
         deadline.meet("the live color has not passed its health checks", ready).await?;
         let begun = Moment::now();
@@ -91,11 +104,6 @@ impl Demo {
         let score = deadline.meet("the clients have not finished their last requests", clients.stop()).await?;
         let took = Moment::now().since(begun);
         Ok(Report::of(course.end(), &score, &stage.stacks, took, stage.doors()))
-    }
-
-    fn workers(&self) -> usize {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        self.workers.map_or(cores, usize::from)
     }
 }
 
@@ -117,13 +125,14 @@ impl Stage {
         let config = parsed.map_err(|report| anyhow!("the demo's own config is wrong:\n{}", report.render(false)))?;
         let app = App::start(&config, workers).await?;
         let proxy = app.listeners.first().context("the proxy has no listener")?.address;
-        Ok(Stage { stacks, app, operator: Operator { socket: config.admin.socket }, proxy, _folder: folder })
+        let operator = Operator::new(&config.admin.socket)?;
+        Ok(Stage { stacks, app, operator, proxy, _folder: folder })
     }
 
     fn doors(&self) -> Doors {
         Doors {
             proxy: format!("http://{}", self.proxy),
-            admin: format!("unix:{}", self.operator.socket.display()),
+            admin: self.operator.address.clone(),
             metrics: self.app.admin_address().map(|address| format!("http://{address}/metrics")).unwrap_or_default(),
         }
     }
@@ -157,6 +166,7 @@ fn config(folder: &Path, stacks: &Stacks) -> String {
         [service.shop.health]
         path = "{health}"
         interval = "200ms"
+        timeout = "2s"
         [service.shop.cutover]
         deadline = "5s"
         drain = {{ requests = "5s", tunnels = "5s" }}

@@ -1,64 +1,59 @@
-//! The demo's operator: does over the admin socket what `cutover switch` does.
+//! The demo's operator: asks and orders over the admin socket, with the client that every other command has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use bytes::Bytes;
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
 
-use crate::admin::Outcome;
+use crate::admin::{Outcome, Status};
+use crate::cli::Global;
+use crate::cli::client::{Answer, Client, Trouble};
 use crate::names::Color;
 
 pub struct Operator {
-    pub socket: PathBuf,
+    pub address: String,
+    client: Client,
 }
 
 impl Operator {
+    pub fn new(socket: &Path) -> anyhow::Result<Operator> {
+        let address = format!("unix:{}", socket.display());
+        let global = Global { config: PathBuf::new(), admin: Some(address.clone()), token_file: None, json: false };
+        let client = Client::new(&global).ok().with_context(|| format!("{address} is no admin address"))?;
+        Ok(Operator { address, client })
+    }
+
     /// Asks until the live color has passed its health checks.
     pub async fn wait_until_ready(&self) -> anyhow::Result<()> {
-        while self.call(Method::GET, "/readyz", None).await?.0 != StatusCode::OK {
+        loop {
+            let status = self.client.get("/v1/status").await.and_then(|answer| answer.read::<Status>());
+            if status.map_err(told)?.services.iter().all(|service| service.is_ready()) {
+                return Ok(());
+            }
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }
-        Ok(())
     }
 
     /// Whether a switch to `to` would happen now; nothing changes.
     pub async fn rehearse(&self, to: Color) -> anyhow::Result<bool> {
-        let plan = self.order(json!({"to": to, "dry_run": true})).await?;
-        let plan: Value = serde_json::from_slice(&plan)?;
+        let plan: Value = self.order(json!({"to": to, "dry_run": true})).await?.read().map_err(told)?;
         Ok(plan["would_switch"] == true)
     }
 
     /// Returns when `to` is live on every worker and the other color has drained.
     pub async fn switch(&self, to: Color) -> anyhow::Result<Outcome> {
-        let outcome = self.order(json!({"to": to, "reason": "cutover demo"})).await?;
-        serde_json::from_slice(&outcome).context("the answer to the switch is not what it should be")
+        self.order(json!({"to": to, "reason": "cutover demo"})).await?.read().map_err(told)
     }
 
-    async fn order(&self, order: Value) -> anyhow::Result<Bytes> {
-        let (status, answer) = self.call(Method::POST, "/v1/services/shop/switch", Some(&order)).await?;
-        if status != StatusCode::OK {
-            bail!("the proxy answered {status} to {order}: {}", String::from_utf8_lossy(&answer));
-        }
-        Ok(answer)
+    async fn order(&self, order: Value) -> anyhow::Result<Answer> {
+        let answer = self.client.post("/v1/services/shop/switch", &order, None).await;
+        answer.map_err(told).with_context(|| format!("the proxy did not take {order}"))
     }
+}
 
-    async fn call(&self, method: Method, path: &str, order: Option<&Value>) -> anyhow::Result<(StatusCode, Bytes)> {
-        let stream = UnixStream::connect(&self.socket).await.context("the admin socket cannot be connected to")?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
-        let body = Full::<Bytes>::from(order.map(Value::to_string).unwrap_or_default());
-        let request = Request::builder().method(method).uri(path).header("host", "cutover").body(body)?;
-        let response = sender.send_request(request).await.context("the proxy did not answer")?;
-        let status = response.status();
-        Ok((status, response.into_body().collect().await?.to_bytes()))
-    }
+fn told(trouble: Trouble) -> anyhow::Error {
+    anyhow!("{trouble}")
 }
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(20);

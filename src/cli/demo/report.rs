@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
+use anyhow::Context;
 use serde::Serialize;
 
 use super::clients::{Score, Traffic};
 use super::course::Move;
 use super::show::{colored, grouped};
 use super::stacks::Stacks;
+use crate::cli::{Failure, out};
 use crate::names::{Color, PerColor};
 use crate::time::{Human, Timestamp};
 
@@ -78,15 +80,15 @@ impl Report {
     }
 
     /// The result goes to stdout; where that is JSON, what to try goes to stderr.
-    pub fn print(&self, json: bool, keep: bool) {
+    pub fn print(&self, json: bool, keep: bool) -> Result<(), Failure> {
         let next = if keep { self.to_try() } else { NEXT.to_owned() };
         if !json {
-            return anstream::println!("{}\n{next}", self.tables());
+            return out::line(&format!("{}\n{next}", self.tables()));
         }
-        anstream::println!("{}", serde_json::to_string(self).unwrap_or_default());
         if keep {
             anstream::eprintln!("{next}");
         }
+        out::line(&serde_json::to_string(self).context("the result cannot be written")?)
     }
 
     fn tables(&self) -> String {
@@ -107,13 +109,13 @@ impl Report {
         };
         let fact = |name: &str, value: String| format!("  {name:<33}{value}");
         line(fact("switches", self.switches.to_string()));
-        let answers = format!(", until all {} workers had answered", self.workers);
-        line(fact("switch time", range(&sorted(&self.moves, |done| done.switch_us)) + &answers));
-        line(fact("drain time", range(&drains) + ", until the old color was empty"));
+        let everywhere = format!(" on all {} workers", self.workers);
+        line(fact("switch time", range(&sorted(&self.moves, |done| done.switch_us)) + &everywhere));
+        line(fact("drain of the old color", range(&drains) + " until it was empty"));
         if let Some(last) = self.moves.last() {
-            let when = last.last_request_to_old.map_or("never".to_owned(), |at| at.strftime("%T%.6f").to_string());
+            let when = last.last_request_to_old.map_or("never".to_owned(), |at| at.strftime("%T%.3f").to_string());
             let quiet = micros(last.quiet_us);
-            line(fact("last request to the old color", format!("{when} UTC, {quiet} before the command returned")));
+            line(fact("last request to the old color", format!("{when} UTC, {quiet} before the return")));
         }
         line(fact("requests to the old color since", format!("{}", self.requests_to_old_since)));
         text
@@ -135,11 +137,12 @@ impl Report {
         let cutover = std::env::args().next().unwrap_or("cutover".to_owned());
         let to = self.moves.last().map_or(Color::Green, |done| done.from);
         format!(
-            "The clients have gone; the proxy and both stacks go on until Ctrl-C. In another terminal, try\n\n  \
+            "The clients have gone; the proxy and both stacks go on until Ctrl-C.\n\
+             In another terminal, try\n\n  \
              curl {proxy}/\n  \
              {cutover} status --admin {admin}\n  \
              {cutover} switch {to} --admin {admin}\n  \
-             curl '{proxy}/slow?ms=3000'      # and switch meanwhile\n  \
+             curl '{proxy}/slow?ms=5000'      # and switch meanwhile\n  \
              curl {metrics}\n"
         )
     }
@@ -201,7 +204,9 @@ fn row(name: &str, blue: u64, green: u64) -> String {
 }
 
 const NEXT: &str = "\
-Next: `cutover demo --keep` leaves all this running, to be tried by hand. With your own stacks' addresses in it,
-`cutover serve --config config/minimal.toml` is a proxy for them; README.md leads on from there.";
+Next: `cutover demo --keep` leaves all this running, to be tried by hand.
+Put your own stacks' addresses into config/minimal.toml, and
+`cutover serve --config config/minimal.toml` is a proxy for them.
+README.md leads on from there.";
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();

@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt, stream};
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, Collected, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -112,14 +112,12 @@ impl Drop for Inside {
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 async fn listen(socket: TcpListener, color: Color, tally: Arc<Tally>) {
-    loop {
-        // Out of descriptors, most likely: connections that end free some, and until then clients see what is wrong.
-        let Ok((stream, _)) = socket.accept().await else { continue };
+    // One that cannot accept is a broken endpoint, and is seen as one.
+    while let Ok((stream, _)) = socket.accept().await {
         let _ = stream.set_nodelay(true);
         let tally = tally.clone();
         let service = service_fn(move |request| answer(color, tally.clone(), request).map(Ok::<_, Infallible>));
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades();
-        tokio::spawn(connection);
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades());
     }
 }
 
@@ -135,10 +133,9 @@ async fn answer(color: Color, tally: Arc<Tally>, mut request: Request<Incoming>)
         return switching(&accept);
     }
     let pause = request.uri().query().and_then(|query| query.strip_prefix("ms=")?.parse().ok());
-    let Ok(body) = request.into_body().collect().await else {
-        return status(StatusCode::BAD_REQUEST);
-    };
-    let text = format!("{color} {path} {}\n", String::from_utf8_lossy(&body.to_bytes()));
+    // Where the request broke off, nobody waits for the answer.
+    let body = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
+    let text = format!("{color} {path} {}\n", String::from_utf8_lossy(&body));
     match pause {
         Some(millis) if path == "/slow" => {
             let half = Duration::from_millis(u64::min(millis, MAX_SLOW)) / 2;
@@ -151,8 +148,8 @@ async fn answer(color: Color, tally: Arc<Tally>, mut request: Request<Incoming>)
 
 /// An answer that begins and then hesitates: a drain that waited only for heads would cut it.
 fn in_halves(text: String, pause: Duration, inside: Inside) -> Body {
-    let (first, last) = text.split_at(text.len() / 2);
-    let (first, last) = (Bytes::copy_from_slice(first.as_bytes()), Bytes::copy_from_slice(last.as_bytes()));
+    let mut last = Bytes::from(text);
+    let first = last.split_to(last.len() / 2);
     let rest = async move {
         tokio::time::sleep(pause).await;
         drop(inside);
@@ -166,21 +163,15 @@ fn whole(text: String) -> Body {
     Full::from(text).boxed_unsync()
 }
 
-fn status(status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(whole(String::new()));
-    *response.status_mut() = status;
-    response
-}
-
 /// Grants a WebSocket (RFC 6455, 4.2.2).
 fn switching(accept: &str) -> Response<Body> {
-    let mut response = status(StatusCode::SWITCHING_PROTOCOLS);
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    // What it is derived to is plain base64.
-    headers.extend(HeaderValue::from_str(accept).map(|accept| (header::SEC_WEBSOCKET_ACCEPT, accept)));
-    response
+    let response = Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept);
+    // It cannot fail: what the key is made into is plain base64.
+    response.body(whole(String::new())).unwrap_or_default()
 }
 
 /// Answers every message with the color and the message, until the client closes.

@@ -120,9 +120,19 @@ impl Cutover {
         self.process.ended().await;
     }
 
+    /// Asks it to end, and does not wait for that.
+    pub fn ask_to_end(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
     /// Asks it to end, waits, and tells how it did.
     pub async fn terminate(&mut self) -> Ran {
-        self.process.signal(Signal::TERM);
+        self.ask_to_end();
+        self.ended().await
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn ended(&self) -> Ran {
         self.process.ended().await
     }
 
