@@ -1,6 +1,7 @@
 //! The driver of a service: joins the pure machine to the world. Journal first, then the effect, then the event back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -111,6 +112,10 @@ impl Driver {
                     Some(Mail::Event(id, event)) => self.happen(&id, event).await,
                     None => return,
                 },
+                () = tokio::time::sleep(CATCH_UP), if self.unwritten.is_some() => {
+                    // Said when it first happened; it is tried until there is room again.
+                    let _ = self.catch_up().await;
+                }
                 () = passed => {
                     self.deadline = None;
                     if let Some(cutover) = self.current() {
@@ -172,12 +177,7 @@ impl Driver {
             returning: false,
             evidence: Evidence::default(),
         };
-        if let Some(unwritten) = self.unwritten.take()
-            && let Err(error) = self.write(&unwritten).await
-        {
-            self.unwritten = Some(unwritten);
-            return Err(Denied::Journal(error.to_string()));
-        }
+        self.catch_up().await.map_err(|error| Denied::Journal(error.to_string()))?;
         self.write(&cutover).await.map_err(|error| Denied::Journal(error.to_string()))?;
         self.set_deadline(&cutover);
         self.tell(&cutover);
@@ -286,8 +286,20 @@ impl Driver {
         let _ = self.told.send(Told { at: time::now(), cutover: cutover.clone() });
     }
 
+    /// Counted from when it was wished for, also over a restart: an old wish must not come true by surprise.
     fn set_deadline(&mut self, cutover: &Cutover) {
-        self.deadline = (cutover.phase == Phase::Prepare).then(|| Instant::now() + self.service.rules.cutover.deadline);
+        let gone = Duration::try_from(time::now().duration_since(cutover.started)).unwrap_or_default();
+        let left = self.service.rules.cutover.deadline.saturating_sub(gone);
+        self.deadline = (cutover.phase == Phase::Prepare).then(|| Instant::now() + left);
+    }
+
+    /// Writes down the end that could not be written down. Until then a restart would take the cutover up again.
+    async fn catch_up(&mut self) -> Result<(), JournalError> {
+        if let Some(unwritten) = &self.unwritten {
+            self.write(unwritten).await?;
+            self.unwritten = None;
+        }
+        Ok(())
     }
 
     fn measure(&self, event: &Event) {
@@ -402,4 +414,6 @@ impl Hands {
 /// Wishes and events that may wait at a driver.
 const MAILBOX: usize = 64;
 /// A tunnel that has been told to end takes no longer than a turn of its worker.
-const CUT: std::time::Duration = std::time::Duration::from_secs(1);
+const CUT: Duration = Duration::from_secs(1);
+/// Between two tries to write down what could not be.
+const CATCH_UP: Duration = Duration::from_secs(1);

@@ -170,6 +170,44 @@ async fn on_a_full_disk_the_switch_fails_cleanly_and_traffic_goes_on() {
     proxy.kill9().await;
 }
 
+#[tokio::test]
+async fn a_switch_that_failed_for_lack_of_room_does_not_come_true_after_a_restart() {
+    let (_blue, _green, mut proxy) = shop().await;
+    proxy.kill9().await;
+    let Some(_disk) = SmallDisk::over(&proxy.state_dir()) else {
+        eprintln!("skipped: this user may not mount a small disk");
+        return;
+    };
+    proxy.restart().await;
+    let filler = proxy.state_dir().join("filler");
+    let mut aborted = false;
+    for free in (0..4096).step_by(256) {
+        // Room for the beginning of a cutover, then for a little more each time, until one is cut off in between.
+        let _ = fs::remove_file(&filler);
+        let _ = fs::write(&filler, vec![0; 1 << 20]);
+        let full = fs::metadata(&filler).unwrap().len();
+        fs::OpenOptions::new().write(true).open(&filler).unwrap().set_len(full - free).unwrap();
+        let live = proxy.service("shop").await["live"].as_str().unwrap().to_owned();
+        let (status, problem) = switch(&proxy, if live == "blue" { "green" } else { "blue" }).await;
+        aborted |= status == 409;
+        if status != 200 {
+            assert!(problem["detail"].as_str().unwrap().contains("space"), "{problem}");
+            assert_eq!(proxy.service("shop").await["live"], live.as_str(), "{problem}");
+        }
+    }
+    fs::remove_file(&filler).unwrap();
+    let live = proxy.service("shop").await["live"].clone();
+    let settled = || async {
+        let text = fs::read(journal(&proxy)).unwrap();
+        phases(&text).last().is_none_or(|last| last.ends_with("done") || last.ends_with("aborted"))
+    };
+    assert!(eventually(PATIENCE, settled).await, "the end of the cutover is never written down ({aborted})");
+    proxy.kill9().await;
+    proxy.restart().await;
+    assert_eq!((&proxy.service("shop").await["live"], &proxy.service("shop").await["phase"]), (&live, &json!("idle")));
+    proxy.kill9().await;
+}
+
 /// A disk of 64 KiB in the place of a folder.
 struct SmallDisk(std::path::PathBuf);
 
