@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -17,6 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use super::address::Address;
+use super::events::Events;
 use super::{Failure, Global};
 use crate::admin::{HELD, Problem, Status};
 use crate::config::Config;
@@ -69,7 +71,7 @@ impl Client {
     pub async fn events(&self) -> Result<Events, Trouble> {
         let response = self.within(READ, self.send(Method::GET, "/v1/events", None)).await?;
         match response.status() {
-            StatusCode::OK => Ok(Events { body: response.into_body(), text: BytesMut::new() }),
+            StatusCode::OK => Ok(Events::new(response.into_body())),
             status => Err(self.stranger(format!("it answered {status} to /v1/events"))),
         }
     }
@@ -186,7 +188,7 @@ impl Client {
     }
 
     fn lost(&self, why: &str) -> Trouble {
-        self.unreachable(format!("the connection was lost: {why}"), RUNNING)
+        self.unreachable(format!("the connection was lost: {why}"), LOST)
     }
 
     fn stranger(&self, why: String) -> Trouble {
@@ -197,50 +199,6 @@ impl Client {
         match json {
             true => Failure::Answer(problem("usage", "Usage", &detail).to_string(), 2),
             false => Failure::Usage(detail),
-        }
-    }
-}
-
-/// Where a proxy's admin API is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    Unix(PathBuf),
-    /// A host and a port.
-    Tcp(String),
-}
-
-impl Address {
-    fn host(&self) -> &str {
-        match self {
-            Address::Unix(_) => "cutover",
-            Address::Tcp(authority) => authority,
-        }
-    }
-}
-
-impl std::str::FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Address, String> {
-        let tcp = |authority: &str| {
-            let authority = authority.parse::<http::uri::Authority>().ok()?;
-            let plain =
-                authority.port_u16().is_some() && !authority.host().is_empty() && !authority.as_str().contains('@');
-            plain.then(|| Address::Tcp(authority.to_string()))
-        };
-        let unix = text.strip_prefix("unix:").filter(|path| !path.is_empty()).map(|path| Address::Unix(path.into()));
-        let http = || text.strip_prefix("http://").and_then(|rest| tcp(rest.strip_suffix('/').unwrap_or(rest)));
-        unix.or_else(http).ok_or_else(|| {
-            format!("`{text}` is not an admin address: write --admin unix:PATH or --admin http://HOST:PORT (or CUTOVER_ADMIN)")
-        })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Unix(path) => write!(f, "unix:{}", path.display()),
-            Address::Tcp(authority) => write!(f, "http://{authority}"),
         }
     }
 }
@@ -332,52 +290,6 @@ pub fn exit_code(problem: &Problem) -> u8 {
     }
 }
 
-/// Server-sent events, as they come.
-pub struct Events {
-    body: Incoming,
-    /// What has come of the next event so far.
-    text: BytesMut,
-}
-
-impl Events {
-    /// The next event; `None` where the stream has ended.
-    pub async fn next(&mut self) -> Option<Event> {
-        loop {
-            while let Some(end) = self.text.windows(2).position(|two| two == b"\n\n") {
-                let block = self.text.split_to(end + 2);
-                if let Some(event) = Event::read(&String::from_utf8_lossy(&block)) {
-                    return Some(event);
-                }
-            }
-            if self.text.len() > LARGEST {
-                return None;
-            }
-            let frame = self.body.frame().await?.ok()?;
-            self.text.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
-        }
-    }
-}
-
-/// One event: its name and its data, which is JSON.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Event {
-    pub name: String,
-    pub data: String,
-}
-
-impl Event {
-    /// `None` for what is only a comment: it keeps the connection alive.
-    fn read(block: &str) -> Option<Event> {
-        let field = |name: &str| {
-            let rest = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim_start().to_owned());
-            block.lines().filter_map(rest).collect::<Vec<_>>()
-        };
-        let (names, data) = (field("event"), field("data"));
-        let name = names.last()?.clone();
-        Some(Event { name, data: data.join("\n") })
-    }
-}
-
 /// The runtime of a command: one thread, for it does one thing.
 pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -405,7 +317,8 @@ pub fn problem(word: &str, title: &str, detail: &str) -> Value {
     let mut problem = Map::new();
     problem.insert("type".into(), json!(format!("urn:cutover:problem:{word}")));
     problem.insert("title".into(), json!(title));
-    problem.insert("detail".into(), json!(detail));
+    // What is told people in lines is one for programs.
+    problem.insert("detail".into(), json!(detail.replace("\n  ", "; ")));
     Value::Object(problem)
 }
 
@@ -414,35 +327,5 @@ const CONNECT: Duration = Duration::from_secs(5);
 const READ: Duration = Duration::from_secs(10);
 /// No answer is larger; it is read whole.
 const LARGEST: usize = 64 << 20;
+const LOST: &str = "has it ended meanwhile? a cutover that had begun goes on as soon as it runs again";
 const RUNNING: &str = "is it running there? `cutover serve` starts it";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_socket_or_a_host_with_a_port() {
-        let unix = |path: &str| Ok(Address::Unix(path.into()));
-        let tcp = |authority: &str| Ok(Address::Tcp(authority.to_owned()));
-        assert_eq!("unix:/run/a.sock".parse(), unix("/run/a.sock"));
-        assert_eq!("unix:a.sock".parse(), unix("a.sock"));
-        assert_eq!("http://127.0.0.1:9900".parse(), tcp("127.0.0.1:9900"));
-        assert_eq!("http://proxy:9900/".parse(), tcp("proxy:9900"));
-        assert_eq!("http://[::1]:9900".parse(), tcp("[::1]:9900"));
-        for bad in
-            ["", "unix:", "/run/a.sock", "https://a:1", "http://a", "http://:80", "http://a:1/x", "http://u@a:1", "a:1"]
-        {
-            let error = bad.parse::<Address>().unwrap_err();
-            assert!(error.contains("unix:PATH") && error.contains("http://HOST:PORT"), "{error}");
-        }
-    }
-
-    #[test]
-    fn an_event_has_a_name_and_data_and_a_comment_is_none() {
-        let event = |name: &str, data: &str| Some(Event { name: name.into(), data: data.into() });
-        assert_eq!(Event::read("event: cutover\ndata: {\"a\":1}\n\n"), event("cutover", "{\"a\":1}"));
-        assert_eq!(Event::read("event:missed\ndata:3\n\n"), event("missed", "3"));
-        assert_eq!(Event::read(":\n\n"), None);
-        assert_eq!(Event::read("\n\n"), None);
-    }
-}

@@ -50,10 +50,11 @@ impl Man {
             })?,
         };
         let mut roff = Vec::new();
-        let rendered = clap_mangen::Man::new(page).render(&mut roff);
+        let rendered = clap_mangen::Man::new(page).source(SOURCE).render(&mut roff);
         rendered.map_err(|error| Failure::Failed(format!("the page cannot be written: {error}")))?;
         out::line(String::from_utf8_lossy(&roff).trim_end())
     }
 }
 
 const NAME: &str = "cutover";
+const SOURCE: &str = concat!("cutover ", env!("CARGO_PKG_VERSION"));

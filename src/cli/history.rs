@@ -1,7 +1,7 @@
 //! `cutover history`: every cutover, newest first.
 
 use clap::Args;
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 
 use super::client::{self, Client};
 use super::status::in_words;
@@ -45,18 +45,34 @@ impl History {
     }
 }
 
-/// As wide as the terminal, where there is one; elsewhere each cutover is one line.
+/// A line for each cutover; on a terminal too narrow for that, who and why go below it.
 fn table(cutovers: &[Outcome], width: Option<u16>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(HEADER);
-    if let Some(width) = width {
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    let lines = columns(cutovers, HEADER.len());
+    let fits = |line: &String| width.is_none_or(|width| line.chars().count() <= usize::from(width));
+    if lines.iter().all(fits) {
+        return headed(lines);
     }
-    table.add_rows(cutovers.iter().map(row));
+    let mut lines = columns(cutovers, FIGURES);
+    for (line, cutover) in lines.iter_mut().skip(1).zip(cutovers) {
+        let [.., by, why] = row(cutover);
+        let colon = if why.is_empty() { "" } else { ": " };
+        line.push_str(&format!("\n    {by}{colon}{why}"));
+    }
+    headed(lines)
+}
+
+/// The header and a line for each cutover, with the first so many of the columns.
+fn columns(cutovers: &[Outcome], count: usize) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(&HEADER[..count]);
+    table.add_rows(cutovers.iter().map(|cutover| row(cutover).into_iter().take(count).collect::<Vec<_>>()));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let mut lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+fn headed(mut lines: Vec<String>) -> String {
     if let Some(header) = lines.first_mut() {
         *header = out::styled(anstyle::Style::new().bold(), header);
     }
@@ -65,26 +81,57 @@ fn table(cutovers: &[Outcome], width: Option<u16>) -> String {
 
 fn row(cutover: &Outcome) -> [String; 9] {
     let outcome = match cutover.outcome.as_deref() {
-        None => format!("under way: {}", in_words(&cutover.phase)),
-        Some("rolled_back") => format!("rolled back to {}", cutover.live),
-        Some("done") if cutover.drained == Some(false) => "done, not drained".to_owned(),
+        None => format!("in {}", in_words(&cutover.phase)),
+        Some("rolled_back") => format!("back to {}", cutover.live),
+        Some("done") if cutover.drained == Some(false) => "not drained".to_owned(),
         Some(other) => in_words(other),
     };
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let micros = |micros| Human(std::time::Duration::from_micros(micros)).to_string();
     let why: Vec<&str> = cutover.reason.iter().chain(&cutover.reasons).map(String::as_str).collect();
     [
-        or_none(cutover.started.map(|started| started.strftime("%Y-%m-%d %H:%M:%SZ").to_string())),
+        or_none(cutover.started.map(|started| started.strftime("%Y-%m-%d %H:%M:%S").to_string())),
         cutover.service.to_string(),
         format!("{} → {}", cutover.from, cutover.to),
         outcome,
-        or_none(cutover.by.clone()),
         or_none(cutover.switch_us.map(micros)),
         or_none(cutover.drain_ms.map(in_millis)),
         or_none(cutover.proof.as_ref().map(|proof| proof.requests_to_old_since.to_string())),
+        or_none(cutover.by.clone()),
         why.join("; "),
     ]
 }
 
 /// `since` counts requests that began on the old color after the switch.
-const HEADER: [&str; 9] = ["started", "service", "from → to", "outcome", "by", "switch", "drain", "since", "why"];
+const HEADER: [&str; 9] = ["started (UTC)", "service", "from → to", "outcome", "switch", "drain", "since", "by", "why"];
+/// So many columns are always short.
+const FIGURES: usize = 7;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn cutover(reason: &str) -> Outcome {
+        serde_json::from_value(json!({
+            "id": "c1", "service": "shop", "kind": "rollback", "from": "blue", "to": "green", "live": "green",
+            "outcome": "rolled_back", "phase": "done", "generation": 1, "by": "uid 0", "reason": reason,
+            "started": "2026-11-22T22:28:28Z", "ended": "2026-11-22T22:28:29Z", "switch_us": 438, "drain_ms": 12,
+            "drained": true, "requests_left": 0, "tunnels_closed": 0, "proof": null, "reasons": []
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_who_and_why_below_and_elsewhere_a_cutover_is_one_line() {
+        let cutovers = [cutover("release 42"), cutover("")];
+        let lines = |width| anstream::adapter::strip_str(&table(&cutovers, width)).to_string();
+        assert_eq!(lines(None).lines().count(), 3);
+        assert_eq!(lines(Some(200)), lines(None));
+        let narrow = lines(Some(80));
+        assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+        assert_eq!(narrow.lines().nth(2), Some("    uid 0: release 42"));
+        assert_eq!(narrow.lines().nth(4), Some("    uid 0"));
+    }
+}

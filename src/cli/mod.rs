@@ -1,9 +1,11 @@
 //! The command line: every command, and how each ends.
 
+mod address;
 mod check;
 mod client;
 mod complete;
 mod demo;
+mod events;
 mod failure;
 mod history;
 mod out;

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use rustix::termios::tcgetwinsize;
 
 use super::Failure;
@@ -22,6 +23,15 @@ pub fn is_watched() -> bool {
 /// Columns of the terminal on stdout, if that is one.
 pub fn width() -> Option<u16> {
     tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col).filter(|columns| *columns > 0)
+}
+
+/// Ends what is redrawn in place, and leaves it there. The terminal has shown a `^C` in a row of its own, so that one
+/// more redrawing would be a row off.
+pub fn leave_as_it_is(bar: &ProgressBar) {
+    if !bar.is_hidden() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+        anstream::eprintln!();
+    }
 }
 
 /// The text in a style; where no terminal shows it, the style is taken out again on the way.

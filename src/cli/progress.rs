@@ -5,17 +5,35 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 use super::client::{Client, Trouble};
+use super::out;
 use super::status::{in_words, since};
 use crate::admin::{CutoverView, ServiceView};
 use crate::names::ServiceName;
 use crate::time::{self, Human};
 
-/// Shows it, on a terminal only, until dropped. Returns where the proxy is lost: an order that nobody works at any more
-/// must not be waited for.
-pub async fn follow(client: &Client, service: &ServiceName) -> Trouble {
+/// Why an order is waited for no longer, although it has not been answered.
+pub enum End {
+    /// The proxy is gone: an order that nobody works at must not be waited for.
+    Lost(Trouble),
+    /// Ctrl-C.
+    Interrupted,
+}
+
+/// Shows how far it is, on a terminal only, until dropped.
+pub async fn follow(client: &Client, service: &ServiceName) -> End {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_finish(ProgressFinish::AndClear);
     // The template is right, and without one the line would only look different.
     bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    tokio::select! {
+        trouble = show(&bar, client, service) => End::Lost(trouble),
+        _ = tokio::signal::ctrl_c() => {
+            out::leave_as_it_is(&bar);
+            End::Interrupted
+        }
+    }
+}
+
+async fn show(bar: &ProgressBar, client: &Client, service: &ServiceName) -> Trouble {
     let pause = if bar.is_hidden() { HEARTBEAT } else { REDRAW };
     let mut missed = 0;
     loop {
@@ -43,11 +61,11 @@ fn says(service: &ServiceView, cutover: &CutoverView) -> String {
         "drain" | "drain_back" => {
             let old = &service.colors[live.other()];
             let (requests, tunnels) = (count(old.in_flight, "request"), count(old.tunnels, "tunnel"));
-            format!("{live} is live; in {} are {requests} and {tunnels} left", live.other())
+            format!("{live} is live; left in {}: {requests}, {tunnels}", live.other())
         }
         _ => format!("{live} is being made live"),
     };
-    let mut text = format!("{name}: {}: {doing}, {elapsed}", in_words(&cutover.phase));
+    let mut text = format!("{name}: {}: {doing}; {elapsed}", in_words(&cutover.phase));
     let mut reasons = cutover.reasons.iter();
     for reason in reasons.by_ref().take(REASONS) {
         text.push_str("\n    ");

@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::client::{self, Answer, Client, Trouble, problem};
+use super::progress::{self, End};
 use super::verdict::{self, Order, Verdict};
-use super::{Failure, Global, out, progress};
+use super::{Failure, Global, out};
 use crate::admin::{Outcome, ServiceView};
 use crate::config;
 use crate::cutover::Plan;
@@ -155,8 +156,10 @@ async fn give(
     let path = path(service, order);
     let answer = tokio::select! {
         answer = client.post(&path, &body, *timeout) => answer,
-        lost = progress::follow(client, service) => Err(lost),
-        _ = tokio::signal::ctrl_c() => return Err(left(client, service, json).await),
+        end = progress::follow(client, service) => match end {
+            End::Lost(trouble) => Err(trouble),
+            End::Interrupted => return Err(left(client, service, json).await),
+        },
     };
     end(service, order, *timeout, answer, json)
 }

@@ -206,11 +206,73 @@ fn refused(service: &ServiceName, problem: &Problem) -> Verdict {
         .and_then(|reasons| serde_json::from_value(reasons.clone()).ok())
         .unwrap_or_default();
     // The detail ends with the reasons in one line; here each has its own.
-    let head = detail.strip_suffix(&reasons.join("; ")).map_or(detail.as_str(), |head| head.trim_end_matches(": "));
+    let head = match detail.strip_suffix(&reasons.join("; ")) {
+        Some(head) if !reasons.is_empty() => format!("{}; nothing has changed", head.trim_end_matches(": ")),
+        _ => detail.clone(),
+    };
     reasons.extend(client::hint(problem).map(str::to_owned));
     Verdict { text: format!("{service}: {head}{}", indented(&reasons)), code: client::exit_code(problem) }
 }
 
 fn indented(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n  {line}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// An outcome of blue → green, with the fields that differ.
+    fn outcome(differing: Value) -> Outcome {
+        let mut outcome = json!({
+            "id": "c1", "service": "shop", "kind": "switch", "from": "blue", "to": "green", "live": "green",
+            "outcome": "done", "phase": "done", "generation": 1, "by": "uid 0", "reason": null, "started": null,
+            "ended": null, "switch_us": 438, "drain_ms": 12, "drained": true, "requests_left": 0, "tunnels_closed": 0,
+            "proof": {"switched": "2026-11-22T22:28:28Z", "last_request_to_old": "2026-11-22T22:28:28.529718Z",
+                "requests_to_old_since": 0, "workers": 4, "workers_answered": 4},
+            "reasons": []
+        });
+        differing.as_object().unwrap().iter().for_each(|(key, value)| outcome[key] = value.clone());
+        serde_json::from_value(outcome).unwrap()
+    }
+
+    #[test]
+    fn a_drained_switch_shows_its_proof() {
+        let Verdict { text, code } = of(Order::Switch(Color::Green), &outcome(json!({})), None);
+        let lines = [
+            "shop: green is live, blue is drained (cutover c1)",
+            "  switched in 438 µs on 4 of 4 workers; drained in 12 ms",
+            "  last request to blue: 22:28:28.529718Z; since then: 0",
+        ];
+        assert_eq!((text.lines().collect::<Vec<_>>(), code), (lines.to_vec(), 0));
+    }
+
+    #[test]
+    fn the_same_outcome_is_worth_what_was_asked_for() {
+        let (green, back, abort) = (Order::Switch(Color::Green), Order::Rollback, Order::Abort);
+        let aborted = json!({"outcome": "aborted", "phase": "aborted", "live": "blue", "proof": null});
+        let own = json!({"outcome": "aborted", "phase": "aborted", "live": "blue", "proof": null, "kind": "rollback"});
+        let turned = json!({"outcome": "rolled_back", "phase": "rolled_back", "live": "blue"});
+        let undrained = json!({"drained": false, "requests_left": 1});
+        let under_way = json!({"outcome": null, "phase": "drain", "drained": null, "drain_ms": null});
+        for (order, differing, code, says) in [
+            (green, &aborted, 1, "was aborted; nothing has changed, blue is live"),
+            (abort, &aborted, 0, "is aborted; blue stays live"),
+            (back, &aborted, 0, "is aborted; blue stays live"),
+            (back, &own, 1, "the rollback to green was aborted"),
+            (green, &turned, 1, "was rolled back; blue is live again"),
+            (back, &turned, 0, "blue is live, green is drained"),
+            (back, &json!({}), 1, "no way back any more; green is live"),
+            (green, &undrained, 1, "1 request is still running and is left to finish"),
+            (green, &under_way, 0, "green is live, blue is draining"),
+            (green, &json!({"tunnels_closed": 2}), 0, "2 tunnels to blue did not end by the deadline"),
+        ] {
+            let verdict = of(order, &outcome(differing.clone()), None);
+            assert!(verdict.code == code && verdict.text.contains(says), "{order:?} {differing}: {verdict:?}");
+        }
+        let over = of(green, &outcome(under_way), Some(Duration::from_secs(300)));
+        assert!(over.code == 1 && over.text.contains("after 5m 00s") && over.text.contains("goes on"), "{over:?}");
+    }
 }

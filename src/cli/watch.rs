@@ -1,23 +1,26 @@
 //! `cutover status --watch`: the status as it changes, redrawn on a terminal, elsewhere a line for each change.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
 use std::pin::pin;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::MissedTickBehavior;
 
-use super::client::{Client, Event, Events, Trouble};
+use super::client::{Client, Trouble};
+use super::events::{Event, Events};
 use super::status::{self, Look, in_words};
 use super::{Failure, out};
 use crate::admin::ServiceView;
 use crate::cutover::{Phase, Told};
 use crate::names::ServiceName;
-use crate::time;
+use crate::time::{self, Timestamp};
 
 /// Follows the proxy until Ctrl-C, also through its restarts; only at the beginning somebody has to be there.
 pub async fn run(client: &Client, service: Option<&ServiceName>, json: bool) -> Result<(), Failure> {
     let mut events = Some(client.events().await.map_err(client.fails())?);
+    let mut news = News { of: service.cloned(), ..News::default() };
     let mut screen = Screen::new(json);
     screen.show(status::look(client, service).await.map_err(client.fails())?)?;
     let mut tick = tokio::time::interval(SECOND);
@@ -27,9 +30,13 @@ pub async fn run(client: &Client, service: Option<&ServiceName>, json: bool) -> 
     loop {
         tokio::select! {
             event = next(&mut events) => match event {
-                Some(event) => screen.tell(&event, service)?,
+                Some(event) => news.line(&event).map_or(Ok(()), |line| screen.tell(line))?,
                 // The proxy has gone, perhaps to come back: the next tick sees.
-                None => { events = None; continue }
+                None => {
+                    events = None;
+                    screen.gap();
+                    continue;
+                }
             },
             _ = tick.tick() => {}
             _ = &mut interrupt => {
@@ -59,7 +66,7 @@ enum Screen {
     /// Redrawn in place, with the newest events below.
     Terminal { bar: ProgressBar, newest: VecDeque<String>, page: String },
     /// A line for each change.
-    Lines { known: Vec<ServiceView>, missing: bool },
+    Lines { known: Vec<ServiceView>, heard: Heard },
     /// The whole status in one line of JSON for each change.
     Json { known: String },
 }
@@ -68,7 +75,7 @@ impl Screen {
     fn new(json: bool) -> Screen {
         match (json, out::is_watched()) {
             (true, _) => Screen::Json { known: String::new() },
-            (false, false) => Screen::Lines { known: Vec::new(), missing: false },
+            (false, false) => Screen::Lines { known: Vec::new(), heard: Heard::All },
             (false, true) => {
                 let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
                 // The template is right, and without one the page would only look different.
@@ -81,8 +88,9 @@ impl Screen {
     fn show(&mut self, look: Look) -> Result<(), Failure> {
         match self {
             Screen::Terminal { page, .. } => *page = status::page(&look.services, time::now()),
-            Screen::Lines { known, missing } => {
-                changes(known, &look.services, std::mem::take(missing)).iter().try_for_each(|line| out::line(line))?;
+            Screen::Lines { known, heard } => {
+                let again = std::mem::replace(heard, Heard::All) != Heard::All;
+                changes(known, &look.services, again).iter().try_for_each(|line| out::line(line))?;
                 *known = look.services;
             }
             Screen::Json { known } => {
@@ -97,9 +105,8 @@ impl Screen {
         Ok(())
     }
 
-    /// One event of the proxy's stream.
-    fn tell(&mut self, event: &Event, service: Option<&ServiceName>) -> Result<(), Failure> {
-        let Some(line) = event_says(event, service) else { return Ok(()) };
+    /// A state that a cutover has entered.
+    fn tell(&mut self, line: String) -> Result<(), Failure> {
         match self {
             Screen::Terminal { newest, .. } => {
                 newest.truncate(NEWEST - 1);
@@ -112,13 +119,20 @@ impl Screen {
         }
     }
 
+    /// Events have been missed.
+    fn gap(&mut self) {
+        if let Screen::Lines { heard, .. } = self {
+            *heard = Heard::Part;
+        }
+    }
+
     /// The proxy did not answer this time.
     fn miss(&mut self, trouble: &Trouble) {
         match self {
             Screen::Terminal { .. } => self.draw(&format!("{trouble}\n  this is how it was; trying again each second")),
-            Screen::Lines { missing: true, .. } | Screen::Json { .. } => {}
-            Screen::Lines { missing, .. } => {
-                *missing = true;
+            Screen::Lines { heard: Heard::Nothing, .. } | Screen::Json { .. } => {}
+            Screen::Lines { heard, .. } => {
+                *heard = Heard::Nothing;
                 anstream::eprintln!("{trouble}\n  trying again each second");
             }
         }
@@ -136,30 +150,61 @@ impl Screen {
     /// The last page stays on the terminal.
     fn leave(self) {
         if let Screen::Terminal { bar, .. } = self {
-            bar.abandon();
+            out::leave_as_it_is(&bar);
         }
     }
 }
 
-/// The line for an event; `None` for those that say nothing new, and those of other services.
-fn event_says(event: &Event, service: Option<&ServiceName>) -> Option<String> {
-    if event.name == "missed" {
-        return Some(format!("{} {} changes were too quick to be told one by one", time::now(), event.data));
+/// How much has been heard of the proxy since its state was last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    All,
+    /// So the whole state is told again.
+    Part,
+    /// It does not answer, and that has been said.
+    Nothing,
+}
+
+/// What has been told of each service's cutover.
+#[derive(Default)]
+struct News {
+    of: Option<ServiceName>,
+    told: HashMap<ServiceName, (String, Phase, bool, Option<String>)>,
+}
+
+impl News {
+    /// The line for an event; `None` for those of other services, and those that say nothing new.
+    fn line(&mut self, event: &Event) -> Option<String> {
+        if event.name == "missed" {
+            return Some(format!("{} {} changes were too quick to be told one by one", at(time::now()), event.data));
+        }
+        let told: Told = serde_json::from_str(&event.data).ok().filter(|_| event.name == "cutover")?;
+        let cutover = &told.cutover;
+        if self.of.as_ref().is_some_and(|service| *service != cutover.service) {
+            return None;
+        }
+        // While it waits for health every check is an event; the first reason sums up the others, which differ each
+        // time by what the check took.
+        let first = cutover.evidence.reasons.first().cloned();
+        let key = (cutover.id.clone(), cutover.phase, cutover.returning, first);
+        let before = self.told.insert(cutover.service.clone(), key.clone());
+        (before != Some(key)).then(|| told_says(&told))
     }
-    let Told { at, cutover } = serde_json::from_str(&event.data).ok().filter(|_| event.name == "cutover")?;
-    if service.is_some_and(|service| *service != cutover.service) {
-        return None;
-    }
+}
+
+fn told_says(told: &Told) -> String {
+    let Told { at: when, cutover } = told;
     let (name, live, from, to) = (&cutover.service, cutover.live(), cutover.from, cutover.to);
     let phase = in_words(cutover.phase.as_str());
     let so = match cutover.phase {
         Phase::Prepare => format!("{from} → {to} asked for by {}; {to} is being checked", cutover.by),
         Phase::Switch | Phase::RollBack => format!("{live} is being made live"),
+        Phase::Drain if cutover.returning => format!("{live} is live; {from} is being checked for the way back"),
         Phase::Drain | Phase::DrainBack => format!("{live} is live, {} is draining", live.other()),
         Phase::Done | Phase::Aborted | Phase::RolledBack => format!("{live} is live"),
     };
     let reasons: String = cutover.evidence.reasons.iter().map(|reason| format!("; {reason}")).collect();
-    Some(format!("{at} {name}: {phase}: {so}{reasons} ({})", cutover.id))
+    format!("{} {name}: {phase}: {so}{reasons} ({})", at(*when), cutover.id)
 }
 
 /// What is told by no event: how it stands at first, or again, and each endpoint that has come or gone since.
@@ -181,7 +226,7 @@ fn stands(service: &ServiceView) -> String {
     });
     let up: Vec<String> = up.collect();
     let ServiceView { name, live, phase, generation, .. } = service;
-    let (at, phase, up) = (time::now(), in_words(phase), up.join(", "));
+    let (at, phase, up) = (at(time::now()), in_words(phase), up.join(", "));
     format!("{at} {name}: {phase}: {live} is live, generation {generation}, {up}")
 }
 
@@ -195,7 +240,7 @@ fn endpoint_changes(old: &ServiceView, service: &ServiceView) -> Vec<String> {
             }
             let (name, address, state) = (&service.name, &endpoint.address, &endpoint.state);
             let check = endpoint.last_check.as_ref();
-            let at = check.map_or_else(time::now, |check| check.at);
+            let at = at(check.map_or_else(time::now, |check| check.at));
             let answer = check.map_or(String::new(), |check| format!(": {}", check.answer));
             lines.push(format!("{at} {name}: {color} {address} is {state}{answer}"));
         }
@@ -210,10 +255,16 @@ fn what_counts(services: &[ServiceView]) -> String {
         all.map(|endpoint| format!("{} {}", endpoint.address, endpoint.state)).collect::<Vec<_>>()
     };
     let of = |service: &ServiceView| {
-        let cutover = service.cutover.as_ref().map(|cutover| (&cutover.id, &cutover.reasons));
+        // The first reason sums up the others, which tell a little different times after each check.
+        let cutover = service.cutover.as_ref().map(|cutover| (&cutover.id, cutover.reasons.first()));
         format!("{} {} {} {cutover:?} {:?}", service.name, service.phase, service.generation, endpoints(service))
     };
     services.iter().map(of).collect()
+}
+
+/// A time that begins a line, always as wide.
+fn at(time: Timestamp) -> impl Display {
+    time.strftime("%Y-%m-%dT%H:%M:%S%.3fZ")
 }
 
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,8 +1,9 @@
 //! Operating the proxy as a person or a script does: the commands, their exit codes, their JSON, and who may do what.
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Client, Cutover, Health, PATIENCE, Raw, Service, cutover, eventually};
+use crate::harness::{Backend, Client, Cutover, Health, PATIENCE, Process, Raw, Service, cutover, eventually};
 
 async fn shop(describe: impl FnOnce(Service) -> Service) -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
@@ -192,4 +193,118 @@ async fn asked_to_end_it_finishes_what_is_under_way_and_waits_for_nobody_else() 
     assert_eq!(slow.await.unwrap().backend(), Some("blue"));
     assert_eq!(proxy.ended().await.code, 0);
     drop((silent, idle));
+}
+
+/// A green that passes its checks and has to pass a hundred more: a switch to it waits for as long as a story takes.
+async fn slow_to_rise() -> (Backend, Backend, Cutover) {
+    let (blue, green, proxy) = shop(|s| s.extra("health", "rise = 100\ninterval = \"300ms\"")).await;
+    let seen = |key: &'static str, value: Value| {
+        let proxy = &proxy;
+        move || {
+            let value = value.clone();
+            async move { proxy.service("shop").await["green"]["endpoints"][0].pointer(key) == Some(&value) }
+        }
+    };
+    green.health(Health::Failing(500));
+    assert!(eventually(PATIENCE, seen("/state", json!("down"))).await);
+    green.health(Health::Passing);
+    assert!(eventually(PATIENCE, seen("/last_check/passed", json!(true))).await);
+    (blue, green, proxy)
+}
+
+async fn until_phase(proxy: &Cutover, phase: &str) {
+    let there = || async { proxy.service("shop").await["phase"] == phase };
+    assert!(eventually(PATIENCE, there).await, "the service is not in its phase {phase}");
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_when_somebody_else_ends_or_turns_his_cutover() {
+    let (_blue, _green, proxy) = slow_to_rise().await;
+    for command in ["abort", "rollback"] {
+        let waiting = proxy.spawn(&["switch", "green"]);
+        until_phase(&proxy, "prepare").await;
+        let held = proxy.run(&["switch", "green", "--json"]).await.assert_code(4).json();
+        assert_eq!((&held["type"], &held["holder"]), (&json!("urn:cutover:problem:held"), &json!("uid 0")), "{held}");
+        assert!(held["since"].is_string() && held["cutover"].is_string(), "{held}");
+        let ended = proxy.run(&[command]).await.assert_code(0);
+        assert!(ended.stdout.contains("is aborted; blue stays live"), "{ended:#?}");
+        let told = waiting.ended().await.assert_code(1);
+        assert!(told.stderr.contains("was aborted; nothing has changed, blue is live"), "{told:#?}");
+    }
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_waiting_and_not_the_cutover() {
+    let (_blue, _green, proxy) = slow_to_rise().await;
+    let waiting = proxy.spawn(&["switch", "green"]);
+    until_phase(&proxy, "prepare").await;
+    waiting.signal(Signal::INT);
+    let left = waiting.ended().await.assert_code(1);
+    assert!(left.stderr.contains("goes on without us"), "{left:#?}");
+    assert_eq!(proxy.service("shop").await["phase"], "prepare");
+}
+
+#[tokio::test]
+async fn a_dry_run_by_command_ends_as_the_switch_would() {
+    let (_blue, green, proxy) = slow_to_rise().await;
+    let waits = proxy.run(&["switch", "green", "--dry-run"]).await.assert_code(1);
+    assert!(waits.stdout.contains("0 of 1 endpoints are healthy"), "{waits:#?}");
+    let already = proxy.run(&["switch", "blue", "--dry-run"]).await.assert_code(0);
+    assert!(already.stdout.contains("would do nothing"), "{already:#?}");
+    let _waiting = proxy.spawn(&["switch", "green"]);
+    until_phase(&proxy, "prepare").await;
+    let held = proxy.run(&["switch", "green", "--dry-run"]).await.assert_code(4);
+    assert!(held.stdout.contains("uid 0 has held the service since"), "{held:#?}");
+    drop(green);
+}
+
+#[tokio::test]
+async fn a_command_sends_its_token_over_tcp() {
+    let (_blue, _green, proxy) = shop(|s| s).await;
+    let admin = format!("http://{}", proxy.admin_address());
+    let refused = cutover(&["switch", "green", "--admin", &admin]).await.assert_code(1);
+    assert!(refused.stderr.contains("--token-file"), "{refused:#?}");
+    let file = proxy.config_file().with_file_name("token");
+    let token = ["--token-file", file.to_str().unwrap()];
+    let ran = cutover(&[&["switch", "green", "--admin", &admin], &token[..]].concat()).await.assert_code(0);
+    assert!(ran.stdout.contains("green is live"), "{ran:#?}");
+    let status = cutover(&["status", "shop", "--admin", &admin, "--json"]).await.assert_code(0).json();
+    assert_eq!((&status["name"], &status["live"]), (&json!("shop"), &json!("green")));
+    cutover(&["status", "--admin", &admin, "--token-file", "/nonexistent/token"]).await.assert_code(2);
+}
+
+#[tokio::test]
+async fn of_several_services_one_must_be_named() {
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let service = |s: Service| s.blue([&blue]).green([&green]);
+    let with = Cutover::with().service("shop", service).service("api", |s| service(s).hosts(&["api.test"]));
+    let proxy = with.start().await;
+    let unclear = proxy.run(&["switch", "green"]).await.assert_code(2);
+    assert!(unclear.stderr.contains("shop") && unclear.stderr.contains("api"), "{unclear:#?}");
+    proxy.run(&["switch", "green", "api"]).await.assert_code(0);
+    let history = proxy.run(&["history", "shop", "--json"]).await.assert_code(0).json();
+    assert_eq!(history, json!([]));
+}
+
+#[tokio::test]
+async fn a_watch_off_the_terminal_prints_a_line_for_each_change_and_outlives_a_restart() {
+    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    let (text, lines) = (proxy.spawn(&["status", "--watch"]), proxy.spawn(&["status", "shop", "--watch", "--json"]));
+    let says = async |process: &Process, part: &str| {
+        assert!(eventually(PATIENCE, || async { process.stdout().contains(part) }).await, "{}", process.stdout());
+    };
+    says(&text, "idle: blue is live").await;
+    says(&lines, "\"live\":\"blue\"").await;
+    proxy.run(&["switch", "green"]).await.assert_code(0);
+    for phase in ["prepare: blue → green", "switch: green is being", "drain: green is live", "done: green is live"] {
+        says(&text, phase).await;
+    }
+    says(&lines, "\"live\":\"green\",").await;
+    proxy.restart().await;
+    says(&text, "idle: green is live").await;
+    for watch in [text, lines] {
+        watch.signal(Signal::INT);
+        let ended = watch.ended().await.assert_code(0);
+        assert!(ended.stdout.lines().all(|line| line.starts_with(['2', '{'])), "{ended:#?}");
+    }
 }
