@@ -30,9 +30,11 @@ pub async fn send(lane: &Lane, mut request: Request<Upload>) -> Result<Reply, Re
     let mut tried: Vec<Rc<Upstream>> = Vec::new();
     let mut refusal = Refusal::NoEndpoint;
     let mut repeated = false;
-    for _ in 0..TRIES {
+    for attempt in 0..TRIES {
         let Some(turn) = lane.choose(&tried) else { break };
-        let (sender, kept) = match turn.reuse() {
+        // Where kept connections have died, others have too: from then on a new one is the safe way.
+        let kept = if attempt < TRIES_KEPT && !repeated { turn.reuse() } else { None };
+        let (sender, kept) = match kept {
             Some(sender) => (sender, true),
             None => match turn.connect(timeouts.connect).await {
                 Ok(sender) => (sender, false),
@@ -102,3 +104,5 @@ fn connect_refusal(error: &io::Error) -> Refusal {
 
 /// Tries for one request, over endpoints and connections: more would only make a dead pool slower to admit it.
 const TRIES: usize = 4;
+/// Of those, tries on kept connections.
+const TRIES_KEPT: usize = 2;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, HeaderValue, Method, Version, request, response};
-use http_body::Frame;
+use http_body::{Body, Frame};
 
 use super::refusal::Refusal;
 
@@ -78,7 +78,7 @@ pub fn to_backend(head: &mut request::Parts, vetted: Vetted, client: &Client) {
     }
     let trailers = headers.remove(header::TE).is_some_and(|te| accepts_trailers(&te));
     drop_hop_by_hop(headers);
-    // hyper frames the body anew, from what it really is.
+    // The body is framed anew, from what it really is.
     headers.remove(header::CONTENT_LENGTH);
     if vetted.has_underscores {
         drop_aliases(headers);
@@ -110,10 +110,26 @@ pub fn to_backend(head: &mut request::Parts, vetted: Vetted, client: &Client) {
     head.extensions.clear();
 }
 
+/// Says how the body that follows is framed: by its length where that is known, else in chunks, whatever the method
+/// (RFC 9112, 6.3). Where a body is expected, none is said to be one of length zero (RFC 9110, 8.6).
+pub fn frame(head: &mut request::Parts, body: &impl Body) {
+    let expected = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    match body.size_hint().exact() {
+        Some(0) if body.is_end_stream() && !expected => {}
+        Some(length) => drop(head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
+        None => drop(head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
+    }
+}
+
 /// Turns a backend's head into what the client gets. `upgraded`: it is the 101 that was asked for.
 pub fn to_client(head: &mut response::Parts, upgraded: bool) {
     if head.headers.contains_key(header::CONNECTION) {
         drop_nominated(&mut head.headers);
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        // It overrides a length said beside it, and to pass that on would cut the body or break its stream
+        // (RFC 9112, 6.3).
+        head.headers.remove(header::CONTENT_LENGTH);
     }
     drop_hop_by_hop(&mut head.headers);
     if upgraded {
@@ -222,7 +238,8 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Many backends read `X_Forwarded_For` as `X-Forwarded-For`: what the proxy says must not be contradicted that way.
+/// Many backends read `X_Forwarded_For` as `X-Forwarded-For`: what the proxy says, about the client or the framing, must
+/// not be contradicted that way.
 fn drop_aliases(headers: &mut HeaderMap) {
     let is_alias = |name: &&HeaderName| {
         let dashed = name.as_str().replace('_', "-");
@@ -289,8 +306,16 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Fields that only the proxy may set, under any spelling.
-const OURS: [&str; 6] =
-    ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "forwarded", "x-request-id"];
+const OURS: [&str; 8] = [
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-request-id",
+    "forwarded",
+    "content-length",
+    "transfer-encoding",
+];
 /// They end at this hop, both ways (RFC 9110, 7.6.1). HTTP2-Settings and Proxy-Authorization stop here as well.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
@@ -440,6 +465,7 @@ mod tests {
             ("x_forwarded_for", "10.0.0.1"),
             ("x-forwarded_proto", "http"),
             ("forwarded", "for=10.0.0.1"),
+            ("transfer_encoding", "chunked"),
             ("x_mine", "kept"),
         ];
         let headers = sent(V11, "GET", "/", &fields).headers;
@@ -448,7 +474,7 @@ mod tests {
         assert_eq!(headers[X_FORWARDED_PROTO], "https");
         assert_eq!(headers[X_FORWARDED_PORT], "443");
         assert!(!headers.contains_key("x_forwarded_for") && !headers.contains_key("x-forwarded_proto"));
-        assert!(!headers.contains_key(header::FORWARDED));
+        assert!(!headers.contains_key(header::FORWARDED) && !headers.contains_key("transfer_encoding"));
         assert_eq!(headers["x_mine"], "kept");
     }
 
@@ -484,7 +510,6 @@ mod tests {
             .header("connection", "close, x-private")
             .header("x-private", "1")
             .header("keep-alive", "timeout=5")
-            .header("transfer-encoding", "chunked")
             .header("upgrade", "h2c")
             .header("content-length", "5")
             .body(())
@@ -493,5 +518,36 @@ mod tests {
             .0;
         to_client(&mut answer, false);
         assert_eq!(answer.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["content-length"]);
+    }
+
+    #[test]
+    fn a_length_beside_chunks_is_not_passed_on() {
+        let answer = http::Response::builder().header("transfer-encoding", "chunked").header("content-length", "2");
+        let mut answer = answer.body(()).unwrap().into_parts().0;
+        to_client(&mut answer, false);
+        assert!(answer.headers.is_empty());
+    }
+
+    #[test]
+    fn a_body_is_framed_as_what_it_is() {
+        use http_body_util::{Empty, Full, StreamBody};
+        let framed = |method: &str, body: &dyn Fn(&mut request::Parts)| {
+            let mut head = head(V11, method, "/", &[]);
+            body(&mut head);
+            let field = |name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            (field(header::CONTENT_LENGTH), field(header::TRANSFER_ENCODING))
+        };
+        let empty = |head: &mut request::Parts| frame(head, &Empty::<Bytes>::new());
+        let known = |head: &mut request::Parts| frame(head, &Full::new(Bytes::from("abc")));
+        let streamed = |head: &mut request::Parts| {
+            let pieces = futures_util::stream::empty::<Result<Frame<Bytes>, std::io::Error>>();
+            frame(head, &StreamBody::new(pieces));
+        };
+        for method in ["GET", "HEAD", "DELETE", "POST"] {
+            assert_eq!(framed(method, &known), (Some("3".into()), None), "{method}");
+            assert_eq!(framed(method, &streamed), (None, Some("chunked".into())), "{method}");
+        }
+        assert_eq!(framed("GET", &empty), (None, None));
+        assert_eq!(framed("POST", &empty), (Some("0".into()), None));
     }
 }

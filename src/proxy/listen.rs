@@ -226,12 +226,12 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
     let stop = async move { drop(stop.wait_for(|stop| *stop).await) };
     if h2 {
-        let io = TokioIo::new(Watched::http2(stream, ahead));
+        let io = TokioIo::new(Watched::http2(stream, ahead, pulse.clone()));
         let mut connection = http2_builder().serve_connection(io, service);
         if pulse::watch(&mut connection, &pulse, timers.idle, timers.head, stop).await == Ended::Idle {
-            // Streams there are none: the client is told, and has a moment to read it.
+            // The client is told, and what its windows still hold back has as long again to be read.
             Pin::new(&mut connection).graceful_shutdown();
-            let _ = tokio::time::timeout(FAREWELL, connection).await;
+            let _ = tokio::time::timeout(timers.idle, connection).await;
         }
         return;
     }
@@ -323,7 +323,8 @@ const BACKLOG: i32 = 4096;
 /// The most of a head, or of a body at one time, that is held for one connection.
 const BUFFER: usize = 64 * 1024;
 const MAX_STREAMS: u32 = 256;
-const MAX_HEADER_LIST: u32 = 32 * 1024;
+/// Twice what passes, so that it is our own answer that says so, and no more, so that a list stays bounded.
+const MAX_HEADER_LIST: u32 = 64 * 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const FAREWELL: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, request};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
@@ -61,11 +62,14 @@ impl Proxy {
         let busy = visitor.pulse.begin();
         let mut record = Record::open();
         let (head, body) = request.into_parts();
+        let is_whole = body.is_end_stream();
         let answer = match self.relay(&visitor, head, body, &mut record).await {
             Ok(carried) => carried.deliver(record),
             Err(refusal) => {
                 record.refused(refusal, &self.nowhere);
-                busy.interrupts();
+                if !is_whole {
+                    busy.interrupts();
+                }
                 refusal.response()
             }
         };
@@ -95,6 +99,7 @@ impl Proxy {
         headers::vet_length(&head.headers, limit)?;
         let upgrade = vetted.websocket.then(|| head.extensions.remove::<OnUpgrade>()).flatten();
         headers::to_backend(&mut head, vetted, &visitor.client);
+        headers::frame(&mut head, &body);
         let body = Upload::new(body, limit, rules.timeouts.body);
         let upload = body.pace();
         let mut reply = forward::send(&lane, Request::from_parts(head, body)).await?;

@@ -18,6 +18,8 @@ pub struct Pulse {
     in_head: AtomicBool,
     /// The last answer was given while the client was still sending.
     interrupted: AtomicBool,
+    /// How often bytes have gone out: a client that still reads an answer is not idle.
+    writes: AtomicU32,
 }
 
 impl Pulse {
@@ -28,11 +30,18 @@ impl Pulse {
         Busy(self.clone())
     }
 
-    /// Bytes have come. While a request is under way they are its body.
-    pub fn came(&self) {
-        if self.requests.load(Ordering::Relaxed) == 0 {
+    /// Bytes have come. While a request is under way they are its body, and so is the rest of one that was answered
+    /// early; empty lines before a head are nothing (RFC 9112, 2.2).
+    pub fn came(&self, bytes: &[u8]) {
+        let idle = self.requests.load(Ordering::Relaxed) == 0 && !self.was_interrupted();
+        if idle && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
             self.in_head.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Bytes have gone out.
+    pub fn went(&self) {
+        self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
     /// Whether the client may still be sending what nobody reads any more.
@@ -40,8 +49,9 @@ impl Pulse {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    pub fn is_busy(&self) -> bool {
-        self.state() == State::Busy
+    /// A head has been begun, and no request has come of it yet.
+    pub fn is_in_head(&self) -> bool {
+        self.state() == State::Head
     }
 
     fn state(&self) -> State {
@@ -105,7 +115,7 @@ pub async fn watch<C: Connection>(
     let mut stop = pin!(stop);
     let mut stopping = false;
     let mut clock = pin!(tokio::time::sleep(idle));
-    let (mut state, mut since) = (State::Idle, Instant::now());
+    let (mut state, mut since, mut writes) = (State::Idle, Instant::now(), 0);
     std::future::poll_fn(|cx| {
         if !stopping && stop.as_mut().poll(cx).is_ready() {
             stopping = true;
@@ -123,6 +133,11 @@ pub async fn watch<C: Connection>(
         }
         loop {
             ready!(clock.as_mut().poll(cx));
+            let now = pulse.writes.load(Ordering::Relaxed);
+            if state == State::Idle && writes != now {
+                // The end of an answer may leave the buffers long after the request that asked for it.
+                (writes, since) = (now, Instant::now());
+            }
             let (due, ended) = match state {
                 State::Busy => (Instant::now() + idle.min(head), None),
                 State::Idle => (since + idle, Some(Ended::Idle)),

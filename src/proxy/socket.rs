@@ -14,19 +14,20 @@ use super::refusal::Refusal;
 pub struct Watched<S> {
     stream: S,
     ahead: Vec<u8>,
-    pulse: Option<Arc<Pulse>>,
+    pulse: Arc<Pulse>,
+    http2: bool,
     refusal: Option<Refusal>,
 }
 
 impl<S> Watched<S> {
     /// An HTTP/1.1 connection's socket.
     pub fn http1(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>) -> Watched<S> {
-        Watched { stream, ahead, pulse: Some(pulse), refusal: None }
+        Watched { stream, ahead, pulse, http2: false, refusal: None }
     }
 
     /// An HTTP/2 connection's: what comes on it is not always a request's head, and hyper makes no answers there.
-    pub fn http2(stream: S, ahead: Vec<u8>) -> Watched<S> {
-        Watched { stream, ahead, pulse: None, refusal: None }
+    pub fn http2(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>) -> Watched<S> {
+        Watched { stream, ahead, pulse, http2: true, refusal: None }
     }
 
     /// The stream, and why the connection ended where hyper could not read a head: what to tell the client is ours.
@@ -45,10 +46,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             buf.put_slice(&self.ahead[..take]);
             self.ahead.drain(..take);
         }
-        if buf.filled().len() > before
-            && let Some(pulse) = &self.pulse
-        {
-            pulse.came();
+        if !self.http2 {
+            self.pulse.came(&buf.filled()[before..]);
         }
         Poll::Ready(Ok(()))
     }
@@ -56,14 +55,16 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(pulse) = &self.pulse
-            && !pulse.is_busy()
+        if !self.http2
+            && self.pulse.is_in_head()
             && let Some(refusal) = hypers_own(buf)
         {
             self.refusal = Some(refusal);
             return Poll::Ready(Ok(buf.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.pulse.went();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -79,8 +80,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// What hyper writes when it cannot read a head: a bare status that closes. No answer of a backend looks like it, since
-/// `connection` never passes.
+/// What hyper writes when it cannot read a head: a bare status that closes. A backend's answer may look the same, but
+/// never stands in the middle of a head.
 fn hypers_own(written: &[u8]) -> Option<Refusal> {
     let code = written.strip_prefix(b"HTTP/1.1 4")?.get(..2)?;
     let line = written.iter().position(|byte| *byte == b'\n')?;

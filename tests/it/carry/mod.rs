@@ -1,6 +1,7 @@
 //! The request path told from both ends: what a client sends is what the backend gets, and the other way round.
 
 mod bodies;
+mod edge;
 mod headers;
 mod hosts;
 mod protocols;
