@@ -68,6 +68,7 @@ impl App {
 
     /// Lets every request finish that is under way, up to `within`: whether all did.
     pub async fn stop(self, within: Duration) -> bool {
+        self.admin.leave();
         let finished = self.workers.stop(within).await;
         self.admin.stop();
         finished

@@ -54,7 +54,8 @@ pub fn writer(peer: &Peer, headers: &HeaderMap, token: Option<&Token>) -> Result
     let Some(token) = token else {
         return Err(Problem::forbidden("over TCP nothing can be changed without `token_file` under [admin]"));
     };
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.split_once(' '));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token);
     match given {
         Some(given) if token.is(given.trim()) => Ok(format!("token from {}", address.ip())),
         _ => Err(Problem::unauthorized("send the token of the token file as `Authorization: Bearer TOKEN`")),

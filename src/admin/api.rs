@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
 use axum::body::Bytes;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{ConnectInfo, Path, Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +22,7 @@ use super::problem::Problem;
 use super::view::{AdminView, Outcome, ServiceView, Status};
 use super::{Scene, events, scrape};
 use crate::config;
-use crate::cutover::{Cutover, Desk, Granted, Until, Wish};
+use crate::cutover::{Cutover, Denied, Desk, Granted, Until, Wish};
 use crate::names::Color;
 
 /// What every route may look at.
@@ -29,6 +31,15 @@ pub struct State {
     pub token: Option<Token>,
     pub address: Option<SocketAddr>,
     pub socket: PathBuf,
+    /// The proxy has been asked to end.
+    pub leaving: AtomicBool,
+}
+
+impl State {
+    /// A problem where the proxy is about to end: what began now would be somebody else's to finish.
+    fn stays(&self) -> Result<(), Denied> {
+        if self.leaving.load(Ordering::Relaxed) { Err(Denied::Stopping) } else { Ok(()) }
+    }
 }
 
 type App = Shared<Arc<State>>;
@@ -47,14 +58,14 @@ pub fn routes(state: Arc<State>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .fallback(async || Problem::not_found("there is nothing here; the API begins at /v1/status"))
-        .method_not_allowed_fallback(async || Problem::bad_request("this path takes another method"))
+        .method_not_allowed_fallback(async || Problem::wrong_method("this path takes another method"))
         .with_state(state)
 }
 
-/// The body of `switch`, `rollback` and `abort`.
-#[derive(Clone, Debug, Default, Deserialize)]
+/// The body of `switch`.
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Ask {
+struct AskSwitch {
     to: Option<Color>,
     reason: Option<String>,
     /// `live`, or `drained`, which is what is done without it; `done` is the same as long as nothing follows the drain.
@@ -64,6 +75,20 @@ struct Ask {
     #[serde(default)]
     dry_run: bool,
 }
+
+/// The body of `rollback`, as in `switch`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskRollback {
+    reason: Option<String>,
+    wait: Option<String>,
+    timeout: Option<String>,
+}
+
+/// The body of `abort`: there is nothing to say.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskAbort {}
 
 async fn status(Shared(state): App) -> Json<Status> {
     Json(now(&state))
@@ -83,13 +108,17 @@ async fn switch(
     body: Bytes,
 ) -> Answer {
     let desk = desk(&state, &service)?;
-    let ask: Ask = read(&body)?;
+    let ask: AskSwitch = read(&body)?;
     let to = ask.to.ok_or_else(|| Problem::bad_request("say where to: {\"to\":\"green\"} or {\"to\":\"blue\"}"))?;
+    // A rehearsal changes nothing, but it makes the proxy ask every endpoint: not for everyone who can connect.
+    let by = access::writer(&peer, &headers, state.token.as_ref())?;
     if ask.dry_run {
         return Ok(Json(desk.rehearse(to).await).into_response());
     }
-    let by = access::writer(&peer, &headers, state.token.as_ref())?;
-    carry_out(desk, Wish::Switch { to, by, reason: ask.reason.clone() }, &ask).await
+    let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
+    let reason = short(ask.reason)?;
+    state.stays()?;
+    carry_out(desk, Wish::Switch { to, by, reason }, patience).await
 }
 
 async fn rollback(
@@ -100,9 +129,12 @@ async fn rollback(
     body: Bytes,
 ) -> Answer {
     let desk = desk(&state, &service)?;
-    let ask: Ask = read(&body)?;
+    let ask: AskRollback = read(&body)?;
     let by = access::writer(&peer, &headers, state.token.as_ref())?;
-    carry_out(desk, Wish::Rollback { by, reason: ask.reason.clone() }, &ask).await
+    let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
+    let reason = short(ask.reason)?;
+    state.stays()?;
+    carry_out(desk, Wish::Rollback { by, reason }, patience).await
 }
 
 async fn abort(
@@ -110,8 +142,10 @@ async fn abort(
     ConnectInfo(peer): ConnectInfo<Peer>,
     Path(service): Path<String>,
     headers: HeaderMap,
+    body: Bytes,
 ) -> Answer {
     let desk = desk(&state, &service)?;
+    let AskAbort {} = read(&body)?;
     let by = access::writer(&peer, &headers, state.token.as_ref())?;
     match desk.ask(Wish::Abort { by }).await? {
         Granted::Begun(cutover) | Granted::Turned(cutover) => Ok(Json(Outcome::from(*cutover)).into_response()),
@@ -125,7 +159,8 @@ struct Which {
     limit: Option<usize>,
 }
 
-async fn history(Shared(state): App, Query(which): Query<Which>) -> Answer {
+async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>) -> Answer {
+    let Query(which) = which.map_err(|error| Problem::bad_request(error.body_text()))?;
     let service = match &which.service {
         None => None,
         Some(service) => Some(&desk(&state, service)?.service.name),
@@ -145,6 +180,9 @@ async fn metrics(Shared(state): App) -> Response {
 
 /// 200 where every service has a live color with a healthy endpoint; else 503 and which has not.
 async fn ready(Shared(state): App) -> Response {
+    if state.stays().is_err() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping\n").into_response();
+    }
     let unready: Vec<String> = now(&state)
         .services
         .iter()
@@ -158,8 +196,7 @@ async fn ready(Shared(state): App) -> Response {
 }
 
 /// Hands in the wish and waits for what becomes of it.
-async fn carry_out(desk: &Desk, wish: Wish, ask: &Ask) -> Answer {
-    let (until, within) = patience(ask)?;
+async fn carry_out(desk: &Desk, wish: Wish, (until, within): (Until, Duration)) -> Answer {
     let (begun, turned) = match desk.ask(wish).await? {
         Granted::Already { live, .. } => return Ok(Json(Outcome::unchanged(desk, live)).into_response()),
         Granted::Begun(cutover) => (*cutover, false),
@@ -189,13 +226,23 @@ fn failed(cutover: Cutover) -> Problem {
     }
 }
 
-fn patience(ask: &Ask) -> Result<(Until, Duration), Problem> {
-    let until = match ask.wait.as_deref() {
+/// A reason that fits into a line of the journal.
+fn short(reason: Option<String>) -> Result<Option<String>, Problem> {
+    match reason {
+        Some(reason) if reason.len() > LONGEST_REASON => {
+            Err(Problem::bad_request(format!("the reason is longer than {LONGEST_REASON} bytes")))
+        }
+        reason => Ok(reason),
+    }
+}
+
+fn patience(wait: Option<&str>, timeout: Option<&str>) -> Result<(Until, Duration), Problem> {
+    let until = match wait {
         Some("live") => Until::Live,
         None | Some("drained" | "done") => Until::Drained,
         Some(other) => return Err(Problem::bad_request(format!("`{other}`: wait for `live`, `drained` or `done`"))),
     };
-    let within = match &ask.timeout {
+    let within = match timeout {
         None => FOREVER,
         Some(text) => config::parse_duration(text)
             .ok_or_else(|| Problem::bad_request(format!("`{text}` is not a duration: write `30s` or `10m`")))?,
@@ -229,6 +276,8 @@ fn now(state: &State) -> Status {
     Status::of(&state.scene, admin)
 }
 
+/// Bytes of a reason.
+const LONGEST_REASON: usize = 1000;
 /// Cutovers in one answer of the history, where the question names no number.
 const HISTORY: usize = 100;
 /// Longer than any cutover: each of its phases has a deadline of its own.

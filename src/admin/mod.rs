@@ -9,9 +9,10 @@ mod view;
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::broadcast;
@@ -29,7 +30,7 @@ use crate::time::Timestamp;
 
 /// The running admin face.
 pub struct Admin {
-    socket: PathBuf,
+    state: Arc<api::State>,
     /// Where it listens on TCP, if it does.
     pub address: Option<SocketAddr>,
 }
@@ -66,21 +67,27 @@ impl Admin {
         };
         let address = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
         let unix = bind(&config.socket).await?;
-        let state = Arc::new(api::State { scene, token, address, socket: config.socket.clone() });
-        let routes = api::routes(state);
+        let (socket, leaving) = (config.socket.clone(), AtomicBool::new(false));
+        let state = Arc::new(api::State { scene, token, address, socket, leaving });
+        let routes = api::routes(state.clone());
         tokio::spawn(
             axum::serve(unix, routes.clone().into_make_service_with_connect_info::<access::Peer>()).into_future(),
         );
         if let Some(tcp) = tcp {
             tokio::spawn(axum::serve(tcp, routes.into_make_service_with_connect_info::<access::Peer>()).into_future());
         }
-        Ok(Admin { socket: config.socket.clone(), address })
+        Ok(Admin { state, address })
+    }
+
+    /// Takes no more orders, and says that the proxy is not ready: it is about to end.
+    pub fn leave(&self) {
+        self.state.leaving.store(true, Ordering::Relaxed);
     }
 
     /// Takes the socket away, so that nobody knocks at a door without a house.
     pub fn stop(self) {
         // Where it is gone already there is nothing to do.
-        let _ = std::fs::remove_file(self.socket);
+        let _ = std::fs::remove_file(&self.state.socket);
     }
 }
 
@@ -90,9 +97,10 @@ async fn bind(path: &Path) -> Result<UnixListener, AdminError> {
         return Err(AdminError::Taken { path: path.to_owned() });
     }
     let failed = |source| AdminError::Socket { path: path.to_owned(), source };
-    let draft = path.with_extension("new");
-    // A draft left by a process that died between the two steps.
-    let _ = std::fs::remove_file(&draft);
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.file_type().is_socket()) {
+        return Err(AdminError::NotASocket { path: path.to_owned() });
+    }
+    let draft = path.with_extension(format!("{}.new", std::process::id()));
     let listener = UnixListener::bind(&draft).map_err(failed)?;
     std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(SOCKET_MODE)).map_err(failed)?;
     std::fs::rename(&draft, path).map_err(failed)?;
@@ -109,6 +117,8 @@ pub enum AdminError {
         path.display()
     )]
     Socket { path: PathBuf, source: io::Error },
+    #[error("{} is there already and is no socket; move it away, or name another path (`socket` under [admin])", path.display())]
+    NotASocket { path: PathBuf },
     #[error(
         "another proxy answers at {}; stop it, or give this one a socket of its own (`socket` under [admin])",
         path.display()

@@ -13,7 +13,13 @@ use crate::time::Human;
 pub fn run(global: &Global) -> Result<(), Failure> {
     let config = Config::load(&global.config).map_err(|report| Failure::Config(Box::new(report), global.json))?;
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        Certificates::load(tls).map_err(|error| Failure::Usage(format!("{}: {error}", global.config.display())))?;
+        Certificates::load(tls).map_err(|error| match global.json {
+            true => {
+                let path = global.config.display().to_string();
+                Failure::Answer(json!({"path": path, "mistakes": [{"message": error.to_string()}]}).to_string(), 2)
+            }
+            false => Failure::Usage(format!("{}: {error}", global.config.display())),
+        })?;
     }
     if global.json {
         let services: Vec<String> = config.services.iter().map(|service| service.name.to_string()).collect();
@@ -41,7 +47,8 @@ fn explain(config: &Config) -> String {
         let writes = if admin.token_file.is_some() { "orders with the token" } else { "no orders" };
         line(format!("show status and metrics at http://{address}, and take {writes} there"));
     }
-    line(format!("keep its journal in {}", config.state.dir.display()));
+    let missing = if config.state.dir.is_dir() { "" } else { " (which does not exist yet: create it before)" };
+    line(format!("keep its journal in {}{missing}", config.state.dir.display()));
     text
 }
 

@@ -57,7 +57,14 @@ impl Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
-        Failure::Failed(format!("{error:#}"))
+        // Many errors tell their cause themselves; it is not told twice.
+        let mut text = error.to_string();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            if !text.contains(&cause) {
+                text = format!("{text}: {cause}");
+            }
+        }
+        Failure::Failed(text)
     }
 }
 

@@ -99,7 +99,7 @@ pub fn of_problem(service: &ServiceName, order: Order, problem: &Problem) -> (Ve
 /// What a rehearsal says; it exits with what the switch itself would exit with now.
 pub fn of_plan(plan: &Plan) -> Verdict {
     let Plan { service, live, to, .. } = plan;
-    if live == to {
+    if live == to && plan.held.is_none() {
         return Verdict { text: format!("{service}: {live} is live already; a switch would do nothing"), code: 0 };
     }
     let steps: String = plan.steps.iter().enumerate().map(|(i, step)| format!("\n  {}. {step}", i + 1)).collect();

@@ -110,8 +110,10 @@ impl Desk {
     pub async fn rehearse(&self, to: Color) -> Plan {
         let rules = &self.service.rules.cutover;
         let pools = &self.service.pools;
-        pools[to].check_now().await;
         let live = self.entry().map_or(to.other(), |entry| entry.live);
+        if live != to {
+            pools[to].check_now().await;
+        }
         let old = pools[to.other()].turnstile.inside();
         let reasons = match (live == to, pools[to].readiness(rules.min_healthy)) {
             (true, _) => vec![format!("{to} is live already: nothing to do")],

@@ -45,8 +45,8 @@ pub struct Driver {
     mail: mpsc::Sender<Mail>,
     newest: watch::Sender<Option<Cutover>>,
     told: broadcast::Sender<Told>,
-    /// Who asked for the rollback that waits for the old color's health.
-    returning: Option<Reply>,
+    /// The rollback that waits for the old color's health.
+    returning: Option<WayBack>,
     /// When the time for getting as far as the switch is over.
     deadline: Option<Instant>,
     /// An end that could not be written down; nothing new begins before it is.
@@ -139,7 +139,9 @@ impl Driver {
                 Some((live, _)) => self.begin(Kind::Rollback, live.other(), by, reason).await,
                 None => Err(Denied::Stopping),
             },
-            (Wish::Rollback { by, .. }, Some(current)) => return self.turn_back(&current, by, reply).await,
+            (Wish::Rollback { by, reason }, Some(current)) => {
+                return self.turn_back(&current, WayBack { by, reason, reply }).await;
+            }
             (Wish::Abort { .. }, None) => Err(Denied::NothingToAbort),
             (Wish::Abort { by }, Some(current)) if current.phase == Phase::Prepare => {
                 self.happen(&current.id, Event::Abort { by }).await;
@@ -163,7 +165,7 @@ impl Driver {
         }
         let started = time::now();
         let cutover = Cutover {
-            id: format!("{}-{}", self.service.name, started.strftime("%Y%m%dT%H%M%S%3fZ")),
+            id: self.new_id(started),
             service: self.service.name.clone(),
             kind,
             from: entry.live,
@@ -186,22 +188,33 @@ impl Driver {
         Ok(Granted::Begun(Box::new(cutover)))
     }
 
+    /// Names service and time; a number more where a clock is too coarse, or was set back.
+    fn new_id(&self, started: time::Timestamp) -> String {
+        let plain = format!("{}-{}", self.service.name, started.strftime("%Y%m%dT%H%M%S%3fZ"));
+        let numbered = (2..).map(|number| format!("{plain}-{number}"));
+        let mut ids = std::iter::once(plain.clone()).chain(numbered);
+        ids.find(|id| self.journal.find(id).is_none()).unwrap_or(plain)
+    }
+
     /// A rollback while a cutover is under way: before the switch it is an abort; while draining, the old color's
     /// health decides, and the answer waits for that.
-    async fn turn_back(&mut self, current: &Cutover, by: String, reply: Reply) {
-        let can_turn = matches!(current.phase, Phase::Prepare | Phase::Drain) && !current.returning;
+    async fn turn_back(&mut self, current: &Cutover, back: WayBack) {
+        let by = back.by.clone();
+        // Two operators who both want to go back must not cancel each other out.
+        let is_switch = current.kind == Kind::Switch;
+        let can_turn = is_switch && matches!(current.phase, Phase::Prepare | Phase::Drain) && !current.returning;
         if !can_turn {
-            let _ = reply.send(Err(Denied::Held(Box::new(current.clone()))));
+            let _ = back.reply.send(Err(Denied::Held(Box::new(current.clone()))));
             return;
         }
         if current.phase == Phase::Drain {
-            self.returning = Some(reply);
+            self.returning = Some(back);
             self.happen(&current.id, Event::Rollback { by }).await;
             return;
         }
         self.happen(&current.id, Event::Rollback { by }).await;
         let newest = self.newest.borrow().clone();
-        let _ = reply.send(Ok(Granted::Turned(Box::new(newest.unwrap_or_else(|| current.clone())))));
+        let _ = back.reply.send(Ok(Granted::Turned(Box::new(newest.unwrap_or_else(|| current.clone())))));
     }
 
     /// One step: the machine decides, the journal is written, and only then do the effects begin.
@@ -216,12 +229,19 @@ impl Driver {
         if next.phase.ends() {
             next.ended = Some(time::now());
         }
-        if next != cutover
-            && let Err(error) = self.write(&next).await
-        {
-            return self.go_on_unwritten(cutover, next, effects, &error);
+        // Reasons that change while it waits are told, not written: the journal is for what a restart has to know.
+        let moved = next.phase != cutover.phase || next.returning != cutover.returning;
+        if moved && let Err(error) = self.write(&next).await {
+            self.go_on_unwritten(cutover, next, effects, &error);
+        } else {
+            self.enter(next, effects);
         }
-        self.enter(next, effects);
+        if self.current().is_none()
+            && let Some(WayBack { by, reason, reply }) = self.returning.take()
+        {
+            // The drain ended while the old color's health was asked for: the way back is a cutover of its own.
+            Box::pin(self.grant(Wish::Rollback { by, reason }, reply)).await;
+        }
     }
 
     fn enter(&mut self, next: Cutover, effects: Vec<Effect>) {
@@ -254,8 +274,8 @@ impl Driver {
         }
         if effects.iter().any(|effect| matches!(effect, Effect::Publish(_))) {
             // A way back that cannot be written down is not taken: after a restart it would not have happened.
-            if let Some(reply) = self.returning.take() {
-                let _ = reply.send(Err(Denied::Journal(error.to_string())));
+            if let Some(back) = self.returning.take() {
+                let _ = back.reply.send(Err(Denied::Journal(error.to_string())));
             }
             return self.enter(Cutover { returning: false, ..cutover }, Vec::new());
         }
@@ -320,12 +340,10 @@ impl Driver {
             Event::Health(_, Readiness::Rising(reasons) | Readiness::Unready(reasons)) => {
                 Err(Denied::Unhealthy { color: cutover.from, reasons: reasons.clone() })
             }
-            // The drain ended first: then it has become a matter of a new cutover.
-            Event::Drained(..) => Err(Denied::Held(Box::new(cutover.clone()))),
             _ => return,
         };
-        if let Some(reply) = self.returning.take() {
-            let _ = reply.send(answer);
+        if let Some(back) = self.returning.take() {
+            let _ = back.reply.send(answer);
         }
     }
 
@@ -340,6 +358,13 @@ impl Driver {
             let _ = mail.send(Mail::Event(id, event)).await;
         });
     }
+}
+
+/// A rollback asked for while its cutover drains, and who waits for the word on it.
+struct WayBack {
+    by: String,
+    reason: Option<String>,
+    reply: Reply,
 }
 
 /// What an effect works with.

@@ -145,10 +145,12 @@ pub enum JournalError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error(
         "the journal {} is damaged at line {line}: {why}. Which color is live is written there, so the proxy does not guess: \
-         restore the file from a backup, or, if you know that the last good line ({good}) is what holds, move the file away \
-         and keep only its first {good} lines",
+         restore the file from a backup, or keep a copy and {}",
         path.display(),
-        good = line - 1
+        match line {
+            1 => "remove it: then every service begins with blue".to_owned(),
+            _ => format!("cut it behind line {}, if what that line says still holds", line - 1),
+        }
     )]
     Damaged { path: PathBuf, line: usize, why: String },
 }
@@ -158,16 +160,23 @@ fn replay(text: &[u8], path: &Path) -> Result<(Vec<Cutover>, usize), JournalErro
     let mut history = Vec::new();
     let mut end = 0;
     for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let is_last = end + line.len() == text.len();
         match read(line) {
             Ok(cutover) => remember(&mut history, cutover),
-            // Only the last line can be torn: each was on disk whole before the next was begun.
-            Err(_) if is_last => return Ok((history, end)),
+            Err(_) if line == b"\n" => {}
+            Err(_) if is_torn(line, end > 0) => return Ok((history, end)),
             Err(why) => return Err(JournalError::Damaged { path: path.to_owned(), line: number + 1, why }),
         }
         end += line.len();
     }
     Ok((history, end))
+}
+
+/// Only the last line can be torn, since each was on disk whole before the next was begun; it has no end, and begins like
+/// any other. Blocks that a power cut left unwritten read as zeros. Anything else is damage, and is left as it is.
+fn is_torn(line: &[u8], follows_good: bool) -> bool {
+    let begins = line.starts_with(BEGIN) || BEGIN.starts_with(line);
+    let unwritten = follows_good && line.iter().all(|byte| *byte == 0);
+    !line.ends_with(b"\n") && (begins || unwritten)
 }
 
 /// `{"at":...,"cutover":{...},"crc":"0a1b2c3d"}`: the checksum is that of the line without it.
@@ -208,6 +217,7 @@ fn remember(history: &mut Vec<Cutover>, cutover: Cutover) {
 const FILE: &str = "journal.jsonl";
 const DRAFT: &str = "journal.jsonl.new";
 const LOCK: &str = "lock";
+const BEGIN: &[u8] = b"{\"at\":\"";
 /// `,"crc":"0a1b2c3d"}` and the line's end.
 const CRC_LEN: usize = 19;
 const COMPACT_AT: u64 = 4 * 1024 * 1024;
@@ -292,6 +302,24 @@ mod tests {
         fs::write(dir.path().join(FILE), text).unwrap();
         let Err(error) = Journal::open(dir.path()) else { panic!("it opened") };
         assert!(error.to_string().contains("damaged at line 1"), "{error}");
+    }
+
+    #[test]
+    fn what_was_never_a_journal_is_refused_and_left_as_it_is() {
+        let (dir, text) = written();
+        let path = dir.path().join(FILE);
+        let mut last_damaged = text.clone();
+        let at = last_damaged.len() - 30;
+        last_damaged[at] ^= 1;
+        let zeros = vec![0; 5000];
+        let garbage: [&[u8]; 5] = [b"garbage\n", b"<html>", &zeros, &[0xff; 100], &last_damaged];
+        for bytes in garbage {
+            fs::write(&path, bytes).unwrap();
+            assert!(matches!(Journal::open(dir.path()), Err(JournalError::Damaged { .. })));
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+        fs::write(&path, [&text[..], &zeros].concat()).unwrap();
+        assert!(Journal::open(dir.path()).is_ok(), "zeros behind whole lines are what a power cut leaves");
     }
 
     #[test]

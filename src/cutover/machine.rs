@@ -144,7 +144,10 @@ pub fn step(cutover: &Cutover, event: Event) -> (Cutover, Vec<Effect>) {
             reasons.extend(cutover.evidence.reasons.iter().cloned());
             abort(cutover, reasons)
         }
-        (Prepare, Event::Abort { by } | Event::Rollback { by }) => abort(cutover, vec![format!("aborted by {by}")]),
+        (Prepare, Event::Abort { by }) => abort(cutover, vec![format!("aborted by {by}")]),
+        (Prepare, Event::Rollback { by }) if cutover.kind == Kind::Switch => {
+            abort(cutover, vec![format!("rolled back by {by} before the switch")])
+        }
 
         (Switch, Event::Resume) => stay(vec![Effect::Publish(to)]),
         (Switch, Event::Published(color, switched)) if color == to => drain(cutover, Drain, switched, from),
@@ -152,7 +155,7 @@ pub fn step(cutover: &Cutover, event: Event) -> (Cutover, Vec<Effect>) {
         (Drain, Event::Resume) if cutover.returning => stay(vec![Effect::Drain(from), Effect::Check(from)]),
         (Drain, Event::Resume) => stay(vec![Effect::Drain(from)]),
         (Drain, Event::Drained(color, drained)) if color == from => end(cutover, drained),
-        (Drain, Event::Rollback { .. }) if !cutover.returning => {
+        (Drain, Event::Rollback { .. }) if cutover.kind == Kind::Switch && !cutover.returning => {
             (Cutover { returning: true, ..cutover.clone() }, vec![Effect::Check(from)])
         }
         (Drain, Event::Health(color, readiness)) if cutover.returning && color == from => match readiness {
@@ -410,6 +413,15 @@ mod tests {
                 let aborted = before.phase == Phase::Prepare;
                 assert_eq!(after.phase, if aborted { Phase::Aborted } else { before.phase });
                 assert_eq!(after.live(), before.live());
+            }
+        }
+    }
+
+    #[test]
+    fn a_rollback_cannot_be_rolled_back() {
+        for (before, event, after, effects) in walk(Kind::Rollback).1 {
+            if matches!(event, Event::Rollback { .. }) {
+                assert_eq!((before, effects), (after, vec![]));
             }
         }
     }

@@ -39,6 +39,13 @@ pub struct EndpointHealth {
     streak: u32,
 }
 
+/// Whether a check came at its interval, or because somebody asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    Regular,
+    Extra,
+}
+
 /// One check's answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
@@ -55,9 +62,12 @@ impl EndpointHealth {
     /// The state after one more check: `rise` passes bring it up, `fall` failures take it down.
     ///
     /// The very first check decides at once: there is nothing yet that a single answer could be weighed against.
-    pub fn checked(self, check: Check, rules: &Health) -> EndpointHealth {
+    pub fn checked(self, check: Check, rules: &Health, pace: Pace) -> EndpointHealth {
         let passed = check.answer.is_ok();
         let (state, streak) = match (self.state, passed) {
+            // It says how the endpoint is now, and no more: `rise` and `fall` are about checks an interval apart.
+            (State::Up, false) if pace == Pace::Extra => (State::Up, self.streak.max(1)),
+            (State::Down, true) if pace == Pace::Extra => (State::Down, self.streak),
             (State::Unknown, true) => (State::Up, 0),
             (State::Unknown, false) => (State::Down, 0),
             (State::Up, true) | (State::Down, false) => (self.state, 0),
@@ -133,11 +143,12 @@ mod tests {
         }
     }
 
-    /// An endpoint after the checks written as `+` and `-`.
+    /// An endpoint after the checks written as `+` and `-`, or, where somebody asked for them, as `p` and `f`.
     fn after(checks: &str) -> EndpointHealth {
         checks.chars().fold(EndpointHealth::unknown(([127, 0, 0, 1], 80).into()), |endpoint, check| {
-            let answer = if check == '+' { Ok("200".to_owned()) } else { Err("refused".to_owned()) };
-            endpoint.checked(Check { at: Timestamp::UNIX_EPOCH, answer }, &rules())
+            let answer = if matches!(check, '+' | 'p') { Ok("200".to_owned()) } else { Err("refused".to_owned()) };
+            let pace = if matches!(check, 'p' | 'f') { Pace::Extra } else { Pace::Regular };
+            endpoint.checked(Check { at: Timestamp::UNIX_EPOCH, answer }, &rules(), pace)
         })
     }
 
@@ -155,6 +166,10 @@ mod tests {
             ("-++", Up),
             ("-+-+", Down),
             ("+---++", Up),
+            ("+ffffff", Up),
+            ("-pppp", Down),
+            ("-pp+", Down),
+            ("f", Down),
         ] {
             assert_eq!(after(checks).state, state, "{checks}");
         }
@@ -167,6 +182,7 @@ mod tests {
         assert_eq!(ready(&["+", "-"], 5_000), Readiness::Ready);
         assert!(matches!(ready(&["+", "-"], 10_000), Readiness::Unready(_)));
         assert!(matches!(ready(&["+-"], 10_000), Readiness::Unready(_)), "a falling endpoint is not good");
+        assert!(matches!(ready(&["+f"], 10_000), Readiness::Unready(_)), "nor is one that fails when asked");
         assert!(matches!(ready(&["-+"], 10_000), Readiness::Rising(_)));
         assert!(matches!(ready(&["", "+"], 10_000), Readiness::Rising(_)));
         assert!(matches!(ready(&[], 10_000), Readiness::Unready(_)));

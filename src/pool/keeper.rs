@@ -7,7 +7,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::health::{Check, EndpointHealth, State};
+use super::health::{Check, EndpointHealth, Pace, State};
 use super::{EligibleCell, Endpoint, probe};
 use crate::config;
 use crate::names::{Color, HostPattern};
@@ -58,36 +58,48 @@ impl Keeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             // Whoever asks while a round runs gets the next one: its answers are all younger than the question.
-            let asked = tokio::select! {
-                _ = ticks.tick() => None,
-                asked = self.rounds.recv() => match asked {
-                    Some(done) => Some(done),
+            let mut asked = Vec::new();
+            tokio::select! {
+                _ = ticks.tick() => {}
+                first = self.rounds.recv() => match first {
+                    Some(done) => asked.push(done),
                     None => return,
                 },
-            };
-            self.round().await;
-            if let Some(done) = asked {
-                // Nobody waits any more: the round was worth it all the same.
+            }
+            let pace = if asked.is_empty() { Pace::Regular } else { Pace::Extra };
+            while let Ok(done) = self.rounds.try_recv() {
+                asked.push(done);
+            }
+            self.round(pace).await;
+            // Whoever does not wait any more is no matter: the round was worth it all the same.
+            for done in asked {
                 let _ = done.send(());
             }
         }
     }
 
-    async fn round(&self) {
+    async fn round(&self, pace: Pace) {
         let before = self.health.borrow().clone();
         let width = Semaphore::new(CHECKS_AT_ONCE);
-        let checks: FuturesUnordered<_> = before.iter().enumerate().map(|(i, e)| self.check(i, e, &width)).collect();
+        let checks: FuturesUnordered<_> =
+            before.iter().enumerate().map(|(i, e)| self.check(i, e, &width, pace)).collect();
         let mut after: Vec<(usize, EndpointHealth)> = checks.collect().await;
         after.sort_by_key(|(place, _)| *place);
         self.publish(&before, after.into_iter().map(|(_, endpoint)| endpoint).collect());
     }
 
-    async fn check(&self, place: usize, endpoint: &EndpointHealth, width: &Semaphore) -> (usize, EndpointHealth) {
+    async fn check(
+        &self,
+        place: usize,
+        endpoint: &EndpointHealth,
+        width: &Semaphore,
+        pace: Pace,
+    ) -> (usize, EndpointHealth) {
         // The semaphore lives as long as the round and is never closed.
         let _turn = width.acquire().await;
         let address = endpoint.address.to_string();
         let answer = probe::probe(endpoint.address, self.host.as_deref().unwrap_or(&address), &self.rules).await;
-        (place, endpoint.clone().checked(Check { at: time::now(), answer }, &self.rules))
+        (place, endpoint.clone().checked(Check { at: time::now(), answer }, &self.rules, pace))
     }
 
     fn publish(&self, before: &[EndpointHealth], after: Vec<EndpointHealth>) {

@@ -128,12 +128,17 @@ async fn over_tcp_everyone_may_read_and_the_token_may_write() {
 async fn a_wrong_order_is_a_problem_that_says_what_would_be_right() {
     let (_blue, _green, proxy) = shop(|s| s).await;
     let post = |path: &'static str, body: Value| proxy.api("POST", path, body);
+    assert_eq!(proxy.api("GET", "/v1/history?limit=many", Value::Null).await.1["status"], 400);
     for (path, body, status, says) in [
         ("/v1/services/shop/switch", json!({}), 400, "green"),
         ("/v1/services/shop/switch", json!({ "to": "red" }), 400, "red"),
         ("/v1/services/shop/switch", json!({ "to": "green", "wiat": "live" }), 400, "wiat"),
         ("/v1/services/shop/switch", json!({ "to": "green", "wait": "never" }), 400, "drained"),
         ("/v1/services/shop/switch", json!({ "to": "green", "timeout": "soon" }), 400, "30s"),
+        ("/v1/services/shop/switch", json!({ "to": "green", "reason": "x".repeat(2000) }), 400, "reason"),
+        ("/v1/services/shop/rollback", json!({ "dry_run": true }), 400, "dry_run"),
+        ("/v1/services/shop/abort", json!({ "to": "blue" }), 400, "to"),
+        ("/v1/status", json!({}), 405, "method"),
         ("/v1/services/sho/switch", json!({ "to": "green" }), 404, "shop"),
         ("/v1/nothing", json!({}), 404, "/v1/status"),
     ] {

@@ -123,6 +123,17 @@ async fn a_damaged_journal_a_missing_folder_and_a_second_proxy_stop_the_start_an
 }
 
 #[tokio::test]
+async fn what_stands_in_the_sockets_place_is_not_taken_away() {
+    let (_blue, _green, mut proxy) = shop().await;
+    proxy.kill9().await;
+    fs::remove_file(proxy.admin_socket()).unwrap();
+    fs::write(proxy.admin_socket(), "precious").unwrap();
+    let ran = proxy.restart_in_vain().await;
+    assert!(ran.code == 1 && ran.stderr.contains("is no socket"), "{ran:#?}");
+    assert_eq!(fs::read(proxy.admin_socket()).unwrap(), b"precious");
+}
+
+#[tokio::test]
 async fn on_a_full_disk_the_switch_fails_cleanly_and_traffic_goes_on() {
     let (_blue, _green, mut proxy) = shop().await;
     proxy.kill9().await;

@@ -228,6 +228,44 @@ async fn a_rollback_while_the_old_color_drains_turns_the_cutover_back() {
 }
 
 #[tokio::test]
+async fn of_two_rollbacks_the_second_does_not_undo_the_first() {
+    let (_blue, green, proxy) = shop(|s| s).await;
+    switch(&proxy, "green").await;
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.get("/slow").await });
+    green.waiting(1).await;
+    let rollback = |ask: Value| proxy.api("POST", "/v1/services/shop/rollback", ask);
+    assert_eq!(rollback(json!({ "wait": "live" })).await.0, 200);
+    let (status, problem) = rollback(Value::Null).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:held")), "{problem}");
+    green.release();
+    slow.await.unwrap();
+    assert!(eventually(PATIENCE, || async { phase(&proxy).await == "idle" }).await);
+    assert_eq!(proxy.service("shop").await["live"], "blue");
+}
+
+#[tokio::test]
+async fn a_rollback_whose_drain_ends_first_is_carried_out_all_the_same() {
+    let (blue, _green, proxy) = shop(|s| s.extra("health", "interval = \"1h\"\ntimeout = \"1s\"")).await;
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.get("/slow").await });
+    blue.waiting(1).await;
+    begin(&proxy, "green").await;
+    blue.health(Health::Hanging);
+    let checks = blue.checks();
+    let drained = async {
+        assert!(eventually(PATIENCE, || async { blue.checks() > checks }).await, "blue is asked how it is");
+        blue.release();
+        assert!(eventually(PATIENCE, || async { blue.requests() > 0 && phase(&proxy).await != "drain" }).await);
+        blue.health(Health::Passing);
+    };
+    let back = proxy.api("POST", "/v1/services/shop/rollback", Value::Null);
+    let ((status, answer), ()) = tokio::join!(back, drained);
+    assert_eq!((status, &answer["outcome"], &answer["live"]), (200, &json!("rolled_back"), &json!("blue")), "{answer}");
+    slow.await.unwrap();
+}
+
+#[tokio::test]
 async fn an_abort_before_the_switch_changes_nothing_and_after_it_is_refused() {
     let (blue, green, proxy) = shop(|s| s.extra("health", "rise = 100\ninterval = \"300ms\"")).await;
     green.health(Health::Failing(500));

@@ -15,6 +15,8 @@ use super::{Address, Client, Metrics, PATIENCE, Process, Ran, body, eventually};
 
 pub struct Cutover {
     settings: Settings,
+    /// Another one after each start: nothing could keep the port ours in between.
+    admin: SocketAddr,
     process: Process,
     /// Bound, never listening: they keep the ports ours from one process to the next.
     _ports: Vec<Socket>,
@@ -34,7 +36,7 @@ impl Cutover {
     pub async fn start_unready(settings: Settings) -> Cutover {
         settings.write();
         let process = serve(&settings);
-        let mut proxy = Cutover { settings, process, _ports: Vec::new() };
+        let mut proxy = Cutover { admin: settings.admin, settings, process, _ports: Vec::new() };
         proxy.until_answering().await;
         proxy.learn_ports().await;
         proxy
@@ -50,7 +52,7 @@ impl Cutover {
     }
 
     pub fn admin_address(&self) -> SocketAddr {
-        self.settings.admin
+        self.admin
     }
 
     pub fn admin_socket(&self) -> PathBuf {
@@ -155,6 +157,7 @@ impl Cutover {
         }
         self.process = serve(&self.settings);
         self.until_answering().await;
+        self.learn_ports().await;
         self.until_ready().await;
     }
 
@@ -220,7 +223,7 @@ impl Cutover {
             listen.address = address(&status["listeners"][i]["address"]);
             self._ports.extend(kept(listen.address));
         }
-        self.settings.admin = address(&status["admin"]["listen"]);
+        self.admin = address(&status["admin"]["listen"]);
         self.settings.write();
     }
 }
