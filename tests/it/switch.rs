@@ -28,6 +28,20 @@ async fn phase(proxy: &Cutover) -> String {
     proxy.service("shop").await["phase"].as_str().unwrap().to_owned()
 }
 
+/// Whether the color's endpoint has this value in its view.
+async fn is(proxy: &Cutover, color: &str, field: &str, value: &str) -> bool {
+    proxy.service("shop").await[color]["endpoints"][0][field] == value
+}
+
+/// Takes green down, and lets it pass one check since: fewer than it takes to be up.
+async fn begin_to_rise(proxy: &Cutover, green: &Backend) {
+    green.health(Health::Failing(500));
+    assert!(eventually(PATIENCE, || is(proxy, "green", "state", "down")).await);
+    green.health(Health::Passing);
+    let passed = || async { proxy.service("shop").await["green"]["endpoints"][0]["last_check"]["passed"] == true };
+    assert!(eventually(PATIENCE, passed).await);
+}
+
 #[tokio::test]
 async fn a_switch_moves_every_new_request_and_returns_the_proof() {
     let (_blue, _green, proxy) = shop(|s| s).await;
@@ -151,12 +165,7 @@ async fn a_color_that_is_not_healthy_is_refused_with_each_endpoints_answer_and_n
 #[tokio::test]
 async fn a_color_on_its_way_up_is_waited_for() {
     let (_blue, green, proxy) = shop(|s| s.extra("health", "rise = 5\ninterval = \"20ms\"")).await;
-    green.health(Health::Failing(500));
-    let down = || async { proxy.service("shop").await["green"]["endpoints"][0]["state"] == "down" };
-    assert!(eventually(PATIENCE, down).await);
-    green.health(Health::Passing);
-    let passed = || async { proxy.service("shop").await["green"]["endpoints"][0]["last_check"]["passed"] == true };
-    assert!(eventually(PATIENCE, passed).await);
+    begin_to_rise(&proxy, &green).await;
     let (status, answer) = switch(&proxy, "green").await;
     assert_eq!((status, &answer["outcome"]), (200, &json!("done")), "{answer}");
 }
@@ -186,8 +195,7 @@ async fn a_rollback_goes_back_to_a_healthy_color_and_not_to_a_dead_one() {
     assert_eq!((status, &problem["outcome"]), (409, &json!("aborted")), "{problem}");
     assert_eq!(proxy.service("shop").await["live"], "green");
     blue.health(Health::Passing);
-    let up = || async { proxy.service("shop").await["blue"]["endpoints"][0]["up"] == true };
-    assert!(eventually(PATIENCE, up).await);
+    assert!(eventually(PATIENCE, || is(&proxy, "blue", "state", "up")).await);
     let (status, answer) = proxy.api("POST", "/v1/services/shop/rollback", Value::Null).await;
     assert_eq!((status, &answer["outcome"], &answer["to"]), (200, &json!("rolled_back"), &json!("blue")), "{answer}");
     assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
@@ -207,8 +215,7 @@ async fn a_rollback_while_the_old_color_drains_turns_the_cutover_back() {
     assert_eq!(phase(&proxy).await, "drain");
 
     blue.health(Health::Passing);
-    let up = || async { proxy.service("shop").await["blue"]["endpoints"][0]["up"] == true };
-    assert!(eventually(PATIENCE, up).await);
+    assert!(eventually(PATIENCE, || is(&proxy, "blue", "state", "up")).await);
     let mut there = Client::http1(&proxy).await;
     let there = tokio::spawn(async move { there.get("/slow").await });
     green.waiting(1).await;
@@ -268,12 +275,7 @@ async fn a_rollback_whose_drain_ends_first_is_carried_out_all_the_same() {
 #[tokio::test]
 async fn an_abort_before_the_switch_changes_nothing_and_after_it_is_refused() {
     let (blue, green, proxy) = shop(|s| s.extra("health", "rise = 100\ninterval = \"300ms\"")).await;
-    green.health(Health::Failing(500));
-    let down = || async { proxy.service("shop").await["green"]["endpoints"][0]["state"] == "down" };
-    assert!(eventually(PATIENCE, down).await);
-    green.health(Health::Passing);
-    let passed = || async { proxy.service("shop").await["green"]["endpoints"][0]["last_check"]["passed"] == true };
-    assert!(eventually(PATIENCE, passed).await);
+    begin_to_rise(&proxy, &green).await;
     let waiting = async { switch(&proxy, "green").await };
     let aborting = async {
         assert!(eventually(PATIENCE, || async { phase(&proxy).await == "prepare" }).await);
