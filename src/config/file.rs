@@ -29,18 +29,21 @@ pub fn read<'p>(page: &'p Page<'p>, root: &'p DeTable<'p>) -> Config {
         let help = "add `[service.shop.blue]` with `endpoints = [\"10.0.1.10:8080\"]`, and the same for `green`";
         top.demand("service", Wrong::new("no service: there would be nothing to serve", help));
     }
-    let admin = admin(top.section("admin"));
+    let mut addresses = Vec::new();
+    let admin = admin(top.section("admin"), &mut addresses);
     let state = state(top.section("state"));
-    let listeners = listeners(page, top.sections("listener"));
+    let listeners = listeners(page, top.sections("listener"), addresses);
     let services = services(page, top.named("service"));
     Config { admin, state, listeners, services }
 }
 
-fn admin(mut section: Section) -> Admin {
+fn admin(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Admin {
     let page = section.page;
+    let listen = section.get("listen", address);
+    addresses.extend(listen.zip(section.place("listen")).map(|(address, at)| Spanned::new(at, address)));
     Admin {
         socket: section.get("socket", |value| page.path(value)).unwrap_or(Admin::default().socket),
-        listen: section.get("listen", address),
+        listen,
         token_file: section.get("token_file", |value| page.path(value)),
     }
 }
@@ -50,13 +53,25 @@ fn state(mut section: Section) -> State {
     State { dir: section.get("dir", |value| page.path(value)).unwrap_or(State::default().dir) }
 }
 
-fn listeners(page: &Page, sections: Vec<Section>) -> Vec<Listener> {
-    let mut addresses = Vec::new();
+fn listeners(page: &Page, sections: Vec<Section>, mut addresses: Vec<Spanned<SocketAddr>>) -> Vec<Listener> {
     let listeners = sections.into_iter().filter_map(|section| listener(section, &mut addresses)).collect();
-    // Port 0 is another port each time.
-    let clash = |earlier: &SocketAddr, later: &SocketAddr| earlier == later && later.port() != 0;
-    page.compare(&addresses, clash, |_, later, line| twice(later, line, "change or remove one of the two"));
+    let remedy = "change or remove one of the two";
+    page.compare(&addresses, clash, |earlier, later, line| match earlier == later {
+        true => twice(later, line, remedy),
+        false => Wrong::new(
+            format!("`{later}` and `{earlier}` are the same port of the same address"),
+            format!("{remedy}; the first is on line {line}"),
+        ),
+    });
     listeners
+}
+
+/// Whether both would bind the same: 0.0.0.0 is every IPv4 address, [::] every address. Port 0 is another one each time.
+fn clash(earlier: &SocketAddr, later: &SocketAddr) -> bool {
+    let covers =
+        |wide: &SocketAddr, other: &SocketAddr| wide.ip().is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
+    let same = earlier.ip() == later.ip() || covers(earlier, later) || covers(later, earlier);
+    same && earlier.port() == later.port() && later.port() != 0
 }
 
 fn listener(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Option<Listener> {
