@@ -221,8 +221,7 @@ impl Driver {
     async fn happen(&mut self, id: &str, event: Event) {
         let Some(cutover) = self.current().filter(|cutover| cutover.id == id) else { return };
         self.measure(&event);
-        self.answer_rollback(&cutover, &event);
-        let (mut next, effects) = machine::step(&cutover, event);
+        let (mut next, effects) = machine::step(&cutover, event.clone());
         if next == cutover && effects.is_empty() {
             return;
         }
@@ -232,10 +231,12 @@ impl Driver {
         // Reasons that change while it waits are told, not written: the journal is for what a restart has to know.
         let moved = next.phase != cutover.phase || next.returning != cutover.returning;
         if moved && let Err(error) = self.write(&next).await {
-            self.go_on_unwritten(cutover, next, effects, &error);
+            self.go_on_unwritten(cutover.clone(), next, effects, &error);
         } else {
             self.enter(next, effects);
         }
+        // Not before it is written down: what could not be has been answered as that.
+        self.answer_rollback(&cutover, &event);
         if self.current().is_none()
             && let Some(WayBack { by, reason, reply }) = self.returning.take()
         {
