@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response, request};
+use http::{Request, Response};
 use hyper::body::Incoming;
 
 use super::body::{Pace, Upload};
@@ -83,16 +83,13 @@ async fn first_byte<T>(sending: impl Future<Output = T>, pace: Option<&Pace>, pa
     }
 }
 
+/// The same request once more: it has no body.
 fn copy(request: &Request<Upload>) -> Request<Upload> {
-    let (mut head, ()) = Request::new(()).into_parts();
-    request.method().clone_into(&mut head.method);
-    request.uri().clone_into(&mut head.uri);
-    request.headers().clone_into(&mut head.headers);
-    from_parts(head)
-}
-
-fn from_parts(head: request::Parts) -> Request<Upload> {
-    Request::from_parts(head, Upload::none())
+    let mut copy = Request::new(Upload::none());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    copy.headers_mut().clone_from(request.headers());
+    copy
 }
 
 fn connect_refusal(error: &io::Error) -> Refusal {
