@@ -151,3 +151,26 @@ pub async fn watch<C: Connection>(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_beginning_of_another_request_is_a_head() {
+        let pulse = Arc::new(Pulse::default());
+        pulse.came(b"\r\n");
+        assert!(!pulse.is_in_head(), "an empty line before a head is nothing");
+        pulse.came(b"\r\nGET");
+        assert!(pulse.is_in_head());
+        let busy = pulse.begin();
+        pulse.came(b"a body");
+        drop(busy);
+        assert!(!pulse.is_in_head(), "what came during the request was its body");
+        let busy = pulse.begin();
+        busy.interrupts();
+        drop(busy);
+        pulse.came(b"the rest of a body");
+        assert!(!pulse.is_in_head(), "a request answered early still sends");
+    }
+}
