@@ -2,18 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::broadcast;
 
 use crate::admin::{Admin, AdminError, Scene};
-use crate::config::{self, Config};
+use crate::config::{self, Config, EdgeTimeouts};
 use crate::cutover::{Driver, Journal, JournalError};
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor};
 use crate::pool::{Keeper, Pool};
-use crate::proxy::{ListenError, Listener, Refusal, Timers, Workers};
-use crate::table::{Entry, Routes, Service, Switchboard, Table};
+use crate::proxy::{Capacity, ListenError, Listener, Refusal, Workers};
+use crate::table::{Edge, Entry, Routes, Service, Switchboard, Table};
 use crate::time;
 
 /// A running proxy.
@@ -43,6 +42,7 @@ impl App {
             config.services.iter().map(|service| build(service, workers, sheets().collect())).unzip();
         let table = Table {
             version: 1,
+            edge: Arc::new(Edge::new(config)),
             routes: Arc::new(Routes::new(&config.services)),
             entries: services.iter().map(|service| entry(service, &journal)).collect(),
         };
@@ -54,8 +54,9 @@ impl App {
         let (drivers, desks): (Vec<_>, Vec<_>) = driven.unzip();
         let scene =
             Scene { desks, journal, listeners: known.clone(), nowhere: nowhere.clone(), told, started: time::now() };
+        let capacity = Arc::new(Capacity::default());
         let admin = Admin::start(&config.admin, scene).await?;
-        let workers = Workers::start(&switchboard, &nowhere, listeners, timers(config)).map_err(AppError::Workers)?;
+        let workers = Workers::start(&switchboard, &nowhere, listeners, capacity).map_err(AppError::Workers)?;
         keepers.into_iter().flatten().for_each(|keeper| drop(tokio::spawn(keeper.run())));
         drivers.into_iter().for_each(|driver| drop(tokio::spawn(driver.run())));
         Ok(App { workers, admin, listeners: known })
@@ -66,10 +67,10 @@ impl App {
         self.admin.address
     }
 
-    /// Lets every request finish that is under way, up to `within`: whether all did.
-    pub async fn stop(self, within: Duration) -> bool {
+    /// Tells clients to leave and lets every request finish that is under way, as long as `times` allows: whether all did.
+    pub async fn stop(self, times: &EdgeTimeouts) -> bool {
         self.admin.leave();
-        let finished = self.workers.stop(within).await;
+        let finished = self.workers.stop(times).await;
         self.admin.stop();
         finished
     }
@@ -106,14 +107,6 @@ fn entry(service: &Arc<Service>, journal: &Journal) -> Entry {
         None => (Color::Blue, 0, time::now()),
     };
     Entry { service: service.clone(), live, generation, since }
-}
-
-/// A connection belongs to no service before its first head is read, so the most patient service decides.
-fn timers(config: &Config) -> Timers {
-    let longest = |of: fn(&config::Timeouts) -> Duration| {
-        config.services.iter().map(|service| of(&service.timeouts)).max().unwrap_or_default()
-    };
-    Timers { idle: longest(|timeouts| timeouts.idle), head: longest(|timeouts| timeouts.head) }
 }
 
 /// Events that a slow listener may fall behind before it misses some.

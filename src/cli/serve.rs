@@ -1,7 +1,5 @@
 //! `cutover serve`: runs the proxy until a signal ends it.
 
-use std::time::Duration;
-
 use anyhow::Context;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -10,13 +8,14 @@ use super::{Failure, Global};
 use crate::app::App;
 use crate::config::Config;
 use crate::process::{self, EndSignals};
+use crate::time::Human;
 
 /// Run the proxy
 #[derive(Args)]
 #[command(
     long_about = "Run the proxy until SIGTERM or Ctrl-C.\n\n\
-        It then takes no new connections and gives the requests under way up to 30 s to finish; the same signal again \
-        ends it at once. What it logs goes to stderr; CUTOVER_LOG=debug says more.",
+        It then tells its clients to come back elsewhere, closes what is idle, and gives the requests under way up to \
+        30 s to finish (`notice` and `finish` under [edge.timeouts]); a second signal ends it at once. What it logs goes to stderr; CUTOVER_LOG=debug says more.",
     after_help = "Examples:
   cutover serve
   cutover serve --config shop.toml --workers 2"
@@ -48,9 +47,14 @@ async fn serve(config: &Config, workers: usize) -> anyhow::Result<()> {
         tracing::info!("admin on {address} and {}", config.admin.socket.display());
     }
     let signal = signals.next().await;
-    tracing::info!("{signal}: finishing what is under way, for up to {} s; again to end now", FINISH.as_secs());
+    let times = &config.edge.timeouts;
+    tracing::info!(
+        "{signal}: telling clients for {}, then finishing what is under way for up to {}; again to end now",
+        Human(times.notice),
+        Human(times.finish)
+    );
     tokio::select! {
-        finished = app.stop(FINISH) => match finished {
+        finished = app.stop(times) => match finished {
             true => tracing::info!("everything is finished"),
             false => tracing::warn!("time is up: what is still open is closed"),
         },
@@ -70,6 +74,3 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).thread_name("decide").enable_all().build().context("the runtime cannot be built")
 }
-
-/// How long requests under way may take to finish once the process is asked to end.
-const FINISH: Duration = Duration::from_secs(30);

@@ -10,10 +10,10 @@ use toml::de::DeTable;
 use super::page::Page;
 use super::report::Wrong;
 use super::section::Section;
-use super::value::{address, duration, endpoint, name, share, size, target, unnamed, whole};
+use super::value::{address, duration, endpoint, name, network, share, size, size_within, target, unnamed, whole};
 use super::{
-    Admin, CertificateFiles, Config, CutoverRules, Drain, Health, Limits, Listener, Service, Stack, State, Timeouts,
-    Tls,
+    Admin, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits, EdgeTimeouts, Health, Limits, Listener,
+    Service, Stack, State, Timeouts, Tls,
 };
 use crate::names::{Color, HostPattern, PathPrefix, PerColor};
 
@@ -32,9 +32,10 @@ pub fn read<'p>(page: &'p Page<'p>, root: &'p DeTable<'p>) -> Config {
     let mut addresses = Vec::new();
     let admin = admin(top.section("admin"), &mut addresses);
     let state = state(top.section("state"));
+    let edge = edge(top.section("edge"));
     let listeners = listeners(page, top.sections("listener"), addresses);
     let services = services(page, top.named("service"));
-    Config { admin, state, listeners, services }
+    Config { admin, state, edge, listeners, services }
 }
 
 fn admin(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Admin {
@@ -51,6 +52,56 @@ fn admin(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Admi
 fn state(mut section: Section) -> State {
     let page = section.page;
     State { dir: section.get("dir", |value| page.path(value)).unwrap_or(State::default().dir) }
+}
+
+fn edge(mut section: Section) -> Edge {
+    let trusted = section.list("trusted_proxies", network).into_iter().map(Spanned::into_inner).collect();
+    Edge {
+        trusted_proxies: trusted,
+        limits: edge_limits(section.section("limits")),
+        timeouts: edge_timeouts(section.section("timeouts")),
+    }
+}
+
+fn edge_limits(mut section: Section) -> EdgeLimits {
+    let default = EdgeLimits::default();
+    let count = |section: &mut Section, key, most, default| section.get(key, whole(1..=most)).unwrap_or(default);
+    let connections = count(&mut section, "connections", 10_000_000, default.connections);
+    let connections_per_client =
+        count(&mut section, "connections_per_client", 10_000_000, default.connections_per_client);
+    let fields = count(&mut section, "fields", 1_000, default.fields);
+    let http2_streams = section.get("http2_streams", whole(1..=1_000)).unwrap_or(default.http2_streams);
+    let http2_controls = section.get("http2_controls", whole(10..=1_000_000)).unwrap_or(default.http2_controls);
+    let mut bytes = |key, least, most, default| {
+        let found = section.get(key, size_within(least, most));
+        found.map_or(default, |bytes| usize::try_from(bytes).unwrap_or(default))
+    };
+    EdgeLimits {
+        connections,
+        connections_per_client,
+        method: bytes("method", "3B", "1KiB", default.method),
+        target: bytes("target", "64B", "60KiB", default.target),
+        head: bytes("head", "1KiB", "60KiB", default.head),
+        trailers: bytes("trailers", "64B", "16KiB", default.trailers),
+        fields,
+        http2_streams,
+        http2_controls,
+        send_rate: section.get("send_rate", size_within("0B", "1GiB")).unwrap_or(default.send_rate),
+    }
+}
+
+fn edge_timeouts(mut section: Section) -> EdgeTimeouts {
+    let default = EdgeTimeouts::default();
+    let mut get = |key, least, default| section.get(key, duration(least, "24h")).unwrap_or(default);
+    EdgeTimeouts {
+        opening: get("opening", "1ms", default.opening),
+        handshake: get("handshake", "1ms", default.handshake),
+        send: get("send", "1ms", default.send),
+        http2_ping: get("http2_ping", "1ms", default.http2_ping),
+        http2_age: get("http2_age", "1ms", default.http2_age),
+        notice: get("notice", "0s", default.notice),
+        finish: get("finish", "0s", default.finish),
+    }
 }
 
 fn listeners(page: &Page, sections: Vec<Section>, mut addresses: Vec<Spanned<SocketAddr>>) -> Vec<Listener> {
@@ -137,7 +188,7 @@ fn service(at: Range<usize>, key: String, mut section: Section, claims: &mut Vec
         stacks: stacks(&mut section),
         health: health(section.section("health")),
         timeouts: timeouts(section.section("timeouts")),
-        limits: Limits { request_body: section.section("limits").get("request_body", size) },
+        limits: limits(section.section("limits")),
         cutover: cutover(section.section("cutover")),
         // Last, so that a bad name hides nothing.
         name: service?,
@@ -215,6 +266,16 @@ fn timeouts(mut section: Section) -> Timeouts {
         head: get("head", default.head),
         body: get("body", default.body),
         upstream_idle: get("upstream_idle", default.upstream_idle),
+    }
+}
+
+fn limits(mut section: Section) -> Limits {
+    let default = Limits::default();
+    let buffer = section.get("request_buffer", size_within("0B", "16MiB"));
+    Limits {
+        request_body: section.get("request_body", size),
+        request_buffer: buffer.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default.request_buffer),
+        body_rate: section.get("body_rate", size_within("0B", "1GiB")).unwrap_or(default.body_rate),
     }
 }
 

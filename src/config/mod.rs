@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::de::DeTable;
 
 use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
@@ -26,6 +27,7 @@ pub use value::parse_duration;
 pub struct Config {
     pub admin: Admin,
     pub state: State,
+    pub edge: Edge,
     /// At least one.
     pub listeners: Vec<Listener>,
     /// At least one, in the order of the file; names are unique, and no two claim the same host and path.
@@ -79,6 +81,90 @@ pub struct State {
 impl Default for State {
     fn default() -> State {
         State { dir: "/var/lib/cutover".into() }
+    }
+}
+
+/// What every client's connection is held to, before and beside the service it is for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edge {
+    /// Peers whose forwarding fields are believed and appended to.
+    pub trusted_proxies: Vec<IpNet>,
+    pub limits: EdgeLimits,
+    pub timeouts: EdgeTimeouts,
+}
+
+/// How much one connection, and all of them, may bring.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EdgeLimits {
+    /// Client connections open at one time.
+    pub connections: usize,
+    /// Of those, from one client: an IPv4 address or an IPv6 /64. Trusted proxies are not counted.
+    pub connections_per_client: usize,
+    /// Bytes of a method.
+    pub method: usize,
+    /// Bytes of a target: path and query.
+    pub target: usize,
+    /// Bytes of a head, each field counting 32 more (RFC 9113, 6.5.2).
+    pub head: usize,
+    /// Fields of a head.
+    pub fields: usize,
+    /// Bytes of a body's trailers, counted as those of a head.
+    pub trailers: usize,
+    /// Requests at one time on one HTTP/2 connection.
+    pub http2_streams: u32,
+    /// HTTP/2 frames that carry nothing forward, from one connection in ten seconds.
+    pub http2_controls: u32,
+    /// Bytes a second that a client has to take of what waits for it; 0: any progress will do.
+    pub send_rate: u64,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> EdgeLimits {
+        EdgeLimits {
+            connections: 20_000,
+            connections_per_client: 5_000,
+            method: 64,
+            target: 8 << 10,
+            head: 32 << 10,
+            fields: 100,
+            trailers: 8 << 10,
+            http2_streams: 128,
+            http2_controls: 2_000,
+            send_rate: 100,
+        }
+    }
+}
+
+/// How long a connection may take over what belongs to no service yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EdgeTimeouts {
+    /// From accept to the first byte.
+    pub opening: Duration,
+    /// The TLS handshake.
+    pub handshake: Duration,
+    /// The period in which a client has to take some of what waits for it.
+    pub send: Duration,
+    /// Silence on an HTTP/2 connection after which the client is asked whether it is still there.
+    pub http2_ping: Duration,
+    /// What an HTTP/2 connection may grow old; then it is asked to end, and ends with its last request.
+    pub http2_age: Duration,
+    /// How long clients are told to leave before idle connections are closed, when the proxy ends.
+    pub notice: Duration,
+    /// How long requests under way may take to finish, when the proxy ends.
+    pub finish: Duration,
+}
+
+impl Default for EdgeTimeouts {
+    fn default() -> EdgeTimeouts {
+        EdgeTimeouts {
+            opening: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            send: Duration::from_secs(60),
+            http2_ping: Duration::from_secs(30),
+            http2_age: Duration::from_hours(1),
+            notice: Duration::from_secs(2),
+            finish: Duration::from_secs(30),
+        }
     }
 }
 
@@ -183,10 +269,20 @@ impl Default for Timeouts {
 }
 
 /// What one request may bring.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Bytes of one request's body. Left out: no limit, since bodies stream and are never held whole.
     pub request_body: Option<u64>,
+    /// Bytes of a body that are waited for before an endpoint is bothered with it.
+    pub request_buffer: usize,
+    /// Bytes a second that a body, either way, has to bring over each period of `timeouts.body`; 0: any progress will do.
+    pub body_rate: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits { request_body: None, request_buffer: 64 << 10, body_rate: 100 }
+    }
 }
 
 /// What a cutover of this service asks for.

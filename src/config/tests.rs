@@ -14,6 +14,7 @@ fn the_shortest_file_is_all_defaults() {
     let expected = Config {
         admin: Admin::default(),
         state: State::default(),
+        edge: Edge::default(),
         listeners: vec![Listener { address: address("0.0.0.0:8080"), tls: None }],
         services: vec![Service {
             name: "shop".parse().unwrap(),
@@ -35,8 +36,10 @@ fn the_full_file_shows_the_defaults() {
     let [service] = &config.services[..] else { panic!("one service keeps the file short") };
     assert_eq!(config.admin.socket, Admin::default().socket);
     assert_eq!(config.state, State::default());
+    assert_eq!(Edge { trusted_proxies: Vec::new(), ..config.edge }, Edge::default());
     assert_eq!(service.health, Health { path: Some("/healthz".into()), ..Health::default() });
     assert_eq!(service.timeouts, Timeouts::default());
+    assert_eq!(service.limits, Limits { request_body: Some(10 << 20), ..Limits::default() });
     assert_eq!(service.cutover, CutoverRules::default());
     assert_eq!(service.path, PathPrefix::root());
     let certificate = &config.listeners[1].tls.as_ref().unwrap().certificates[0];

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::Share;
@@ -34,6 +35,29 @@ pub fn size(value: &DeValue) -> Result<u64, Wrong> {
         Some(0) => Err(Wrong::new(format!("`{text}` would let nothing pass"), "leave the key out for no limit")),
         found => found.ok_or_else(|| SIZE.refuse(value)),
     }
+}
+
+/// A number of bytes from `least` to `most`, both written as in the file.
+pub fn size_within(least: &'static str, most: &'static str) -> impl Fn(&DeValue) -> Result<u64, Wrong> {
+    let bound = |text| parse_size(text).unwrap_or_default();
+    move |value| {
+        let text = value.as_str().unwrap_or_default();
+        let found = parse_size(text).ok_or_else(|| SIZE.refuse(value))?;
+        if found < bound(least) {
+            return Err(Wrong::new(format!("`{text}` is too little"), format!("write at least `\"{least}\"`")));
+        }
+        if found > bound(most) {
+            return Err(Wrong::new(format!("`{text}` is too much"), format!("write at most `\"{most}\"`")));
+        }
+        Ok(found)
+    }
+}
+
+/// A network, or a single address, which is a network of one.
+pub fn network(value: &DeValue) -> Result<IpNet, Wrong> {
+    let text = value.as_str().unwrap_or_default();
+    let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse::<IpNet>().ok().or_else(single).map(|network| network.trunc()).ok_or_else(|| NETWORK.refuse(value))
 }
 
 /// A share above zero.
@@ -192,6 +216,10 @@ const ADDRESS: Kind = Kind {
     write: "an IP address and a port, such as `\"10.0.1.10:8080\"` or `\"[2001:db8::1]:8080\"`",
 };
 const TARGET: Kind = Kind { what: "a path to ask for", write: "one that begins with `/`, such as `\"/healthz\"`" };
+const NETWORK: Kind = Kind {
+    what: "a network",
+    write: "an IP address, or one with a prefix length, such as `\"10.0.0.0/8\"` or `\"2001:db8::/32\"`",
+};
 const TEXT: Kind = Kind { what: "a text", write: "a text in quotes" };
 const FILE: Kind = Kind { what: "a path", write: "the path of a file or folder in quotes" };
 

@@ -1,143 +1,29 @@
-//! Bodies on their way through: they stream with back-pressure, watch for pauses, and hold what must last as long as they do.
+//! Answers on their way to the client: they stream with back-pressure, and hold what must last as long as they do.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::{Instant, Sleep};
 
 use super::headers;
 use super::pulse::Busy;
 use super::record::Record;
-use super::refusal::Refusal;
+use super::stall::Stall;
+use super::streams::Flow;
+use super::upload::Pace;
 use super::upstream::Link;
 use crate::turnstile::Pass;
-
-/// A request's body on its way to a backend.
-pub struct Upload {
-    inner: Option<Incoming>,
-    /// Bytes that may still come.
-    left: u64,
-    pace: Option<Rc<Pace>>,
-    stall: Stall,
-}
-
-/// How an upload is getting on: shared with the one who waits for the answer.
-#[derive(Default)]
-pub struct Pace {
-    pieces: Cell<u64>,
-    done: Cell<bool>,
-    fault: Cell<Option<Refusal>>,
-}
-
-impl Upload {
-    /// `limit` in bytes; `pause` is the longest the client may make us wait for the next piece.
-    pub fn new(inner: Incoming, limit: Option<u64>, pause: Duration) -> Upload {
-        let pace = (!inner.is_end_stream()).then(Rc::default);
-        let inner = pace.is_some().then_some(inner);
-        Upload { inner, left: limit.unwrap_or(u64::MAX), pace, stall: Stall::new(pause) }
-    }
-
-    /// No body: what a request without one is repeated with.
-    pub fn none() -> Upload {
-        Upload { inner: None, left: 0, pace: None, stall: Stall::new(Duration::MAX) }
-    }
-
-    pub fn is_none(&self) -> bool {
-        self.inner.is_none()
-    }
-
-    pub fn pace(&self) -> Option<Rc<Pace>> {
-        self.pace.clone()
-    }
-
-    fn fail(&self, fault: Fault, refusal: Option<Refusal>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        if let Some(pace) = &self.pace {
-            pace.fault.set(refusal);
-        }
-        Poll::Ready(Some(Err(fault)))
-    }
-}
-
-impl Pace {
-    pub fn pieces(&self) -> u64 {
-        self.pieces.get()
-    }
-
-    /// The whole body has been handed on.
-    pub fn is_done(&self) -> bool {
-        self.done.get()
-    }
-
-    /// Why the client's side ended the upload, where it did.
-    pub fn fault(&self) -> Option<Refusal> {
-        self.fault.get()
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = Fault;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let this = &mut *self;
-        let (Some(inner), Some(pace)) = (&mut this.inner, &this.pace) else { return Poll::Ready(None) };
-        let frame = match Pin::new(inner).poll_frame(cx) {
-            Poll::Pending => {
-                ready!(this.stall.poll(cx));
-                return this.fail(Fault::Paused, Some(Refusal::SlowBody));
-            }
-            Poll::Ready(frame) => frame,
-        };
-        this.stall.reset();
-        pace.pieces.set(pace.pieces.get() + 1);
-        match frame {
-            None => {
-                pace.done.set(true);
-                Poll::Ready(None)
-            }
-            Some(Err(error)) => this.fail(Fault::Broken(error), None),
-            Some(Ok(frame)) => {
-                match this.left.checked_sub(frame.data_ref().map_or(0, |data| data.remaining() as u64)) {
-                    None => this.fail(Fault::TooLarge, Some(Refusal::BodyTooLarge)),
-                    Some(left) => {
-                        this.left = left;
-                        Poll::Ready(Some(Ok(headers::clean_trailers(frame))))
-                    }
-                }
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        // hyper drops a body of known length with its last byte, without asking for the end behind it.
-        if let (Some(inner), Some(pace)) = (&self.inner, &self.pace)
-            && inner.is_end_stream()
-        {
-            pace.done.set(true);
-        }
-    }
-}
 
 /// The body of an answer to a client: carried from a backend, or the proxy's own.
 pub struct Answer {
     kind: Kind,
     busy: Option<Busy>,
+    /// On HTTP/2: how fast the client takes it.
+    flow: Option<Rc<Flow>>,
 }
 
 enum Kind {
@@ -147,16 +33,17 @@ enum Kind {
 
 impl Answer {
     pub fn own(text: Bytes) -> Answer {
-        Answer { kind: Kind::Own(Some(text).filter(|text| !text.is_empty())), busy: None }
+        Answer { kind: Kind::Own(Some(text).filter(|text| !text.is_empty())), busy: None, flow: None }
     }
 
     pub fn carried(download: Download) -> Answer {
-        Answer { kind: Kind::Carried(download), busy: None }
+        Answer { kind: Kind::Carried(download), busy: None, flow: None }
     }
 
-    /// Keeps the client's connection counted as busy until the last byte.
-    pub fn with(mut self, busy: Busy) -> Answer {
+    /// Keeps the client's connection counted as busy until the last byte, and says how the answer flows.
+    pub fn with(mut self, busy: Busy, flow: Option<Rc<Flow>>) -> Answer {
         self.busy = Some(busy);
+        self.flow = flow;
         self
     }
 }
@@ -165,7 +52,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         let Kind::Carried(download) = &mut self.kind else { return };
         // An answer without a body is complete without ever having been asked for a piece.
-        if download.inner.is_end_stream() {
+        if download.rest.is_empty() && download.inner.is_end_stream() {
             download.finish();
         }
         if let Some(busy) = self.busy.as_ref().filter(|_| download.is_early) {
@@ -179,22 +66,34 @@ impl Body for Answer {
     type Error = Fault;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        match &mut self.kind {
-            Kind::Carried(download) => download.poll_frame(cx),
-            Kind::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+        let this = &mut *self;
+        if let Some(flow) = &this.flow {
+            flow.asked();
         }
+        let frame = match &mut this.kind {
+            Kind::Carried(download) => ready!(download.poll_frame(cx, this.flow.is_some())),
+            Kind::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
+        };
+        if let (Some(flow), Some(Ok(frame))) = (&this.flow, &frame) {
+            flow.gave(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Carried(download) => download.inner.is_end_stream(),
+            Kind::Carried(download) => download.rest.is_empty() && download.inner.is_end_stream(),
             Kind::Own(text) => text.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Carried(download) => download.inner.size_hint(),
+            Kind::Carried(download) => match (download.rest.len() as u64, download.inner.size_hint().exact()) {
+                (0, _) => download.inner.size_hint(),
+                (rest, Some(more)) => SizeHint::with_exact(rest + more),
+                (_, None) => SizeHint::default(),
+            },
             Kind::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }
@@ -203,6 +102,9 @@ impl Body for Answer {
 /// A backend's body on its way to the client. It holds the request's pass and its record until the last byte.
 pub struct Download {
     inner: Incoming,
+    /// What is left of a piece that was too large for HTTP/2.
+    rest: Bytes,
+    trailers: usize,
     stall: Stall,
     hold: Option<Hold>,
     /// It was complete before the request was.
@@ -221,23 +123,48 @@ pub struct Hold {
 
 impl Download {
     /// `pause` is the longest the backend may make us wait for the next piece.
-    pub fn new(inner: Incoming, pause: Duration, hold: Hold) -> Download {
-        Download { inner, stall: Stall::new(pause), hold: Some(hold), is_early: false }
+    pub fn new(inner: Incoming, trailers: usize, pause: Duration, hold: Hold) -> Download {
+        let stall = Stall::new(pause, 0);
+        Download { inner, rest: Bytes::new(), trailers, stall, hold: Some(hold), is_early: false }
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+    /// The next piece; a small one where the client's progress is told by pieces.
+    fn poll_frame(&mut self, cx: &mut Context<'_>, small: bool) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let mut frame = if self.rest.is_empty() {
+            ready!(self.receive(cx))
+        } else {
+            Some(Ok(Frame::data(std::mem::take(&mut self.rest))))
+        };
+        if small
+            && let Some(Ok(frame)) = &mut frame
+            && let Some(data) = frame.data_mut()
+            && data.len() > SMALL
+        {
+            self.rest = data.split_off(SMALL);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Pending => {
                 ready!(self.stall.poll(cx));
                 Some(Err(Fault::Paused))
             }
-            Poll::Ready(frame) => frame.map(|frame| frame.map(headers::clean_trailers).map_err(Fault::Broken)),
+            Poll::Ready(frame) => frame.map(|frame| self.clean(frame.map_err(Fault::Broken)?)),
         };
-        self.stall.reset();
+        self.stall.moved(1);
         if frame.is_none() {
             self.finish();
         }
         Poll::Ready(frame)
+    }
+
+    fn clean(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
+        if frame.is_data() {
+            return Ok(frame);
+        }
+        headers::clean_trailers(frame, self.trailers).map_err(|_| Fault::LongTrailers)
     }
 
     /// The answer is complete: its connection may be used again, unless the request is still being sent on it.
@@ -257,33 +184,11 @@ pub enum Fault {
     Paused,
     #[error("the body is larger than allowed")]
     TooLarge,
+    #[error("the trailers are longer than allowed")]
+    LongTrailers,
     #[error("the body broke off")]
     Broken(#[source] hyper::Error),
 }
 
-/// A clock that runs only while nothing comes; most bodies never start it.
-struct Stall {
-    after: Duration,
-    clock: Option<Pin<Box<Sleep>>>,
-    running: bool,
-}
-
-impl Stall {
-    fn new(after: Duration) -> Stall {
-        Stall { after, clock: None, running: false }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let after = self.after;
-        let clock = self.clock.get_or_insert_with(|| Box::pin(tokio::time::sleep(after)));
-        if !self.running {
-            self.running = true;
-            clock.as_mut().reset(Instant::now() + after);
-        }
-        clock.as_mut().poll(cx)
-    }
-
-    fn reset(&mut self) {
-        self.running = false;
-    }
-}
+/// The largest piece of an HTTP/2 answer: so that a slow client's progress is seen.
+const SMALL: usize = 16 * 1024;

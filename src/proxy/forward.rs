@@ -7,9 +7,9 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::body::{Pace, Upload};
 use super::lanes::Lane;
 use super::refusal::Refusal;
+use super::upload::{Pace, Upload};
 use super::upstream::{Link, Upstream};
 
 /// The head of an answer, and the connection its body comes on.

@@ -52,6 +52,13 @@ impl Lanes {
         view.clone()
     }
 
+    /// The lane of the service's live color as it is now, without stepping in.
+    pub fn find(&self, host: &str, path: &str) -> Result<Rc<Lane>, Refusal> {
+        let view = self.look();
+        let place = view.table.routes.find(host, path).ok_or(Refusal::UnknownHost)?;
+        Ok(view.lanes[place][view.table.entries[place].live].clone())
+    }
+
     /// Finds the service and steps into its live pool; if that pool closed in between, looks again.
     pub fn admit(&self, host: &str, path: &str, now: Moment) -> Result<Admission, Refusal> {
         for _ in 0..LOOKS {

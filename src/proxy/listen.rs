@@ -1,31 +1,25 @@
-//! Listening: from an accepted socket to requests, over TLS or not, HTTP/1.1 or HTTP/2.
+//! Listening: a socket for each worker, and the way of an accepted connection to the conversation on it.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use futures_util::FutureExt;
+use http::HeaderValue;
 use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::Proxy;
-use super::body::Answer;
-use super::headers::Client;
-use super::pulse::{self, Connection, Ended, Pulse};
-use super::refusal::Refusal;
-use super::socket::Watched;
+use super::capacity::{Capacity, NoPlace, Place};
+use super::converse::{self, Visitor};
+use super::leave::{Leave, Stage};
+use super::meter::PREFACE;
 use super::tls::{Certificates, TlsError};
 use crate::config;
 use crate::metrics::Level;
@@ -33,34 +27,11 @@ use crate::metrics::Level;
 /// One address clients connect to, as every worker sees it.
 pub struct Listener {
     pub address: SocketAddr,
-    tls: Option<(Arc<Certificates>, Arc<ServerConfig>)>,
+    pub tls: Option<(Arc<Certificates>, Arc<ServerConfig>)>,
+    /// The port as backends are told it.
+    pub port: HeaderValue,
     /// One for each worker.
     pub connections: Box<[Level]>,
-}
-
-/// How long a connection may take over what belongs to no service yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Timers {
-    pub idle: Duration,
-    pub head: Duration,
-}
-
-/// One client connection, as its requests see it.
-pub struct Visitor {
-    pub client: Client,
-    pub pulse: Arc<Pulse>,
-    /// The certificates it was greeted from, and which of them it was.
-    greeted: Option<(Arc<Certificates>, usize)>,
-}
-
-impl Visitor {
-    /// Refuses a request for a host whose certificate is another one than this connection was opened under.
-    pub fn vouches_for(&self, host: &str) -> Result<(), Refusal> {
-        match &self.greeted {
-            Some((certificates, place)) if !certificates.vouches(*place, host) => Err(Refusal::Misdirected),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Listener {
@@ -80,7 +51,9 @@ impl Listener {
         let address = first.local_addr().map_err(unbound)?;
         drop(first);
         let sockets = (0..workers).map(|_| bind(address, true)).collect::<Result<_, _>>().map_err(unbound)?;
-        Ok((Listener { address, tls, connections: (0..workers).map(|_| Level::default()).collect() }, sockets))
+        let port = HeaderValue::from(address.port());
+        let connections = (0..workers).map(|_| Level::default()).collect();
+        Ok((Listener { address, tls, port, connections }, sockets))
     }
 
     pub fn is_tls(&self) -> bool {
@@ -92,35 +65,35 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
+    // Without it small answers wait for the client's acknowledgement (Nagle). What is accepted inherits it (tcp(7)).
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Accepts on one worker's socket until told to stop; every connection becomes a task of the same worker.
-pub async fn accept(
-    socket: tokio::net::TcpListener,
-    listener: Arc<Listener>,
-    worker: usize,
-    proxy: Rc<Proxy>,
-    timers: Timers,
-    mut stop: watch::Receiver<bool>,
-) {
-    let connections = Rc::new(Open { listener: listener.clone(), worker });
+/// What the connections of one worker share.
+pub struct Station {
+    pub worker: usize,
+    pub proxy: Rc<Proxy>,
+    pub leave: Rc<Leave>,
+    pub capacity: Arc<Capacity>,
+}
+
+/// Accepts on one worker's socket until the worker leaves; every connection becomes a task of the same worker.
+pub async fn accept(socket: tokio::net::TcpListener, listener: Arc<Listener>, station: Rc<Station>) {
     loop {
+        let edge = station.proxy.edge();
+        let accepted = async {
+            station.capacity.room(&edge.rules.limits).await;
+            socket.accept().await
+        };
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
+            accepted = accepted => accepted,
+            () = station.leave.reached(Stage::Closing) => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let (listener, proxy, stop) = (listener.clone(), proxy.clone(), stop.clone());
-                let open = connections.one();
-                tokio::task::spawn_local(async move {
-                    let _open = open;
-                    serve(stream, peer, &listener, proxy, timers, stop).await;
-                });
-            }
+            Ok((stream, peer)) => receive(stream, peer, &listener, &station),
             // Out of descriptors, most likely: connections that end will free some.
             Err(error) => {
                 tracing::warn!(listener = %listener.address, "cannot accept: {error}");
@@ -128,70 +101,89 @@ pub async fn accept(
             }
         }
     }
+    // Who has been let in by the kernel already would be turned away with the socket.
+    while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
+        receive(stream, peer, &listener, &station);
+    }
 }
 
-/// Counts this worker's open connections.
+fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, station: &Rc<Station>) {
+    let edge = station.proxy.edge();
+    let ip = peer.ip().to_canonical();
+    let trusted = edge.rules.trusted_proxies.iter().any(|network| network.contains(&ip));
+    let place = match station.capacity.enter(ip, trusted, &edge.rules.limits) {
+        // Between the look and the step another worker took the last place: one more is no harm.
+        Ok(place) | Err(NoPlace::Full(place)) => place,
+        Err(NoPlace::TooManyOfClient) => return,
+    };
+    let open = Open::new(listener.clone(), station.worker, place);
+    let visitor = Visitor::new(ip, trusted, listener, edge);
+    let station = station.clone();
+    tokio::task::spawn_local(async move {
+        let listener = open.listener.clone();
+        match &listener.tls {
+            None => serve(stream, visitor, station).await,
+            Some((certificates, config)) => serve_tls(stream, visitor, station, certificates, config).await,
+        }
+        drop(open);
+    });
+}
+
+/// One open connection, counted.
 struct Open {
     listener: Arc<Listener>,
     worker: usize,
+    _place: Place,
 }
 
 impl Open {
-    fn one(self: &Rc<Open>) -> OpenOne {
-        self.listener.connections[self.worker].change(1);
-        OpenOne(self.clone())
+    fn new(listener: Arc<Listener>, worker: usize, place: Place) -> Open {
+        listener.connections[worker].change(1);
+        Open { listener, worker, _place: place }
     }
 }
 
-struct OpenOne(Rc<Open>);
-
-impl Drop for OpenOne {
+impl Drop for Open {
     fn drop(&mut self) {
-        self.0.listener.connections[self.0.worker].change(-1);
+        self.listener.connections[self.worker].change(-1);
     }
 }
 
-async fn serve(
+async fn serve(mut stream: TcpStream, visitor: Visitor, station: Rc<Station>) {
+    let opening = visitor.edge.rules.timeouts.opening;
+    let sniffed = Box::pin(until_leaving(&station.leave, opening, sniff(&mut stream))).await;
+    let Some(Ok((ahead, http2))) = sniffed else { return };
+    converse::hold(stream, ahead, Rc::new(visitor.speaking(http2)), &station).await;
+}
+
+async fn serve_tls(
     stream: TcpStream,
-    peer: SocketAddr,
-    listener: &Listener,
-    proxy: Rc<Proxy>,
-    timers: Timers,
-    stop: watch::Receiver<bool>,
+    visitor: Visitor,
+    station: Rc<Station>,
+    certificates: &Arc<Certificates>,
+    config: &Arc<ServerConfig>,
 ) {
-    // Without it small answers wait for the client's acknowledgement (Nagle); a socket that cannot is gone already.
-    let _ = stream.set_nodelay(true);
-    let visitor = |greeted| {
-        let text = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
-        let proto = HeaderValue::from_static(if listener.is_tls() { "https" } else { "http" });
-        let client = Client {
-            address: text(peer.ip().to_canonical().to_string()),
-            proto,
-            port: text(listener.address.port().to_string()),
-        };
-        Rc::new(Visitor { client, pulse: Arc::default(), greeted })
-    };
-    // Who has asked for nothing yet need not be waited for when the proxy leaves.
-    let leaving = async |mut stop: watch::Receiver<bool>| drop(stop.wait_for(|stop| *stop).await);
-    let Some((certificates, config)) = &listener.tls else {
-        let mut stream = stream;
-        let sniffed = tokio::select! {
-            sniffed = tokio::time::timeout(timers.idle, sniff(&mut stream)) => sniffed,
-            () = leaving(stop.clone()) => return,
-        };
-        let Ok(Ok((ahead, h2))) = sniffed else { return };
-        return converse(stream, ahead, h2, visitor(None), proxy, timers, stop).await;
-    };
-    let handshake = TlsAcceptor::from(config.clone()).accept(stream);
-    let greeted = tokio::select! {
-        greeted = tokio::time::timeout(HANDSHAKE, handshake) => greeted,
-        () = leaving(stop.clone()) => return,
-    };
-    let Ok(Ok(stream)) = greeted else { return };
+    let handshake = visitor.edge.rules.timeouts.handshake;
+    let accepted = TlsAcceptor::from(config.clone()).accept(stream);
+    let greeted = Box::pin(until_leaving(&station.leave, handshake, accepted)).await;
+    let Some(Ok(stream)) = greeted else { return };
     let (_, session) = stream.get_ref();
-    let h2 = session.alpn_protocol() == Some(b"h2");
+    let http2 = session.alpn_protocol() == Some(b"h2");
     let greeted = (certificates.clone(), certificates.choose(session.server_name()));
-    converse(stream, Vec::new(), h2, visitor(Some(greeted)), proxy, timers, stop).await;
+    converse::hold(stream, Vec::new(), Rc::new(visitor.greeted(greeted).speaking(http2)), &station).await;
+}
+
+/// What comes of `step` in its time. Once the worker closes, whoever has said nothing yet gets only a moment.
+async fn until_leaving<T>(leave: &Leave, within: Duration, step: impl Future<Output = T>) -> Option<T> {
+    let hurry = async {
+        leave.reached(Stage::Closing).await;
+        tokio::time::sleep(HURRY.min(within)).await;
+    };
+    tokio::select! {
+        biased;
+        done = tokio::time::timeout(within, step) => done.ok(),
+        () = hurry => None,
+    }
 }
 
 /// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.1 (RFC 9113, 3.4); what was read comes along.
@@ -209,100 +201,20 @@ async fn sniff(stream: &mut TcpStream) -> io::Result<(Vec<u8>, bool)> {
     Ok((ahead, true))
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    ahead: Vec<u8>,
-    h2: bool,
-    visitor: Rc<Visitor>,
-    proxy: Rc<Proxy>,
-    timers: Timers,
-    mut stop: watch::Receiver<bool>,
-) {
-    let pulse = visitor.pulse.clone();
-    let carrier = proxy.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let carried = carrier.clone().carry(visitor.clone(), request);
-        async { Ok::<_, Infallible>(carried.await) }
-    });
-    let stop = async move { drop(stop.wait_for(|stop| *stop).await) };
-    if h2 {
-        let io = TokioIo::new(Watched::http2(stream, ahead, pulse.clone()));
-        let mut connection = http2_builder().serve_connection(io, service);
-        if pulse::watch(&mut connection, &pulse, timers.idle, timers.head, stop).await == Ended::Idle {
-            // The client is told, and what its windows still hold back has as long again to be read.
-            Pin::new(&mut connection).graceful_shutdown();
-            let _ = tokio::time::timeout(timers.idle, connection).await;
-        }
-        return;
-    }
-    let io = TokioIo::new(Watched::http1(stream, ahead, pulse.clone()));
-    let mut connection = http1_builder().serve_connection(io, service).with_upgrades();
-    let ended = pulse::watch(&mut connection, &pulse, timers.idle, timers.head, stop).await;
-    let Some(parts) = connection.into_parts() else { return };
-    let (mut stream, unread) = parts.io.into_inner().into_parts();
-    let slow = (ended == Ended::SlowHead).then_some(Refusal::SlowHead);
-    let refusal = slow.or(unread);
-    if let Some(refusal) = refusal {
-        proxy.count_refusal(refusal);
-    }
-    if refusal.is_some() || pulse.was_interrupted() {
-        let words = refusal.map(Refusal::bytes).unwrap_or_default();
-        // A client that does not read it has its connection closed all the same.
-        let _ = tokio::time::timeout(FAREWELL, say_farewell(&mut stream, &words)).await;
+/// A stream whose socket can be waited for without reading from it.
+pub trait Socketed {
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Socketed for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
     }
 }
 
-/// Says the last words and reads on until the client has heard them: to close on a client that is still sending resets
-/// the connection, and the reset takes the answer away from it (RFC 9112, 9.6).
-async fn say_farewell<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, words: &str) -> io::Result<()> {
-    stream.write_all(words.as_bytes()).await?;
-    stream.shutdown().await?;
-    let mut ignored = [0; 4096];
-    while stream.read(&mut ignored).await? > 0 {}
-    Ok(())
-}
-
-fn http1_builder() -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    // One copied write beats writev for small answers: 10 to 15 % of all CPU, measured. The head's clock is ours.
-    builder.writev(false).max_buf_size(BUFFER).header_read_timeout(None).timer(TokioTimer::new());
-    builder
-}
-
-fn http2_builder() -> http2::Builder<LocalTasks> {
-    let mut builder = http2::Builder::new(LocalTasks);
-    builder.max_concurrent_streams(MAX_STREAMS).max_header_list_size(MAX_HEADER_LIST).timer(TokioTimer::new());
-    builder
-}
-
-/// Puts what HTTP/2 wants done beside a connection on the worker's own thread.
-#[derive(Clone, Copy)]
-struct LocalTasks;
-
-impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for LocalTasks {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
-}
-
-impl<S, V> Connection for http1::UpgradeableConnection<TokioIo<Watched<S>>, V>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    V: hyper::service::HttpService<Incoming, ResBody = Answer, Error = Infallible>,
-{
-    fn leave(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
-    }
-}
-
-impl<S, V> Connection for http2::Connection<TokioIo<Watched<S>>, V, LocalTasks>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    V: hyper::service::HttpService<Incoming, ResBody = Answer, Error = Infallible>,
-    V::Future: 'static,
-{
-    fn leave(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+impl Socketed for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
     }
 }
 
@@ -315,16 +227,10 @@ pub enum ListenError {
     Tls(#[from] TlsError),
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Room for the first read of a cleartext connection: most heads fit.
 const SNIFF: usize = 2048;
 /// Connections the kernel holds that no worker has accepted yet.
 const BACKLOG: i32 = 4096;
-/// The most of a head, or of a body at one time, that is held for one connection.
-const BUFFER: usize = 64 * 1024;
-const MAX_STREAMS: u32 = 256;
-/// Twice what passes, so that it is our own answer that says so, and no more, so that a list stays bounded.
-const MAX_HEADER_LIST: u32 = 64 * 1024;
-const HANDSHAKE: Duration = Duration::from_secs(10);
-const FAREWELL: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a connection has for its first byte once the worker closes.
+const HURRY: Duration = Duration::from_secs(1);

@@ -1,16 +1,23 @@
 //! The proxy: carries each request to the live color and its answer back. This file is the path of one request.
 
 mod body;
+mod capacity;
+mod converse;
 mod forward;
 mod headers;
 mod lanes;
+mod leave;
 mod listen;
+mod meter;
 mod pulse;
 mod record;
 mod refusal;
 mod socket;
+mod stall;
+mod streams;
 mod tls;
 mod tunnel;
+mod upload;
 mod upstream;
 mod worker;
 
@@ -18,22 +25,28 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, request};
+use http::{Request, Response, StatusCode, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use self::body::{Answer, Download, Hold, Pace, Upload};
+use self::body::{Answer, Download, Hold};
+pub use self::capacity::Capacity;
+use self::converse::Visitor;
 use self::forward::Reply;
 use self::lanes::{Admission, Lane, Lanes};
-use self::listen::Visitor;
-pub use self::listen::{ListenError, Listener, Timers};
+use self::leave::{Leave, Stage};
+pub use self::listen::{ListenError, Listener};
 use self::record::Record;
 pub use self::refusal::Refusal;
+use self::streams::Flow;
 pub use self::tls::{Certificates, TlsError};
 use self::tunnel::Agreed;
+use self::upload::{Pace, Upload};
 pub use self::worker::Workers;
+use crate::config::EdgeLimits;
 use crate::metrics::RefusalSheet;
+use crate::table::Edge;
 use crate::turnstile::Pass;
 
 /// One worker's proxy: it never leaves the worker's thread.
@@ -41,6 +54,7 @@ pub struct Proxy {
     lanes: Lanes,
     /// Counts refusals of requests that belong to no service.
     nowhere: Arc<RefusalSheet>,
+    leave: Rc<Leave>,
 }
 
 /// An answer whose head has come: what is needed to bring it to the client.
@@ -53,18 +67,28 @@ struct Carried {
 }
 
 impl Proxy {
-    pub fn new(lanes: Lanes, nowhere: Arc<RefusalSheet>) -> Rc<Proxy> {
-        Rc::new(Proxy { lanes, nowhere })
+    pub fn new(lanes: Lanes, nowhere: Arc<RefusalSheet>, leave: Rc<Leave>) -> Rc<Proxy> {
+        Rc::new(Proxy { lanes, nowhere, leave })
+    }
+
+    /// What connections are held to, as it is now.
+    pub fn edge(&self) -> Arc<Edge> {
+        self.lanes.look().table.edge.clone()
     }
 
     /// Carries one request: every request gets an answer, and every answer is recorded.
-    pub async fn carry(self: Rc<Proxy>, visitor: Rc<Visitor>, request: Request<Incoming>) -> Response<Answer> {
+    pub async fn carry(
+        self: Rc<Proxy>,
+        visitor: Rc<Visitor>,
+        request: Request<Incoming>,
+        flow: Option<Rc<Flow>>,
+    ) -> Response<Answer> {
         let busy = visitor.pulse.begin();
         let mut record = Record::open();
         let (head, body) = request.into_parts();
         let is_whole = body.is_end_stream();
-        let answer = match self.relay(&visitor, head, body, &mut record).await {
-            Ok(carried) => carried.deliver(record),
+        let mut answer = match self.relay(&visitor, head, body, &mut record).await {
+            Ok(carried) => carried.deliver(record, &visitor),
             Err(refusal) => {
                 record.refused(refusal, &self.nowhere);
                 if !is_whole {
@@ -73,7 +97,10 @@ impl Proxy {
                 refusal.response()
             }
         };
-        answer.map(|body| body.with(busy))
+        if self.leave.stage() > Stage::Staying && !visitor.http2 && answer.status() != SWITCHING_PROTOCOLS {
+            headers::close(answer.headers_mut());
+        }
+        answer.map(|body| body.with(busy, flow))
     }
 
     /// Counts the refusal of what never became a request.
@@ -89,28 +116,51 @@ impl Proxy {
         body: Incoming,
         record: &mut Record,
     ) -> Result<Carried, Refusal> {
-        let vetted = headers::vet(&head)?;
+        let limits = &visitor.edge.rules.limits;
+        let vetted = headers::vet(&head, limits)?;
         let host = headers::host(&head);
         visitor.vouches_for(host)?;
+        let body = match body.is_end_stream() {
+            true => Upload::none(),
+            false => self.receive(host, &head, body, limits, record).await?,
+        };
         let Admission { lane, pass } = self.lanes.admit(host, head.uri.path(), record.begun)?;
         record.admitted(&lane);
-        let rules = &lane.service.rules;
-        let limit = rules.limits.request_body;
-        headers::vet_length(&head.headers, limit)?;
         let upgrade = vetted.websocket.then(|| head.extensions.remove::<OnUpgrade>()).flatten();
         headers::to_backend(&mut head, vetted, &visitor.client);
         headers::frame(&mut head, &body);
-        let body = Upload::new(body, limit, rules.timeouts.body);
         let upload = body.pace();
         let mut reply = forward::send(&lane, Request::from_parts(head, body)).await?;
+        headers::vet_answer(&reply.response)?;
         let upgrade = tunnel::agreed(&mut reply.response, upgrade)?;
         Ok(Carried { reply, lane, pass, upload, upgrade })
+    }
+
+    /// The body with its beginning, or all of it, at hand: a slow upload must keep nobody but its client waiting, no
+    /// backend and no drain, so it is outside the pool until then.
+    async fn receive(
+        &self,
+        host: &str,
+        head: &request::Parts,
+        body: Incoming,
+        limits: &EdgeLimits,
+        record: &mut Record,
+    ) -> Result<Upload, Refusal> {
+        let lane = self.lanes.find(host, head.uri.path())?;
+        record.addressed(&lane);
+        let rules = &lane.service.rules;
+        headers::vet_length(&head.headers, rules.limits.request_body)?;
+        let mut upload = Upload::new(body, rules, limits);
+        if !headers::streams_both_ways(&head.headers) {
+            upload.fill(rules.limits.request_buffer).await?;
+        }
+        Ok(upload)
     }
 }
 
 impl Carried {
     /// The answer as the client gets it; from here on its body holds the request's pass, or its tunnel does.
-    fn deliver(self, mut record: Record) -> Response<Answer> {
+    fn deliver(self, mut record: Record, visitor: &Visitor) -> Response<Answer> {
         let Carried { reply: Reply { response, link }, lane, pass, upload, upgrade } = self;
         let (mut head, body) = response.into_parts();
         record.answered(head.status.as_u16());
@@ -122,9 +172,12 @@ impl Carried {
             }
             None => {
                 let hold = Hold { link, age: lane.age(), upload, record, pass };
-                Answer::carried(Download::new(body, lane.service.rules.timeouts.body, hold))
+                let trailers = visitor.edge.rules.limits.trailers;
+                Answer::carried(Download::new(body, trailers, lane.service.rules.timeouts.body, hold))
             }
         };
         Response::from_parts(head, body)
     }
 }
+
+const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;

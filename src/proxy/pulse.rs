@@ -3,14 +3,17 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::leave::{Leave, Stage};
+
 /// Written by the connection's reads and requests, read by the clock that watches it.
 ///
-/// All on one thread; atomics, never contended, only because hyper wants a socket it may upgrade to be `Send`.
+/// All on one thread; atomics, never contended and never locked, only because hyper wants a socket it may upgrade to be
+/// `Send`.
 #[derive(Default)]
 pub struct Pulse {
     requests: AtomicU32,
@@ -20,13 +23,17 @@ pub struct Pulse {
     interrupted: AtomicBool,
     /// How often bytes have gone out: a client that still reads an answer is not idle.
     writes: AtomicU32,
+    /// What was written last is still in the way.
+    blocked: AtomicBool,
+    /// The connection is taken from hyper, so its socket stays open.
+    parking: AtomicBool,
 }
 
 impl Pulse {
     /// A head has been read: the connection is busy until the guard goes.
     pub fn begin(self: &Arc<Pulse>) -> Busy {
         self.in_head.store(false, Ordering::Relaxed);
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.requests.store(self.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Busy(self.clone())
     }
 
@@ -44,6 +51,11 @@ impl Pulse {
         self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
+    /// Whether the client takes what is written now.
+    pub fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
     /// Whether the client may still be sending what nobody reads any more.
     pub fn was_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
@@ -52,6 +64,15 @@ impl Pulse {
     /// A head has been begun, and no request has come of it yet.
     pub fn is_in_head(&self) -> bool {
         self.state() == State::Head
+    }
+
+    /// The connection is being taken from hyper: the end that hyper makes of it is not the socket's.
+    pub fn is_parking(&self) -> bool {
+        self.parking.load(Ordering::Relaxed)
+    }
+
+    fn can_park(&self) -> bool {
+        !self.blocked.load(Ordering::Relaxed) && !self.was_interrupted()
     }
 
     fn state(&self) -> State {
@@ -75,7 +96,7 @@ impl Busy {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.requests.store(self.0.requests.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
     }
 }
 
@@ -91,65 +112,151 @@ pub trait Connection: Future + Unpin {
     fn leave(self: Pin<&mut Self>);
 }
 
+/// What a connection is held to.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    pub idle: Duration,
+    pub head: Duration,
+    /// Idle for so long, it is parked; it may begin with that long ago.
+    pub quiet: Option<Duration>,
+    /// So old, it is asked to end.
+    pub age: Option<Duration>,
+    /// The stage of the worker's leaving at which it is asked to end.
+    pub leaves_at: Stage,
+}
+
 /// How a connection's watch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     ByItself,
     /// Nothing was asked for as long as a connection may idle.
     Idle,
+    /// Nothing was asked for a moment, and everything said has been taken: the connection can be parked.
+    Quiet,
     /// A head was begun and not finished in time.
     SlowHead,
 }
 
-/// Drives a connection to its end, or until it idles for `idle` or dawdles over a head for `head`; `stop` asks it to
-/// leave.
+/// Drives a connection to its end, or until it idles or dawdles over a head for longer than its terms allow.
 ///
 /// No request pays for it: the clock is read when the connection falls idle, and set anew only when it rings.
-pub async fn watch<C: Connection>(
-    connection: &mut C,
-    pulse: &Pulse,
-    idle: Duration,
-    head: Duration,
-    stop: impl Future<Output = ()>,
-) -> Ended {
-    let mut stop = pin!(stop);
-    let mut stopping = false;
-    let mut clock = pin!(tokio::time::sleep(idle));
-    let (mut state, mut since, mut writes) = (State::Idle, Instant::now(), 0);
+pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Terms, leave: &Leave) -> Ended {
+    let mut watch = Watch::new(terms);
+    let mut clock = pin!(tokio::time::sleep_until(watch.due()));
+    let mut bell = pin!(leave.changed());
+    let mut seen = None;
     std::future::poll_fn(|cx| {
-        if !stopping && stop.as_mut().poll(cx).is_ready() {
-            stopping = true;
-            Pin::new(&mut *connection).leave();
+        if seen != Some(leave.stage()) {
+            // Told once, the bell has to be listened for anew; its waker stays the same.
+            bell.set(leave.changed());
+            let _ = bell.as_mut().poll(cx);
+            if leave.stage() >= terms.leaves_at && seen < Some(terms.leaves_at) {
+                Pin::new(&mut *connection).leave();
+            }
+            seen = Some(leave.stage());
         }
         if Pin::new(&mut *connection).poll(cx).is_ready() {
             return Poll::Ready(Ended::ByItself);
         }
-        if state != pulse.state() {
-            state = pulse.state();
-            since = if state == State::Busy { since } else { Instant::now() };
-            if state == State::Head && since + head < clock.deadline() {
-                clock.as_mut().reset(since + head);
-            }
+        if watch.notice(pulse) {
+            let earlier = clock.deadline().min(watch.due());
+            clock.as_mut().reset(earlier);
+        } else if watch.is_set && !clock.is_elapsed() {
+            return Poll::Pending;
         }
-        loop {
-            ready!(clock.as_mut().poll(cx));
-            let now = pulse.writes.load(Ordering::Relaxed);
-            if state == State::Idle && writes != now {
-                // The end of an answer may leave the buffers long after the request that asked for it.
-                (writes, since) = (now, Instant::now());
+        watch.is_set = true;
+        while clock.as_mut().poll(cx).is_ready() {
+            match watch.ring(pulse) {
+                Ring::End(ended) => return Poll::Ready(ended),
+                Ring::Old => Pin::new(&mut *connection).leave(),
+                Ring::Later => {}
             }
-            let (due, ended) = match state {
-                State::Busy => (Instant::now() + idle.min(head), None),
-                State::Idle => (since + idle, Some(Ended::Idle)),
-                State::Head => (since + head, Some(Ended::SlowHead)),
-            };
-            match ended {
-                Some(ended) if due <= Instant::now() => return Poll::Ready(ended),
-                _ => clock.as_mut().reset(due),
-            }
+            clock.as_mut().reset(watch.due());
         }
+        Poll::Pending
     })
     .await
+}
+
+/// Takes an idle connection from hyper without closing its socket. hyper is given nothing to write, and has nothing left.
+pub async fn park<C: Connection>(connection: &mut C, pulse: &Pulse) {
+    pulse.parking.store(true, Ordering::Relaxed);
+    Pin::new(&mut *connection).leave();
+    connection.await;
+    pulse.parking.store(false, Ordering::Relaxed);
+}
+
+/// What a watch has seen so far.
+struct Watch {
+    terms: Terms,
+    state: State,
+    /// When the connection fell idle, or its head began.
+    since: Instant,
+    born: Instant,
+    writes: u32,
+    is_old: bool,
+    is_set: bool,
+}
+
+enum Ring {
+    End(Ended),
+    Old,
+    Later,
+}
+
+impl Watch {
+    fn new(terms: Terms) -> Watch {
+        let now = Instant::now();
+        Watch { terms, state: State::Idle, since: now, born: now, writes: 0, is_old: false, is_set: false }
+    }
+
+    /// Sees how the connection is now; whether the clock may have to ring earlier.
+    fn notice(&mut self, pulse: &Pulse) -> bool {
+        let state = pulse.state();
+        if state == self.state {
+            return false;
+        }
+        self.state = state;
+        if state != State::Busy {
+            self.since = Instant::now();
+        }
+        state == State::Head
+    }
+
+    /// The clock has rung.
+    fn ring(&mut self, pulse: &Pulse) -> Ring {
+        let now = Instant::now();
+        let writes = pulse.writes.load(Ordering::Relaxed);
+        if self.state == State::Idle && self.writes != writes {
+            // The end of an answer may leave the buffers long after the request that asked for it.
+            (self.writes, self.since) = (writes, now);
+        }
+        let over = |after: Duration| self.since + after <= now;
+        match self.state {
+            State::Idle if over(self.terms.idle) => return Ring::End(Ended::Idle),
+            State::Idle if self.terms.quiet.is_some_and(over) && pulse.can_park() => return Ring::End(Ended::Quiet),
+            State::Head if over(self.terms.head) => return Ring::End(Ended::SlowHead),
+            _ => {}
+        }
+        if !self.is_old && self.terms.age.is_some_and(|age| self.born + age <= now) {
+            self.is_old = true;
+            return Ring::Old;
+        }
+        Ring::Later
+    }
+
+    /// When to look again.
+    fn due(&self) -> Instant {
+        let Terms { idle, head, quiet, .. } = self.terms;
+        let now = Instant::now();
+        let often = quiet.unwrap_or(idle).min(idle).min(head);
+        match self.state {
+            State::Busy => now + often,
+            State::Head => self.since + head,
+            // What could not be parked yet may be a moment later.
+            State::Idle => (self.since + often).max(now + often / 2).min((self.since + idle).max(now)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -27,11 +27,13 @@ pub enum Refusal {
     NoColor,
     ConnectTimeout,
     FirstByteTimeout,
+    /// The client left in the middle of its request; this is for the figures only.
+    ClientGone,
 }
 
 impl Refusal {
     /// Every reason, in the order of [`Refusal::number`].
-    pub const REASONS: [&str; 15] = [
+    pub const REASONS: [&str; 16] = [
         "bad-request",
         "unknown-host",
         "slow-head",
@@ -47,6 +49,7 @@ impl Refusal {
         "no-color",
         "connect-timeout",
         "first-byte-timeout",
+        "client-gone",
     ];
 
     pub fn reason(self) -> &'static str {
@@ -98,7 +101,7 @@ impl Refusal {
 
     fn closes(self) -> bool {
         use Refusal::*;
-        matches!(self, BadRequest(_) | SlowHead | SlowBody | BodyTooLarge | TargetTooLong | HeadTooLarge)
+        matches!(self, BadRequest(_) | SlowHead | SlowBody | BodyTooLarge | TargetTooLong | HeadTooLarge | ClientGone)
     }
 
     fn row(self) -> (usize, StatusCode, &'static str) {
@@ -122,8 +125,15 @@ impl Refusal {
             Refusal::NoColor => (12, StatusCode::SERVICE_UNAVAILABLE, "no color is open"),
             Refusal::ConnectTimeout => (13, StatusCode::GATEWAY_TIMEOUT, "connecting to the backend took too long"),
             Refusal::FirstByteTimeout => (14, StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time"),
+            Refusal::ClientGone => (15, client_gone(), "the client left before its request was whole"),
         }
     }
+}
+
+/// What a request counts as whose client left before there was an answer: a fault of the client's, class 4xx. nginx has
+/// made the number known.
+pub fn client_gone() -> StatusCode {
+    StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST)
 }
 
 /// The field every answer of the proxy's own carries, and no other.

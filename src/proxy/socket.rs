@@ -1,4 +1,5 @@
-//! A client's socket under hyper: tells the pulse when bytes come, and holds back the answers hyper makes itself.
+//! A client's socket under hyper: tells the pulse when bytes come, watches that the client takes what it asked for, and
+//! holds back the answers hyper makes itself.
 
 use std::io;
 use std::pin::Pin;
@@ -7,32 +8,52 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::meter::Meter;
 use super::pulse::Pulse;
 use super::refusal::Refusal;
+use super::stall::Stall;
 
 /// First hands out the bytes that were read ahead, then those of the stream.
 pub struct Watched<S> {
     stream: S,
     ahead: Vec<u8>,
     pulse: Arc<Pulse>,
-    http2: bool,
+    /// Runs while the client takes nothing of what is written.
+    stall: Stall,
+    /// On HTTP/2, where what comes is not always a request's head, and hyper makes no answers.
+    meter: Option<Meter>,
     refusal: Option<Refusal>,
 }
 
 impl<S> Watched<S> {
     /// An HTTP/1.1 connection's socket.
-    pub fn http1(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>) -> Watched<S> {
-        Watched { stream, ahead, pulse, http2: false, refusal: None }
+    pub fn http1(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall) -> Watched<S> {
+        Watched { stream, ahead, pulse, stall, meter: None, refusal: None }
     }
 
-    /// An HTTP/2 connection's: what comes on it is not always a request's head, and hyper makes no answers there.
-    pub fn http2(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>) -> Watched<S> {
-        Watched { stream, ahead, pulse, http2: true, refusal: None }
+    /// An HTTP/2 connection's.
+    pub fn http2(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall, meter: Meter) -> Watched<S> {
+        Watched { stream, ahead, pulse, stall, meter: Some(meter), refusal: None }
     }
 
     /// The stream, and why the connection ended where hyper could not read a head: what to tell the client is ours.
     pub fn into_parts(self) -> (S, Option<Refusal>) {
         (self.stream, self.refusal)
+    }
+
+    /// Whether the client takes what is written, and for how long it has not.
+    fn taken<T>(&mut self, written: Poll<io::Result<T>>, bytes: usize, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.pulse.set_blocked(written.is_pending());
+        match written {
+            Poll::Pending => {
+                ready!(self.stall.poll(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            written => {
+                self.stall.moved(bytes as u64);
+                written
+            }
+        }
     }
 }
 
@@ -44,39 +65,51 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         } else {
             let take = self.ahead.len().min(buf.remaining());
             buf.put_slice(&self.ahead[..take]);
-            self.ahead.drain(..take);
+            match take == self.ahead.len() {
+                true => self.ahead = Vec::new(),
+                false => drop(self.ahead.drain(..take)),
+            }
         }
-        if !self.http2 {
-            self.pulse.came(&buf.filled()[before..]);
-        }
-        Poll::Ready(Ok(()))
+        let came = &buf.filled()[before..];
+        let is_flood = match &mut self.meter {
+            Some(meter) => !meter.came(came),
+            None => {
+                self.pulse.came(came);
+                false
+            }
+        };
+        Poll::Ready(if is_flood { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) })
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if !self.http2
+        if self.meter.is_none()
             && self.pulse.is_in_head()
             && let Some(refusal) = hypers_own(buf)
         {
             self.refusal = Some(refusal);
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let bytes = if let Poll::Ready(Ok(bytes)) = written { bytes } else { 0 };
+        let written = ready!(self.taken(written, bytes, cx))?;
         self.pulse.went();
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.taken(flushed, 0, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.refusal {
-            // Our own words are still to be said on it.
-            Some(_) => Poll::Ready(Ok(())),
-            None => Pin::new(&mut self.stream).poll_shutdown(cx),
+        // Our own words are still to be said on it, or another request to be heard.
+        if self.refusal.is_some() || self.pulse.is_parking() {
+            return Poll::Ready(Ok(()));
         }
+        let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
+        self.taken(ended, 0, cx)
     }
 }
 

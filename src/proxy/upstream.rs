@@ -10,7 +10,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::body::Upload;
+use super::upload::Upload;
 use crate::metrics::ColorSheet;
 use crate::pool::Endpoint;
 

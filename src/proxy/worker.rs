@@ -9,14 +9,18 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 
 use super::Proxy;
+use super::capacity::Capacity;
 use super::lanes::Lanes;
-use super::listen::{self, Listener, Timers};
+use super::leave::{Leave, Stage};
+use super::listen::{self, Listener, Station};
+use crate::config::EdgeTimeouts;
 use crate::metrics::RefusalSheet;
 use crate::table::{Seat, Switchboard};
 
 /// The running workers. They stop when told to, or with the process.
 pub struct Workers {
-    stop: watch::Sender<bool>,
+    stage: watch::Sender<Stage>,
+    capacity: Arc<Capacity>,
     ended: Vec<oneshot::Receiver<()>>,
 }
 
@@ -26,8 +30,8 @@ struct Kit {
     switchboard: Arc<Switchboard>,
     nowhere: Arc<RefusalSheet>,
     sockets: Vec<(Arc<Listener>, TcpListener)>,
-    timers: Timers,
-    stop: watch::Receiver<bool>,
+    capacity: Arc<Capacity>,
+    stage: watch::Receiver<Stage>,
 }
 
 impl Workers {
@@ -37,9 +41,9 @@ impl Workers {
         switchboard: &Arc<Switchboard>,
         nowhere: &[Arc<RefusalSheet>],
         listeners: Vec<(Arc<Listener>, Vec<TcpListener>)>,
-        timers: Timers,
+        capacity: Arc<Capacity>,
     ) -> std::io::Result<Workers> {
-        let (stop, told) = watch::channel(false);
+        let (stage, told) = watch::channel(Stage::Staying);
         let mut kits: Vec<Kit> = nowhere
             .iter()
             .enumerate()
@@ -48,8 +52,8 @@ impl Workers {
                 switchboard: switchboard.clone(),
                 nowhere: nowhere.clone(),
                 sockets: Vec::new(),
-                timers,
-                stop: told.clone(),
+                capacity: capacity.clone(),
+                stage: told.clone(),
             })
             .collect();
         for (listener, sockets) in listeners {
@@ -58,20 +62,24 @@ impl Workers {
             }
         }
         let ended = kits.into_iter().map(start).collect::<std::io::Result<_>>()?;
-        Ok(Workers { stop, ended })
+        Ok(Workers { stage, capacity, ended })
     }
 
-    /// Accepts no more, lets every connection finish what it carries, and returns when all have ended or `within` is
-    /// over: whether all have ended.
-    pub async fn stop(self, within: Duration) -> bool {
-        self.stop.send_replace(true);
+    /// Tells every client to come back on another connection, and after a while closes what is idle and waits for the
+    /// rest: whether all of it has ended in its time. Meanwhile new connections are served, until the closing.
+    pub async fn stop(self, times: &EdgeTimeouts) -> bool {
+        self.stage.send_replace(Stage::Telling);
+        // Where nobody is there, nobody has to be told.
+        let _ = tokio::time::timeout(times.notice, self.capacity.emptied()).await;
+        self.stage.send_replace(Stage::Closing);
         let all = async {
             for ended in self.ended {
                 // An error means that the thread is gone, which is what is waited for.
                 let _ = ended.await;
             }
         };
-        tokio::time::timeout(within, all).await.is_ok()
+        // What the closing itself takes is not what requests are given.
+        tokio::time::timeout(times.finish + GRACE, all).await.is_ok()
     }
 }
 
@@ -92,21 +100,20 @@ fn start(kit: Kit) -> std::io::Result<oneshot::Receiver<()>> {
 
 /// The worker's first task. Its thread ends when this and every connection has.
 async fn run(kit: Kit) {
-    let Kit { worker, switchboard, nowhere, sockets, timers, mut stop } = kit;
-    let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere);
+    let Kit { worker, switchboard, nowhere, sockets, capacity, stage } = kit;
+    let leave = Rc::new(Leave::default());
+    let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, leave.clone());
+    let station = Rc::new(Station { worker, proxy: proxy.clone(), leave: leave.clone(), capacity });
     for (listener, socket) in sockets {
         match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => {
-                let accept = listen::accept(socket, listener, worker, proxy.clone(), timers, stop.clone());
-                tokio::task::spawn_local(accept);
-            }
+            Ok(socket) => drop(tokio::task::spawn_local(listen::accept(socket, listener, station.clone()))),
             Err(error) => tracing::error!(listener = %listener.address, worker, "cannot listen: {error}"),
         }
     }
     let seat = switchboard.seat(worker);
     tokio::select! {
         () = attend(&proxy, &seat) => {}
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = follow(stage, &leave) => {}
     }
 }
 
@@ -121,3 +128,13 @@ async fn attend(proxy: &Rc<Proxy>, seat: &Seat) {
         }
     }
 }
+
+/// Leaves as far as all workers are told to.
+async fn follow(mut stage: watch::Receiver<Stage>, leave: &Leave) {
+    while leave.stage() < Stage::Closing && stage.changed().await.is_ok() {
+        leave.reach(*stage.borrow_and_update());
+    }
+}
+
+/// Beyond what requests may take to finish: for the threads to end.
+const GRACE: Duration = Duration::from_millis(500);

@@ -4,6 +4,7 @@ mod routes;
 mod switchboard;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use self::routes::Routes;
 pub use self::switchboard::{Published, Seat, Switchboard};
@@ -17,9 +18,33 @@ use crate::time::Timestamp;
 pub struct Table {
     /// Grows with every table, whichever service it was published for.
     pub version: u64,
+    pub edge: Arc<Edge>,
     pub routes: Arc<Routes>,
     /// In the order of the config; `routes` speaks of places in this list.
     pub entries: Vec<Entry>,
+}
+
+/// What connections are held to that belong to no service yet.
+pub struct Edge {
+    pub rules: config::Edge,
+    /// How long a connection may be without a request.
+    pub idle: Duration,
+    /// How long a head may take from its first byte to its last.
+    pub head: Duration,
+}
+
+impl Edge {
+    /// A connection belongs to no service before its first head is read, so the most patient service decides.
+    pub fn new(config: &config::Config) -> Edge {
+        let longest = |of: fn(&config::Timeouts) -> Duration| {
+            config.services.iter().map(|service| of(&service.timeouts)).max().unwrap_or_default()
+        };
+        Edge {
+            rules: config.edge.clone(),
+            idle: longest(|timeouts| timeouts.idle),
+            head: longest(|timeouts| timeouts.head),
+        }
+    }
 }
 
 /// One service in the table.

@@ -62,7 +62,8 @@ impl Switchboard {
             true => Entry { live: to, generation, since: at, ..other.clone() },
             false => other.clone(),
         });
-        let table = Table { version: old.version + 1, routes: old.routes.clone(), entries: entries.collect() };
+        let (edge, routes) = (old.edge.clone(), old.routes.clone());
+        let table = Table { version: old.version + 1, edge, routes, entries: entries.collect() };
         let version = table.version;
 
         let begun = Moment::now();

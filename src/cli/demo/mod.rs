@@ -28,7 +28,7 @@ use self::stacks::Stacks;
 use super::serve::{runtime, workers};
 use super::{Failure, Global};
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, EdgeTimeouts};
 use crate::names::Color;
 use crate::process::{self, EndSignals};
 use crate::time::Moment;
@@ -138,8 +138,9 @@ impl Stage {
     }
 
     async fn strike(self) {
-        // Nobody is left who would wait for what does not finish.
-        self.app.stop(FINISH).await;
+        // Nobody is left who would have to be told, or would wait for what does not finish.
+        let times = EdgeTimeouts { notice: Duration::ZERO, finish: FINISH, ..EdgeTimeouts::default() };
+        self.app.stop(&times).await;
     }
 }
 

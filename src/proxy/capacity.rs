@@ -1,0 +1,193 @@
+//! How many client connections there may be, in all and from one client, counted over all workers.
+
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use foldhash::fast::FixedState;
+use tokio::sync::Notify;
+
+use crate::config::EdgeLimits;
+
+/// The count of all connections. Its locks are taken once when a connection opens and once when it closes, never by a
+/// request, and two workers rarely want the same one.
+pub struct Capacity {
+    open: AtomicUsize,
+    clients: Box<[Mutex<HashMap<IpAddr, usize>>]>,
+    /// Connections closed at once, since their client had too many.
+    pub turned_away: AtomicU64,
+    /// Who waits for a connection to close; without anyone nobody is told.
+    waiting: AtomicUsize,
+    left: Notify,
+    parked: AtomicUsize,
+    /// The longest parked connection is woken first.
+    evict: Notify,
+}
+
+/// A connection's place; dropping it frees it.
+pub struct Place {
+    capacity: Arc<Capacity>,
+    client: Option<IpAddr>,
+}
+
+/// Why a connection gets no place.
+pub enum NoPlace {
+    /// All were taken; this is one more.
+    Full(Place),
+    /// This client has as many as one may have.
+    TooManyOfClient,
+}
+
+impl Default for Capacity {
+    fn default() -> Capacity {
+        Capacity {
+            open: AtomicUsize::new(0),
+            clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            turned_away: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
+            left: Notify::new(),
+            parked: AtomicUsize::new(0),
+            evict: Notify::new(),
+        }
+    }
+}
+
+impl Capacity {
+    /// A place for a connection from `client`; a trusted one is counted with all, not with its own.
+    pub fn enter(self: &Arc<Capacity>, client: IpAddr, trusted: bool, limits: &EdgeLimits) -> Result<Place, NoPlace> {
+        let client = (!trusted).then(|| network(client));
+        if let Some(client) = client {
+            let mut clients = self.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
+            let count = clients.entry(client).or_insert(0);
+            if *count >= limits.connections_per_client {
+                self.turned_away.fetch_add(1, Ordering::Relaxed);
+                return Err(NoPlace::TooManyOfClient);
+            }
+            *count += 1;
+        }
+        // From here on dropping the place undoes both counts.
+        let before = self.open.fetch_add(1, Ordering::AcqRel);
+        let place = Place { capacity: self.clone(), client };
+        if before >= limits.connections { Err(NoPlace::Full(place)) } else { Ok(place) }
+    }
+
+    pub fn is_full(&self, limits: &EdgeLimits) -> bool {
+        self.open.load(Ordering::Acquire) >= limits.connections
+    }
+
+    /// Resolves when there is a place; meanwhile the longest parked connection is asked to leave.
+    pub async fn room(&self, limits: &EdgeLimits) {
+        if self.is_full(limits) && self.parked.load(Ordering::Acquire) > 0 {
+            self.evict.notify_one();
+        }
+        self.until(|open| open < limits.connections).await;
+    }
+
+    /// Resolves when no connection is open.
+    pub async fn emptied(&self) {
+        self.until(|open| open == 0).await;
+    }
+
+    /// A parked connection waits here; resolves when it should leave, so that another finds a place.
+    pub async fn evicted(&self) {
+        let _parked = Counted::new(&self.parked);
+        self.evict.notified().await;
+    }
+
+    async fn until(&self, done: impl Fn(usize) -> bool) {
+        let _waiting = Counted::new(&self.waiting);
+        loop {
+            let left = self.left.notified();
+            tokio::pin!(left);
+            left.as_mut().enable();
+            if done(self.open.load(Ordering::SeqCst)) {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    fn shard(&self, client: IpAddr) -> &Mutex<HashMap<IpAddr, usize>> {
+        &self.clients[FixedState::default().hash_one(client) as usize % SHARDS]
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(client) = self.client {
+            let mut clients = self.capacity.shard(client).lock().unwrap_or_else(PoisonError::into_inner);
+            match clients.get_mut(&client) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => drop(clients.remove(&client)),
+            }
+        }
+        self.capacity.open.fetch_sub(1, Ordering::SeqCst);
+        if self.capacity.waiting.load(Ordering::SeqCst) > 0 {
+            self.capacity.left.notify_waiters();
+        }
+    }
+}
+
+/// One more, for as long as it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Counted<'_> {
+    fn new(count: &AtomicUsize) -> Counted<'_> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Whoever has one IPv6 address has a /64 of them (RFC 6177), so that is what counts as one client.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6((u128::from(address) >> 64 << 64).into()),
+    }
+}
+
+const SHARDS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(connections: usize, connections_per_client: usize) -> EdgeLimits {
+        EdgeLimits { connections, connections_per_client, ..EdgeLimits::default() }
+    }
+
+    #[test]
+    fn one_client_cannot_take_all_places() {
+        let capacity = Arc::new(Capacity::default());
+        let enter = |client: &str, trusted| capacity.enter(client.parse().unwrap(), trusted, &limits(5, 2)).ok();
+        let (a, _b) = (enter("192.0.2.1", false).unwrap(), enter("::ffff:192.0.2.1", false).unwrap());
+        assert!(enter("192.0.2.1", false).is_none());
+        assert_eq!(capacity.turned_away.load(Ordering::Relaxed), 1);
+        let _other = enter("192.0.2.2", false).unwrap();
+        let _trusted = enter("192.0.2.1", true).unwrap();
+        drop(a);
+        let _again = enter("192.0.2.1", false).unwrap();
+        let _last = enter("192.0.2.3", false).unwrap();
+        assert!(capacity.is_full(&limits(5, 2)));
+        assert!(matches!(capacity.enter([192, 0, 2, 4].into(), false, &limits(5, 2)), Err(NoPlace::Full(_))));
+    }
+
+    #[test]
+    fn a_v6_client_is_its_whole_network_and_is_forgotten_with_its_last_connection() {
+        let capacity = Arc::new(Capacity::default());
+        let enter = |client: &str| capacity.enter(client.parse().unwrap(), false, &limits(10, 1)).ok();
+        let one = enter("2001:db8::1").unwrap();
+        assert!(enter("2001:db8::2").is_none() && enter("2001:db8:0:1::1").is_some());
+        drop(one);
+        assert!(capacity.clients.iter().all(|shard| shard.lock().unwrap().is_empty()));
+        assert!(enter("2001:db8::2").is_some());
+    }
+}

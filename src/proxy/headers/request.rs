@@ -1,0 +1,159 @@
+//! What may come in: refuses what is ambiguous, in one pass over the head.
+
+use http::header::{self, HeaderMap};
+use http::{HeaderValue, Method, Version, request};
+
+use super::{PER_FIELD, tokens};
+use crate::config::EdgeLimits;
+use crate::proxy::refusal::Refusal;
+
+/// What one look over a request's head has found: what is not there need not be taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vetted {
+    /// It asks to become a WebSocket.
+    pub websocket: bool,
+    pub connection: bool,
+    /// One of the other fields that end at this hop.
+    pub hop_by_hop: bool,
+    pub length: bool,
+    pub forwarded: bool,
+    pub expect: bool,
+    pub underscores: bool,
+    pub cookies: usize,
+}
+
+/// Refuses what is ambiguous, and finds out in one pass what the next steps need to know.
+pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal> {
+    vet_target(head, limits)?;
+    let mut size = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let (mut fields, mut hosts, mut transfer, mut upgrade) = (0, 0, 0, false);
+    let mut found = Vetted::default();
+    for (name, value) in &head.headers {
+        let name = name.as_str();
+        size += name.len() + value.len() + PER_FIELD;
+        fields += 1;
+        match name {
+            "host" => {
+                hosts += 1;
+                vet_authority(value.as_bytes())?;
+            }
+            "transfer-encoding" => {
+                transfer += 1;
+                vet_transfer_encoding(value)?;
+                found.hop_by_hop = true;
+            }
+            "connection" => found.connection = true,
+            "upgrade" => (upgrade, found.hop_by_hop) = (true, true),
+            "te" | "keep-alive" | "proxy-connection" | "http2-settings" | "proxy-authorization" => {
+                found.hop_by_hop = true;
+            }
+            "content-length" => found.length = true,
+            "cookie" => found.cookies += 1,
+            "expect" => found.expect = true,
+            "forwarded" => found.forwarded = true,
+            _ => found.underscores |= name.as_bytes().contains(&b'_'),
+        }
+    }
+    match () {
+        () if size > limits.head || fields > limits.fields => Err(Refusal::HeadTooLarge),
+        () if hosts > 1 => Err(Refusal::BadRequest("more than one Host field")),
+        () if hosts == 0 && has_no_host(head) => Err(Refusal::BadRequest("no Host field")),
+        () if transfer > 1 => Err(Refusal::BadRequest("more than one Transfer-Encoding field")),
+        () if transfer > 0 && head.version != Version::HTTP_11 => {
+            Err(Refusal::BadRequest("Transfer-Encoding outside HTTP/1.1"))
+        }
+        () if transfer > 0 && found.length => Err(Refusal::BadRequest("both Transfer-Encoding and Content-Length")),
+        () => {
+            found.websocket = upgrade && found.connection && asks_for_websocket(head);
+            Ok(found)
+        }
+    }
+}
+
+/// The host a request is for, as it was written: that of an absolute target or `:authority`, else the Host field's.
+pub fn host(head: &request::Parts) -> &str {
+    match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => head.headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or(""),
+    }
+}
+
+/// Refuses a body that says itself that it is larger than allowed, before any of it is read.
+pub fn vet_length(headers: &HeaderMap, limit: Option<u64>) -> Result<(), Refusal> {
+    let Some(limit) = limit else { return Ok(()) };
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > limit) { Err(Refusal::BodyTooLarge) } else { Ok(()) }
+}
+
+/// HTTP/1.1 wants the field whatever the target says (RFC 9112, 3.2); HTTP/2 either that or `:authority`.
+fn has_no_host(head: &request::Parts) -> bool {
+    head.version == Version::HTTP_11 || head.version == Version::HTTP_2 && head.uri.authority().is_none()
+}
+
+fn vet_target(head: &request::Parts, limits: &EdgeLimits) -> Result<(), Refusal> {
+    let uri = &head.uri;
+    match head.method {
+        Method::CONNECT => return Err(Refusal::NotImplemented("CONNECT")),
+        // It would show the client what the proxy tells backends, cookies of others' scripts included.
+        Method::TRACE => return Err(Refusal::NotImplemented("TRACE")),
+        _ => {}
+    }
+    if head.method.as_str().len() > limits.method {
+        return Err(Refusal::BadRequest("the method is longer than allowed"));
+    }
+    if uri.path_and_query().map_or(0, |path| path.as_str().len()) > limits.target {
+        return Err(Refusal::TargetTooLong);
+    }
+    if uri.path() == "*" && head.method != Method::OPTIONS {
+        return Err(Refusal::BadRequest("the target `*` is for OPTIONS only"));
+    }
+    match (uri.scheme_str(), uri.authority()) {
+        (None, None) => Ok(()),
+        (None, Some(_)) if head.version < Version::HTTP_2 => {
+            Err(Refusal::BadRequest("a target with an authority alone is for CONNECT only"))
+        }
+        (Some(scheme), _) if scheme != "http" && scheme != "https" => {
+            Err(Refusal::BadRequest("the target's scheme is neither http nor https"))
+        }
+        (_, Some(authority)) => vet_authority(authority.as_str().as_bytes()),
+        (Some(_), None) if head.version == Version::HTTP_2 => Ok(()),
+        (Some(_), None) => Err(Refusal::BadRequest("the target names no host")),
+    }
+}
+
+/// A host and perhaps a port, and nothing else: no list, no userinfo, no path, no blank.
+fn vet_authority(authority: &[u8]) -> Result<(), Refusal> {
+    let bad = Refusal::BadRequest("Host is not one host with at most a port");
+    let (name, port) = match authority.iter().rposition(|b| *b == b':') {
+        Some(colon) if !authority[colon..].contains(&b']') => (&authority[..colon], Some(&authority[colon + 1..])),
+        _ => (authority, None),
+    };
+    let port_ok = port.is_none_or(|port| {
+        let text = std::str::from_utf8(port).unwrap_or("x");
+        port.is_empty() || (port.iter().all(u8::is_ascii_digit) && text.parse::<u16>().is_ok())
+    });
+    let name_ok = match name {
+        [b'[', inside @ .., b']'] => inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
+        // An empty Host is how a target without an authority is written (RFC 9112, 3.2); with a port it is nonsense.
+        [] => port.is_none(),
+        _ => name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
+    };
+    if name_ok && port_ok { Ok(()) } else { Err(bad) }
+}
+
+fn vet_transfer_encoding(value: &HeaderValue) -> Result<(), Refusal> {
+    if value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Ok(());
+    }
+    Err(Refusal::NotImplemented("a Transfer-Encoding other than chunked"))
+}
+
+fn asks_for_websocket(head: &request::Parts) -> bool {
+    let mut protocols = head.headers.get_all(header::UPGRADE).iter();
+    let websocket = protocols.next().is_some_and(|protocol| protocol.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    websocket
+        && protocols.next().is_none()
+        && head.method == Method::GET
+        && head.version == Version::HTTP_11
+        && tokens(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}

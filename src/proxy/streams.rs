@@ -1,0 +1,88 @@
+//! What HTTP/2 does beside a connection: each request is a task of its own, ended where its client takes nothing of it.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::stall::Stall;
+
+/// Puts the tasks of one connection on the worker's own thread.
+#[derive(Clone)]
+pub struct Streams {
+    /// hyper asks for a request's answer and spawns its task in one breath, so that this joins the two.
+    next: Rc<RefCell<Option<Rc<Flow>>>>,
+    period: Duration,
+    rate: u64,
+}
+
+/// How an answer flows: between its body, which is asked for pieces, and the task that sends them.
+#[derive(Default)]
+pub struct Flow {
+    /// A piece has been given, and no other asked for.
+    given: Cell<bool>,
+    bytes: Cell<u64>,
+}
+
+impl Streams {
+    /// Over each `period` of waiting for the client he has to take `rate` bytes a second.
+    pub fn new(period: Duration, rate: u64) -> Streams {
+        Streams { next: Rc::default(), period, rate }
+    }
+
+    /// The flow of the request whose task is spawned next.
+    pub fn flow(&self) -> Rc<Flow> {
+        let flow: Rc<Flow> = Rc::default();
+        self.next.replace(Some(flow.clone()));
+        flow
+    }
+}
+
+impl Flow {
+    pub fn asked(&self) {
+        self.given.set(false);
+    }
+
+    pub fn gave(&self, bytes: usize) {
+        self.given.set(true);
+        self.bytes.set(self.bytes.get() + bytes as u64);
+    }
+}
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, task: F) {
+        match self.next.take() {
+            None => drop(tokio::task::spawn_local(task)),
+            Some(flow) => {
+                let stall = Stall::new(self.period, self.rate);
+                tokio::task::spawn_local(Supervised { task: Box::pin(task), flow, stall, seen: 0 });
+            }
+        }
+    }
+}
+
+/// A request's task. Dropped before its end it resets its stream.
+struct Supervised<F> {
+    task: Pin<Box<F>>,
+    flow: Rc<Flow>,
+    stall: Stall,
+    seen: u64,
+}
+
+impl<F: Future> Future for Supervised<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        if this.task.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let bytes = this.flow.bytes.get();
+        if bytes != this.seen {
+            this.stall.moved(bytes - this.seen);
+            this.seen = bytes;
+        }
+        if this.flow.given.get() { this.stall.poll(cx) } else { Poll::Pending }
+    }
+}

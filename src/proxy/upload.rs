@@ -1,0 +1,187 @@
+//! A request's body on its way to a backend: its beginning is waited for here, the rest streams with back-pressure.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::body::Fault;
+use super::headers;
+use super::refusal::Refusal;
+use super::stall::Stall;
+use crate::config;
+
+pub struct Upload {
+    /// What has been read and not yet been handed on.
+    ahead: VecDeque<Frame<Bytes>>,
+    /// `None`: it has been read to its end.
+    inner: Option<Incoming>,
+    /// Bytes that may still come.
+    left: u64,
+    /// Bytes of trailers there may be.
+    trailers: usize,
+    pace: Option<Rc<Pace>>,
+    stall: Stall,
+}
+
+/// How an upload is getting on: shared with the one who waits for the answer.
+#[derive(Default)]
+pub struct Pace {
+    pieces: Cell<u64>,
+    done: Cell<bool>,
+    fault: Cell<Option<Refusal>>,
+}
+
+impl Upload {
+    /// A body that is yet to come.
+    pub fn new(inner: Incoming, rules: &config::Service, edge: &config::EdgeLimits) -> Upload {
+        Upload {
+            ahead: VecDeque::new(),
+            inner: Some(inner),
+            left: rules.limits.request_body.unwrap_or(u64::MAX),
+            trailers: edge.trailers,
+            pace: Some(Rc::default()),
+            stall: Stall::new(rules.timeouts.body, rules.limits.body_rate),
+        }
+    }
+
+    /// No body.
+    pub fn none() -> Upload {
+        let stall = Stall::new(std::time::Duration::MAX, 0);
+        Upload { ahead: VecDeque::new(), inner: None, left: 0, trailers: 0, pace: None, stall }
+    }
+
+    pub fn is_none(&self) -> bool {
+        self.pace.is_none()
+    }
+
+    pub fn pace(&self) -> Option<Rc<Pace>> {
+        self.pace.clone()
+    }
+
+    /// Waits for `want` bytes, or for the end where that comes first.
+    pub async fn fill(&mut self, want: usize) -> Result<(), Refusal> {
+        let mut have = 0;
+        while have < want {
+            match std::future::poll_fn(|cx| self.receive(cx)).await {
+                Some(Ok(frame)) => {
+                    have += frame.data_ref().map_or(0, Bytes::len);
+                    self.ahead.push_back(frame);
+                }
+                Some(Err(fault)) => return Err(fault.refusal()),
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// The next piece from the client.
+    fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
+        let frame = match Pin::new(inner).poll_frame(cx) {
+            Poll::Pending => {
+                ready!(self.stall.poll(cx));
+                return Poll::Ready(Some(Err(Fault::Paused)));
+            }
+            Poll::Ready(frame) => frame,
+        };
+        let Some(frame) = frame else {
+            self.inner = None;
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some(frame.map_err(Fault::Broken).and_then(|frame| self.admit(frame))))
+    }
+
+    /// A piece within what is allowed.
+    fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
+        let bytes = frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        self.stall.moved(bytes);
+        self.left = self.left.checked_sub(bytes).ok_or(Fault::TooLarge)?;
+        // hyper does not ask for the end behind the last byte of a body whose length is known.
+        if self.inner.as_ref().is_some_and(Body::is_end_stream) {
+            self.inner = None;
+        }
+        headers::clean_trailers(frame, self.trailers).map_err(|_| Fault::LongTrailers)
+    }
+}
+
+impl Pace {
+    pub fn pieces(&self) -> u64 {
+        self.pieces.get()
+    }
+
+    /// The whole body has been handed on.
+    pub fn is_done(&self) -> bool {
+        self.done.get()
+    }
+
+    /// Why the client's side ended the upload, where it did.
+    pub fn fault(&self) -> Option<Refusal> {
+        self.fault.get()
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Fault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        let frame = match self.ahead.pop_front() {
+            Some(frame) => Some(Ok(frame)),
+            None => ready!(self.receive(cx)),
+        };
+        if let Some(pace) = &self.pace {
+            pace.pieces.set(pace.pieces.get() + 1);
+            pace.done.set(self.ahead.is_empty() && self.inner.is_none());
+            pace.fault.set(frame.as_ref().and_then(|frame| frame.as_ref().err()).map(Fault::refusal));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_empty() && self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let ahead = self.ahead.iter().map(|frame| frame.data_ref().map_or(0, Bytes::len) as u64).sum();
+        match &self.inner {
+            // What has been read whole has a length, whatever was said about it; trailers go with chunks only.
+            None if self.ahead.iter().all(Frame::is_data) => SizeHint::with_exact(ahead),
+            None => SizeHint::default(),
+            Some(inner) => {
+                inner.size_hint().exact().map_or(SizeHint::default(), |rest| SizeHint::with_exact(ahead + rest))
+            }
+        }
+    }
+}
+
+impl Fault {
+    /// What the client is told of an upload that ended so.
+    fn refusal(&self) -> Refusal {
+        match self {
+            Fault::Paused => Refusal::SlowBody,
+            Fault::TooLarge => Refusal::BodyTooLarge,
+            Fault::LongTrailers => Refusal::HeadTooLarge,
+            Fault::Broken(error) if is_malformed(error) => Refusal::BadRequest("the body cannot be read"),
+            Fault::Broken(_) => Refusal::ClientGone,
+        }
+    }
+}
+
+/// Whether the client sent what is no body, rather than nothing any more.
+fn is_malformed(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<io::Error>() {
+            return matches!(cause.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData);
+        }
+        source = cause.source();
+    }
+    false
+}
