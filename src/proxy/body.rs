@@ -26,6 +26,7 @@ pub struct Answer {
     flow: Option<Rc<Flow>>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "almost every answer is carried, and a box for it would be an allocation")]
 enum Kind {
     Carried(Download),
     Own(Option<Bytes>),
