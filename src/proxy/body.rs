@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use tokio::task::JoinHandle;
 
 use super::headers;
+use super::inflow::{Broken, Inflow};
 use super::pulse::Busy;
 use super::record::Record;
 use super::stall::Stall;
 use super::streams::Flow;
-use super::upload::Pace;
 use super::upstream::Link;
 use crate::turnstile::Pass;
 
@@ -26,7 +26,10 @@ pub struct Answer {
     flow: Option<Rc<Flow>>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "almost every answer is carried, and a box for it would be an allocation")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost every answer is carried, and a box for it would be an allocation"
+)]
 enum Kind {
     Carried(Download),
     Own(Option<Bytes>),
@@ -53,7 +56,7 @@ impl Drop for Answer {
     fn drop(&mut self) {
         let Kind::Carried(download) = &mut self.kind else { return };
         // An answer without a body is complete without ever having been asked for a piece.
-        if download.rest.is_empty() && download.inner.is_end_stream() {
+        if download.rest.is_empty() && download.inflow.is_done() {
             download.finish();
         }
         if let Some(busy) = self.busy.as_ref().filter(|_| download.is_early) {
@@ -83,17 +86,16 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Carried(download) => download.rest.is_empty() && download.inner.is_end_stream(),
+            Kind::Carried(download) => download.rest.is_empty() && download.inflow.is_done(),
             Kind::Own(text) => text.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
-            Kind::Carried(download) => match (download.rest.len() as u64, download.inner.size_hint().exact()) {
-                (0, _) => download.inner.size_hint(),
-                (rest, Some(more)) => SizeHint::with_exact(rest + more),
-                (_, None) => SizeHint::default(),
+            Kind::Carried(download) => match download.inflow.left() {
+                Some(more) => SizeHint::with_exact(download.rest.len() as u64 + more),
+                None => SizeHint::default(),
             },
             Kind::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
@@ -102,7 +104,7 @@ impl Body for Answer {
 
 /// A backend's body on its way to the client. It holds the request's pass and its record until the last byte.
 pub struct Download {
-    inner: Incoming,
+    inflow: Inflow,
     /// What is left of a piece that was too large for HTTP/2.
     rest: Bytes,
     trailers: usize,
@@ -110,6 +112,7 @@ pub struct Download {
     hold: Option<Hold>,
     /// It was complete before the request was.
     is_early: bool,
+    is_cut: bool,
 }
 
 /// What a request holds for as long as its answer streams; the fields are let go of in this order.
@@ -117,16 +120,19 @@ pub struct Hold {
     pub link: Link,
     /// Of the lane, when the request began: what the connection's idle time counts from.
     pub age: u64,
-    pub upload: Option<Rc<Pace>>,
+    /// Sends the rest of the request, where the answer came before its end.
+    pub rest: Option<AbortOnDrop>,
+    /// The connection may carry another request.
+    pub keeps: bool,
     pub record: Record,
     pub pass: Pass,
 }
 
 impl Download {
     /// `pause` is the longest the backend may make us wait for the next piece.
-    pub fn new(inner: Incoming, trailers: usize, pause: Duration, hold: Hold) -> Download {
+    pub fn new(inflow: Inflow, trailers: usize, pause: Duration, hold: Hold) -> Download {
         let stall = Stall::new(pause, 0);
-        Download { inner, rest: Bytes::new(), trailers, stall, hold: Some(hold), is_early: false }
+        Download { inflow, rest: Bytes::new(), trailers, stall, hold: Some(hold), is_early: false, is_cut: false }
     }
 
     /// The next piece; a small one where the client's progress is told by pieces.
@@ -147,18 +153,40 @@ impl Download {
     }
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Pending => {
-                ready!(self.stall.poll(cx));
-                Some(Err(Fault::Paused))
+        let Some(hold) = &mut self.hold else { return Poll::Ready(None) };
+        let wire = &mut hold.link.wire;
+        loop {
+            match self.inflow.next(&mut wire.input) {
+                Ok(Some(frame)) => {
+                    self.stall.moved(1);
+                    return Poll::Ready(Some(self.clean(frame)));
+                }
+                Ok(None) if self.inflow.is_done() => {
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Ok(None) => {}
+                Err(Broken) => return self.cut(cx),
             }
-            Poll::Ready(frame) => frame.map(|frame| self.clean(frame.map_err(Fault::Broken)?)),
-        };
-        self.stall.moved(1);
-        if frame.is_none() {
-            self.finish();
+            match wire.poll_fill(cx) {
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(_) if self.inflow.end().is_ok() => {}
+                Poll::Ready(_) => return self.cut(cx),
+                Poll::Pending => {
+                    ready!(self.stall.poll(cx));
+                    return Poll::Ready(Some(Err(Fault::Paused)));
+                }
+            }
         }
-        Poll::Ready(frame)
+    }
+
+    /// The answer breaks off, one turn later: so that what came before is on its way to the client.
+    fn cut(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
+        if std::mem::replace(&mut self.is_cut, true) {
+            return Poll::Ready(Some(Err(Fault::Cut)));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn clean(&self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
@@ -170,11 +198,27 @@ impl Download {
 
     /// The answer is complete: its connection may be used again, unless the request is still being sent on it.
     fn finish(&mut self) {
-        let Some(Hold { link, age, upload, .. }) = self.hold.take() else { return };
-        match upload {
-            Some(pace) if !pace.is_done() => self.is_early = true,
-            _ => link.release(age),
+        let Some(Hold { link, age, keeps, rest, .. }) = self.hold.take() else { return };
+        match rest {
+            Some(rest) if !rest.is_done() => self.is_early = true,
+            _ if keeps => link.release(age),
+            _ => {}
         }
+    }
+}
+
+/// A task that ends with whoever holds this.
+pub struct AbortOnDrop(pub JoinHandle<()>);
+
+impl AbortOnDrop {
+    fn is_done(&self) -> bool {
+        self.0.is_finished()
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -189,6 +233,8 @@ pub enum Fault {
     LongTrailers,
     #[error("the body broke off")]
     Broken(#[source] hyper::Error),
+    #[error("the answer was cut short, or is none")]
+    Cut,
 }
 
 /// The largest piece of an HTTP/2 answer: so that a slow client's progress is seen.

@@ -1,32 +1,46 @@
 //! Sends a request to an endpoint and waits for the head of the answer: where a try fails safely, there is another.
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{Method, request};
 
+use super::body::Fault;
+use super::headers::{self, Client, Framing, Reply, Vetted};
 use super::lanes::Lane;
+use super::outflow::{Outflow, Unsent};
 use super::refusal::Refusal;
-use super::upload::{Pace, Upload};
-use super::upstream::{Link, Upstream};
+use super::upload::Upload;
+use super::upstream::{Link, Socket, Upstream, Wire};
 
-/// The head of an answer, and the connection its body comes on.
-pub struct Reply {
-    pub response: Response<Incoming>,
-    pub link: Link,
+/// What is sent: the head as it came, from which each try writes its own.
+pub struct Outgoing<'r> {
+    pub head: &'r request::Parts,
+    pub vetted: Vetted,
+    pub client: &'r Client,
 }
 
-/// Sends `request` to an endpoint of the lane.
+/// The head of an answer, the connection its body comes on, and what of the request is still to be sent.
+pub struct Arrived {
+    pub reply: Reply,
+    pub link: Link,
+    /// The answer came before the request was whole.
+    pub unsent: Option<Outflow>,
+}
+
+/// Sends the request to an endpoint of the lane.
 ///
 /// What was not sent goes out again whatever its method is: another endpoint where the connect failed, another
 /// connection where a kept one turned out to be dead. What was sent on a kept connection that then died without a
 /// byte of an answer goes out once more only if repeating it is harmless (RFC 9110, 9.2.2) and it has no body.
-pub async fn send(lane: &Lane, mut request: Request<Upload>) -> Result<Reply, Refusal> {
+pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload) -> Result<Arrived, Refusal> {
     let timeouts = &lane.service.rules.timeouts;
-    let pace = request.body().pace();
-    let repeatable = request.body().is_none() && request.method().is_idempotent();
+    let repeatable = upload.is_none() && request.head.method.is_idempotent();
+    let framing = headers::frame(&request.head.method, upload.length());
+    let mut outflow = request.outflow(upload, framing);
     let mut tried: Vec<Rc<Upstream>> = Vec::new();
     let mut refusal = Refusal::NoEndpoint;
     let mut repeated = false;
@@ -34,10 +48,10 @@ pub async fn send(lane: &Lane, mut request: Request<Upload>) -> Result<Reply, Re
         let Some(turn) = lane.choose(&tried) else { break };
         // Where kept connections have died, others have too: from then on a new one is the safe way.
         let kept = if attempt < TRIES_KEPT && !repeated { turn.reuse() } else { None };
-        let (sender, kept) = match kept {
-            Some(sender) => (sender, true),
+        let (wire, kept) = match kept {
+            Some(wire) => (wire, true),
             None => match turn.connect(timeouts.connect).await {
-                Ok(sender) => (sender, false),
+                Ok(wire) => (wire, false),
                 Err(error) => {
                     refusal = connect_refusal(&error);
                     tried.push(turn.upstream().clone());
@@ -45,51 +59,121 @@ pub async fn send(lane: &Lane, mut request: Request<Upload>) -> Result<Reply, Re
                 }
             },
         };
-        let mut link = Link::new(turn, sender);
-        let spare = (kept && repeatable && !repeated).then(|| copy(&request));
-        let sending = link.sender.try_send_request(request);
-        let mut error = match first_byte(sending, pace.as_deref(), timeouts.first_byte).await {
-            None => return Err(Refusal::FirstByteTimeout),
-            Some(Ok(response)) => return Ok(Reply { response, link }),
-            Some(Err(error)) => error,
-        };
-        request = match (error.take_message(), spare) {
-            (Some(unsent), _) => {
+        let mut link = Link::new(turn, wire);
+        let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless: request.head.method == Method::HEAD };
+        match exchange.first_byte(&mut link.wire, timeouts.first_byte).await {
+            Ok(reply) => return Ok(Arrived { reply, link, unsent: exchange.outflow }),
+            Err(Failed::Refused(refusal)) => return Err(refusal),
+            Err(Failed::Unsent(whole)) => {
                 refusal = Refusal::ConnectFailed;
-                unsent
+                outflow = whole;
             }
-            (None, Some(spare)) if !error.error().is_parse() => {
+            Err(Failed::Silent) if kept && repeatable && !repeated => {
                 repeated = true;
-                spare
+                outflow = request.outflow(Upload::none(), framing);
             }
-            (None, _) => return Err(pace.and_then(|pace| pace.fault()).unwrap_or(Refusal::BadAnswer)),
-        };
+            Err(Failed::Silent) => return Err(Refusal::BadAnswer),
+        }
     }
     Err(refusal)
 }
 
-/// Waits for the answer; the patience begins anew for as long as the request's body still moves. `None`: it ran out.
-async fn first_byte<T>(sending: impl Future<Output = T>, pace: Option<&Pace>, patience: Duration) -> Option<T> {
-    let mut sending = std::pin::pin!(sending);
-    let mut pieces = 0;
-    loop {
-        if let Ok(answer) = tokio::time::timeout(patience, &mut sending).await {
-            return Some(answer);
+impl Outgoing<'_> {
+    fn outflow(&self, upload: Upload, framing: Framing) -> Outflow {
+        let mut out = Vec::with_capacity(HEAD);
+        headers::to_backend(self.head, self.vetted, self.client, framing, &mut out);
+        Outflow::new(out, upload, framing)
+    }
+}
+
+/// One try on one connection.
+struct Exchange {
+    /// What is still to be sent.
+    outflow: Option<Outflow>,
+    /// Grows as long as the request moves.
+    moved: u64,
+    headless: bool,
+}
+
+/// How a try failed.
+enum Failed {
+    /// There is an answer to the client.
+    Refused(Refusal),
+    /// Nothing has been written.
+    Unsent(Outflow),
+    /// The connection ended without a byte of an answer.
+    Silent,
+}
+
+impl Exchange {
+    /// Waits for the answer; the patience begins anew for as long as the request still moves.
+    async fn first_byte(&mut self, wire: &mut Wire, patience: Duration) -> Result<Reply, Failed> {
+        loop {
+            let before = self.moved;
+            let step = poll_fn(|cx| self.poll(cx, wire));
+            if let Ok(done) = tokio::time::timeout(patience, step).await {
+                return done;
+            }
+            if self.moved == before {
+                return Err(Failed::Refused(Refusal::FirstByteTimeout));
+            }
         }
-        match pace.map(Pace::pieces) {
-            Some(now) if now != pieces => pieces = now,
-            _ => return None,
+    }
+
+    /// Sends what there is to send, and reads what there is to read: an answer may come before the request is whole.
+    fn poll(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Poll<Result<Reply, Failed>> {
+        if let Some(failed) = self.send(cx, wire) {
+            return Poll::Ready(Err(failed));
+        }
+        loop {
+            match headers::read(&mut wire.input, self.headless) {
+                Ok(Some(reply)) => return Poll::Ready(Ok(reply)),
+                Ok(None) => {}
+                Err(refusal) => return Poll::Ready(Err(Failed::Refused(refusal))),
+            }
+            match wire.poll_fill(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(read)) if read > 0 => {}
+                Poll::Ready(_) if !wire.input.is_empty() => {
+                    return Poll::Ready(Err(Failed::Refused(Refusal::BadAnswer)));
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(self.silent())),
+            }
+        }
+    }
+
+    fn send(&mut self, cx: &mut Context<'_>, wire: &mut Wire) -> Option<Failed> {
+        let (Some(outflow), Socket::Whole(stream)) = (&mut self.outflow, &mut wire.socket) else { return None };
+        let sent = outflow.poll(cx, stream);
+        self.moved = outflow.moved();
+        match sent {
+            Poll::Pending => None,
+            Poll::Ready(Ok(())) => {
+                self.outflow = None;
+                None
+            }
+            Poll::Ready(Err(Unsent::Upload(fault))) => Some(Failed::Refused(Fault::refusal(&fault))),
+            Poll::Ready(Err(Unsent::Socket)) if outflow.is_whole() => self.outflow.take().map(Failed::Unsent),
+            // Whoever ends a request early may have said why: what has come is read before the end is.
+            Poll::Ready(Err(Unsent::Socket)) => {
+                self.outflow = None;
+                None
+            }
+        }
+    }
+
+    /// The connection has ended; what was never written is not lost.
+    fn silent(&mut self) -> Failed {
+        match self.outflow.take() {
+            Some(outflow) if outflow.is_whole() => Failed::Unsent(outflow),
+            _ => Failed::Silent,
         }
     }
 }
 
-/// The same request once more: it has no body.
-fn copy(request: &Request<Upload>) -> Request<Upload> {
-    let mut copy = Request::new(Upload::none());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    copy.headers_mut().clone_from(request.headers());
-    copy
+/// Sends the rest of a request beside its answer, so that neither waits for the other.
+pub async fn send_rest(mut outflow: Outflow, mut socket: impl tokio::io::AsyncWrite + Unpin) -> Result<(), Unsent> {
+    poll_fn(|cx| outflow.poll(cx, &mut socket)).await
 }
 
 fn connect_refusal(error: &io::Error) -> Refusal {
@@ -103,3 +187,5 @@ fn connect_refusal(error: &io::Error) -> Refusal {
 const TRIES: usize = 4;
 /// Of those, tries on kept connections.
 const TRIES_KEPT: usize = 2;
+/// Room for a request's head: most fit.
+const HEAD: usize = 1024;

@@ -5,10 +5,12 @@ mod capacity;
 mod converse;
 mod forward;
 mod headers;
+mod inflow;
 mod lanes;
 mod leave;
 mod listen;
 mod meter;
+mod outflow;
 mod pulse;
 mod record;
 mod refusal;
@@ -30,19 +32,21 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-use self::body::{Answer, Download, Hold};
+use self::body::{AbortOnDrop, Answer, Download, Hold};
 pub use self::capacity::Capacity;
 use self::converse::Visitor;
-use self::forward::Reply;
+use self::forward::{Arrived, Outgoing};
+use self::inflow::Inflow;
 use self::lanes::{Admission, Lane, Lanes};
 use self::leave::{Leave, Stage};
 pub use self::listen::{ListenError, Listener};
+use self::outflow::Outflow;
 use self::record::Record;
 pub use self::refusal::Refusal;
 use self::streams::Flow;
 pub use self::tls::{Certificates, TlsError};
-use self::tunnel::Agreed;
-use self::upload::{Pace, Upload};
+use self::upload::Upload;
+use self::upstream::Link;
 pub use self::worker::Workers;
 use crate::config::EdgeLimits;
 use crate::metrics::RefusalSheet;
@@ -59,11 +63,10 @@ pub struct Proxy {
 
 /// An answer whose head has come: what is needed to bring it to the client.
 struct Carried {
-    reply: forward::Reply,
+    arrived: Arrived,
     lane: Rc<Lane>,
     pass: Pass,
-    upload: Option<Rc<Pace>>,
-    upgrade: Option<Agreed>,
+    upgrade: Option<OnUpgrade>,
 }
 
 impl Proxy {
@@ -127,13 +130,10 @@ impl Proxy {
         let Admission { lane, pass } = self.lanes.admit(host, head.uri.path(), record.begun)?;
         record.admitted(&lane);
         let upgrade = vetted.websocket.then(|| head.extensions.remove::<OnUpgrade>()).flatten();
-        headers::to_backend(&mut head, vetted, &visitor.client);
-        headers::frame(&mut head, &body);
-        let upload = body.pace();
-        let mut reply = forward::send(&lane, Request::from_parts(head, body)).await?;
-        headers::vet_answer(&reply.response)?;
-        let upgrade = tunnel::agreed(&mut reply.response, upgrade)?;
-        Ok(Carried { reply, lane, pass, upload, upgrade })
+        let outgoing = Outgoing { head: &head, vetted, client: &visitor.client };
+        let arrived = forward::send(&lane, outgoing, body).await?;
+        let upgrade = tunnel::agreed(&arrived.reply, upgrade)?;
+        Ok(Carried { arrived, lane, pass, upgrade })
     }
 
     /// The body with its beginning, or all of it, at hand: a slow upload must keep nobody but its client waiting, no
@@ -161,23 +161,32 @@ impl Proxy {
 impl Carried {
     /// The answer as the client gets it; from here on its body holds the request's pass, or its tunnel does.
     fn deliver(self, mut record: Record, visitor: &Visitor) -> Response<Answer> {
-        let Carried { reply: Reply { response, link }, lane, pass, upload, upgrade } = self;
-        let (mut head, body) = response.into_parts();
+        let Carried { arrived: Arrived { reply, link, unsent }, lane, pass, upgrade } = self;
+        let (mut head, ()) = reply.response.into_parts();
         record.answered(head.status.as_u16());
-        headers::to_client(&mut head, upgrade.is_some());
-        let body = match upgrade {
-            Some(Agreed { client, backend }) => {
-                tunnel::join(client, backend, link, pass, &lane.pool);
-                Answer::own(Bytes::new())
-            }
-            None => {
-                let hold = Hold { link, age: lane.age(), upload, record, pass };
-                let trailers = visitor.edge.rules.limits.trailers;
-                Answer::carried(Download::new(body, trailers, lane.service.rules.timeouts.body, hold))
-            }
-        };
-        Response::from_parts(head, body)
+        if let Some(client) = upgrade {
+            headers::switched(&mut head.headers);
+            tunnel::join(client, link, pass, &lane.pool);
+            return Response::from_parts(head, Answer::own(Bytes::new()));
+        }
+        let (link, rest) = send_rest(link, unsent);
+        let hold = Hold { link, age: lane.age(), rest, keeps: reply.keeps, record, pass };
+        let trailers = visitor.edge.rules.limits.trailers;
+        let download = Download::new(Inflow::new(reply.extent), trailers, lane.service.rules.timeouts.body, hold);
+        Response::from_parts(head, Answer::carried(download))
     }
+}
+
+/// Where the answer came before the request was whole, the rest goes out beside it.
+fn send_rest(link: Link, unsent: Option<Outflow>) -> (Link, Option<AbortOnDrop>) {
+    let Some(outflow) = unsent else { return (link, None) };
+    let (link, socket) = link.split();
+    let rest = socket.map(|socket| {
+        // Whether it arrives is between the two: the answer has been given.
+        let sending = async { drop(forward::send_rest(outflow, socket).await) };
+        AbortOnDrop(tokio::task::spawn_local(sending))
+    });
+    (link, rest)
 }
 
 const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;

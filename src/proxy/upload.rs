@@ -1,10 +1,8 @@
 //! A request's body on its way to a backend: its beginning is waited for here, the rest streams with back-pressure.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -26,16 +24,8 @@ pub struct Upload {
     left: u64,
     /// Bytes of trailers there may be.
     trailers: usize,
-    pace: Option<Rc<Pace>>,
+    is_none: bool,
     stall: Stall,
-}
-
-/// How an upload is getting on: shared with the one who waits for the answer.
-#[derive(Default)]
-pub struct Pace {
-    pieces: Cell<u64>,
-    done: Cell<bool>,
-    fault: Cell<Option<Refusal>>,
 }
 
 impl Upload {
@@ -46,7 +36,7 @@ impl Upload {
             inner: Some(inner),
             left: rules.limits.request_body.unwrap_or(u64::MAX),
             trailers: edge.trailers,
-            pace: Some(Rc::default()),
+            is_none: false,
             stall: Stall::new(rules.timeouts.body, rules.limits.body_rate),
         }
     }
@@ -54,15 +44,16 @@ impl Upload {
     /// No body.
     pub fn none() -> Upload {
         let stall = Stall::new(std::time::Duration::MAX, 0);
-        Upload { ahead: VecDeque::new(), inner: None, left: 0, trailers: 0, pace: None, stall }
+        Upload { ahead: VecDeque::new(), inner: None, left: 0, trailers: 0, is_none: true, stall }
     }
 
     pub fn is_none(&self) -> bool {
-        self.pace.is_none()
+        self.is_none
     }
 
-    pub fn pace(&self) -> Option<Rc<Pace>> {
-        self.pace.clone()
+    /// Its length, where that is known.
+    pub fn length(&self) -> Option<u64> {
+        self.size_hint().exact()
     }
 
     /// Waits for `want` bytes, or for the end where that comes first.
@@ -111,22 +102,6 @@ impl Upload {
     }
 }
 
-impl Pace {
-    pub fn pieces(&self) -> u64 {
-        self.pieces.get()
-    }
-
-    /// The whole body has been handed on.
-    pub fn is_done(&self) -> bool {
-        self.done.get()
-    }
-
-    /// Why the client's side ended the upload, where it did.
-    pub fn fault(&self) -> Option<Refusal> {
-        self.fault.get()
-    }
-}
-
 impl Body for Upload {
     type Data = Bytes;
     type Error = Fault;
@@ -136,11 +111,6 @@ impl Body for Upload {
             Some(frame) => Some(Ok(frame)),
             None => ready!(self.receive(cx)),
         };
-        if let Some(pace) = &self.pace {
-            pace.pieces.set(pace.pieces.get() + 1);
-            pace.done.set(self.ahead.is_empty() && self.inner.is_none());
-            pace.fault.set(frame.as_ref().and_then(|frame| frame.as_ref().err()).map(Fault::refusal));
-        }
         Poll::Ready(frame)
     }
 
@@ -163,13 +133,13 @@ impl Body for Upload {
 
 impl Fault {
     /// What the client is told of an upload that ended so.
-    fn refusal(&self) -> Refusal {
+    pub fn refusal(&self) -> Refusal {
         match self {
             Fault::Paused => Refusal::SlowBody,
             Fault::TooLarge => Refusal::BodyTooLarge,
             Fault::LongTrailers => Refusal::HeadTooLarge,
             Fault::Broken(error) if is_malformed(error) => Refusal::BadRequest("the body cannot be read"),
-            Fault::Broken(_) => Refusal::ClientGone,
+            Fault::Broken(_) | Fault::Cut => Refusal::ClientGone,
         }
     }
 }

@@ -2,15 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-use super::upload::Upload;
 use crate::metrics::ColorSheet;
 use crate::pool::Endpoint;
 
@@ -23,7 +25,7 @@ pub struct Upstream {
 }
 
 struct Idle {
-    sender: SendRequest<Upload>,
+    wire: Wire,
     /// The lane's age when the connection was put here.
     since: u64,
 }
@@ -51,7 +53,7 @@ impl Upstream {
     pub fn sweep(&self, age: u64, keep: u64) {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|one| !one.sender.is_closed() && age.saturating_sub(one.since) < keep);
+        idle.retain(|one| one.wire.is_quiet() && age.saturating_sub(one.since) < keep);
         self.sheet.upstream_idle.change(idle.len() as i64 - before as i64);
     }
 }
@@ -71,25 +73,21 @@ impl Turn {
     }
 
     /// An idle connection that, as far as this side knows, is still open.
-    pub fn reuse(&self) -> Option<SendRequest<Upload>> {
+    pub fn reuse(&self) -> Option<Wire> {
         loop {
-            let Idle { sender, .. } = self.0.idle.borrow_mut().pop()?;
+            let Idle { wire, .. } = self.0.idle.borrow_mut().pop()?;
             self.0.sheet.upstream_idle.change(-1);
-            if !sender.is_closed() {
-                return Some(sender);
+            if wire.is_quiet() {
+                return Some(wire);
             }
         }
     }
 
     /// A new connection.
-    pub async fn connect(&self, within: Duration) -> io::Result<SendRequest<Upload>> {
+    pub async fn connect(&self, within: Duration) -> io::Result<Wire> {
         let stream = tokio::time::timeout(within, TcpStream::connect(self.0.endpoint.address)).await??;
         stream.set_nodelay(true)?;
-        let handshake = http1::Builder::new().writev(false).max_buf_size(BUFFER).handshake(TokioIo::new(stream));
-        let (sender, connection) = handshake.await.map_err(io::Error::other)?;
-        // How it ends is seen by the request that uses it; between requests its end is nobody's fault.
-        tokio::task::spawn_local(async move { drop(connection.with_upgrades().await) });
-        Ok(sender)
+        Ok(Wire { socket: Socket::Whole(stream), input: BytesMut::new(), room: READ })
     }
 }
 
@@ -99,26 +97,93 @@ impl Drop for Turn {
     }
 }
 
+/// One connection to an endpoint, and what has come on it and has not been taken yet.
+///
+/// No task of its own reads it: the request that uses it does, and in between nobody has to.
+pub struct Wire {
+    pub socket: Socket,
+    pub input: BytesMut,
+    /// How much is read at the next time.
+    room: usize,
+}
+
+/// A connection's socket; only its reading half where the rest of a request is still being sent beside the answer.
+pub enum Socket {
+    Whole(TcpStream),
+    Reading(OwnedReadHalf),
+}
+
+impl Wire {
+    /// Whether it is whole, open as far as this side knows, and nothing has come that nobody asked for.
+    fn is_quiet(&self) -> bool {
+        let Socket::Whole(stream) = &self.socket else { return false };
+        // No system call: the readiness is what the runtime has heard since the last read.
+        self.input.is_empty() && stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Reads more; 0 where the endpoint has ended the connection.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.input.capacity() - self.input.len() < self.room / 4 {
+            self.input.reserve(self.room);
+        }
+        let room = self.input.capacity() - self.input.len();
+        let read = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
+        // An answer that fills what there is room for has more behind it.
+        self.room = if read == room { READ_MOST } else { READ };
+        Poll::Ready(Ok(read))
+    }
+
+    /// Nobody uses it for a while: it is little more than its socket.
+    fn rest(&mut self) {
+        if self.input.capacity() > READ {
+            self.input = BytesMut::new();
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Socket::Whole(stream) => Pin::new(stream).poll_read(cx, buf),
+            Socket::Reading(half) => Pin::new(half).poll_read(cx, buf),
+        }
+    }
+}
+
 /// One connection in the hands of one request. Dropping it closes the connection; [`Link::release`] keeps it.
 pub struct Link {
     turn: Turn,
-    pub sender: SendRequest<Upload>,
+    pub wire: Wire,
     active: Active,
 }
 
 impl Link {
-    pub fn new(turn: Turn, sender: SendRequest<Upload>) -> Link {
+    pub fn new(turn: Turn, wire: Wire) -> Link {
         let active = Active::new(turn.0.sheet.clone());
-        Link { turn, sender, active }
+        Link { turn, wire, active }
+    }
+
+    /// The half that the rest of the request is written to. The connection carries no other request after that.
+    pub fn split(self) -> (Link, Option<OwnedWriteHalf>) {
+        let Link { turn, wire: Wire { socket, input, room }, active } = self;
+        let (socket, writing) = match socket {
+            Socket::Whole(stream) => {
+                let (reading, writing) = stream.into_split();
+                (Socket::Reading(reading), Some(writing))
+            }
+            reading => (reading, None),
+        };
+        (Link { turn, wire: Wire { socket, input, room }, active }, writing)
     }
 
     /// The answer has been read to its end: the connection may carry another request. `age` is the lane's.
     pub fn release(self, age: u64) {
-        let Link { turn, sender, active } = self;
+        let Link { turn, mut wire, active } = self;
         drop(active);
+        wire.rest();
         let mut idle = turn.0.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < MAX_IDLE {
-            idle.push(Idle { sender, since: age });
+        if wire.is_quiet() && idle.len() < MAX_IDLE {
+            idle.push(Idle { wire, since: age });
             turn.0.sheet.upstream_idle.change(1);
         }
     }
@@ -142,5 +207,6 @@ impl Drop for Active {
 
 /// Idle connections one worker keeps to one endpoint: as many as a burst may need again, and no more.
 const MAX_IDLE: usize = 1024;
-/// The most of an answer's head, or of its body at one time, that is held for one connection.
-const BUFFER: usize = 64 * 1024;
+/// What is read at one time: little at first, more for an answer that fills it.
+const READ: usize = 8 * 1024;
+const READ_MOST: usize = 64 * 1024;

@@ -1,15 +1,12 @@
 //! What goes to a backend: HTTP/1.1, without what concerned the last hop, with what it should know.
 
-use http::header;
-use http::uri::{PathAndQuery, Uri};
-use http::{HeaderMap, HeaderValue, Method, Version, request};
-use http_body::Body;
+use std::io::Write;
 
-use super::request::Vetted;
-use super::{
-    X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID, drop_aliases,
-    drop_hop_by_hop, drop_nominated,
-};
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Version, request};
+
+use super::request::{Vetted, host};
+use super::{OURS, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID, tokens};
 
 /// What a backend is told about the client: made once for each connection.
 pub struct Client {
@@ -20,75 +17,104 @@ pub struct Client {
     pub trusted: bool,
 }
 
-/// Turns a vetted head into what the backend gets.
-pub fn to_backend(head: &mut request::Parts, vetted: Vetted, client: &Client) {
-    let headers = &mut head.headers;
-    if vetted.connection {
-        drop_nominated(headers);
-        headers.remove(header::CONNECTION);
+/// How the body that follows is framed (RFC 9112, 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+/// The framing of a body: by its length where that is known, else in chunks, whatever the method (RFC 9112, 6.3). Where
+/// a body is expected, none is said to be one of length zero (RFC 9110, 8.6).
+pub fn frame(method: &Method, length: Option<u64>) -> Framing {
+    let expected = matches!(*method, Method::POST | Method::PUT | Method::PATCH);
+    match length {
+        Some(0) if !expected => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
     }
-    if vetted.hop_by_hop {
-        let trailers = headers.remove(header::TE).is_some_and(|te| accepts_trailers(&te));
-        drop_hop_by_hop(headers);
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+}
+
+/// Writes a vetted head as the backend gets it.
+pub fn to_backend(head: &request::Parts, vetted: Vetted, client: &Client, framing: Framing, out: &mut Vec<u8>) {
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let host = host(head);
+    line(out, &[head.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\nhost: ", host.as_bytes()]);
+    for (name, value) in &head.headers {
+        if passes(name, value, vetted, client, &head.headers) {
+            field(out, name.as_str(), value.as_bytes());
         }
     }
-    if vetted.length {
-        // The body is framed anew, from what it really is.
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    if vetted.expect
-        && headers.get(header::EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
-    {
-        // It has been answered here, when the body was asked for (RFC 9110, 10.1.1).
-        headers.remove(header::EXPECT);
-    }
-    if vetted.underscores {
-        drop_aliases(headers);
-    }
     if vetted.cookies > 1 {
-        join_cookies(headers);
+        join(out, header::COOKIE, &head.headers, b"; ", None);
+    }
+    if tokens(&head.headers, header::TE).any(is_trailers) {
+        field(out, "te", b"trailers");
     }
     if vetted.websocket {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        field(out, "connection", b"upgrade");
+        field(out, "upgrade", b"websocket");
     }
-    set_host(head);
-    let headers = &mut head.headers;
-    if vetted.forwarded {
-        headers.remove(header::FORWARDED);
+    tell_of(client, host, &head.headers, out);
+    if vetted.request_ids != 1 || !head.headers.get(X_REQUEST_ID).is_some_and(is_request_id) {
+        field(out, X_REQUEST_ID.as_str(), &new_request_id());
     }
-    tell_of(client, headers);
-    if !headers.get(X_REQUEST_ID).is_some_and(is_request_id) {
-        headers.insert(X_REQUEST_ID, new_request_id());
+    field(out, "via", via(head.version));
+    match framing {
+        Framing::None => {}
+        Framing::Length(length) => number(out, length),
+        Framing::Chunked => field(out, "transfer-encoding", b"chunked"),
     }
-    headers.append(header::VIA, via(head.version));
-    head.version = Version::HTTP_11;
-    head.extensions.clear();
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a field goes on as it is. What ends at this hop does not (RFC 9110, 7.6.1), nor what the proxy says itself.
+fn passes(name: &HeaderName, value: &HeaderValue, vetted: Vetted, client: &Client, headers: &HeaderMap) -> bool {
+    let text = name.as_str();
+    let kept = match text {
+        // The body is framed anew, from what it really is; the target's authority is the host.
+        "host" | "content-length" | "transfer-encoding" => false,
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => false,
+        "proxy-authorization" | "forwarded" | "x-forwarded-for" => false,
+        "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => client.trusted,
+        "x-request-id" => vetted.request_ids == 1 && is_request_id(value),
+        "cookie" => vetted.cookies == 1,
+        // It has been answered here, when the body was asked for (RFC 9110, 10.1.1).
+        "expect" => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+        _ => !vetted.underscores || !is_alias(text),
+    };
+    kept && !(vetted.nominates && is_nominated(text, headers))
+}
+
+/// Whether Connection names the field. What the proxy itself says stays: nobody may strip that.
+fn is_nominated(name: &str, headers: &HeaderMap) -> bool {
+    !OURS.contains(&name) && tokens(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(name))
+}
+
+/// Many backends read `X_Forwarded_For` as `X-Forwarded-For`: what the proxy says, about the client or the framing, must
+/// not be contradicted that way.
+fn is_alias(name: &str) -> bool {
+    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    name.contains('_') && OURS.iter().any(|ours| ours.bytes().eq(name.bytes().map(dashed)))
 }
 
 /// Says who the client is. A trusted proxy's word is kept, and its own address added; anyone else's is replaced.
-fn tell_of(client: &Client, headers: &mut HeaderMap) {
-    let host = headers.get(header::HOST).cloned();
-    if client.trusted {
-        let told = headers.get_all(X_FORWARDED_FOR).into_iter().map(HeaderValue::as_bytes);
-        let chain: Vec<&[u8]> = told.chain([client.address.as_bytes()]).collect();
-        let chain = HeaderValue::from_bytes(&chain.join(&b", "[..])).unwrap_or_else(|_| client.address.clone());
-        headers.insert(X_FORWARDED_FOR, chain);
-        headers.entry(X_FORWARDED_PROTO).or_insert_with(|| client.proto.clone());
-        headers.entry(X_FORWARDED_PORT).or_insert_with(|| client.port.clone());
-        if let Some(host) = host {
-            headers.entry(X_FORWARDED_HOST).or_insert(host);
-        }
-        return;
+fn tell_of(client: &Client, host: &str, headers: &HeaderMap, out: &mut Vec<u8>) {
+    let is_told = |name: HeaderName| client.trusted && headers.contains_key(name);
+    match client.trusted {
+        true => join(out, X_FORWARDED_FOR, headers, b", ", Some(&client.address)),
+        false => field(out, X_FORWARDED_FOR.as_str(), client.address.as_bytes()),
     }
-    if let Some(host) = host {
-        headers.insert(X_FORWARDED_HOST, host);
+    if !is_told(X_FORWARDED_PROTO) {
+        field(out, X_FORWARDED_PROTO.as_str(), client.proto.as_bytes());
     }
-    headers.insert(X_FORWARDED_FOR, client.address.clone());
-    headers.insert(X_FORWARDED_PROTO, client.proto.clone());
-    headers.insert(X_FORWARDED_PORT, client.port.clone());
+    if !is_told(X_FORWARDED_HOST) {
+        field(out, X_FORWARDED_HOST.as_str(), host.as_bytes());
+    }
+    if !is_told(X_FORWARDED_PORT) {
+        field(out, X_FORWARDED_PORT.as_str(), client.port.as_bytes());
+    }
 }
 
 /// Whether both sides may talk at the same time, so that neither may be kept waiting for the other's end: gRPC.
@@ -96,43 +122,33 @@ pub fn streams_both_ways(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Says how the body that follows is framed: by its length where that is known, else in chunks, whatever the method
-/// (RFC 9112, 6.3). Where a body is expected, none is said to be one of length zero (RFC 9110, 8.6).
-pub fn frame(head: &mut request::Parts, body: &impl Body) {
-    let expected = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-    match body.size_hint().exact() {
-        Some(0) if body.is_end_stream() && !expected => {}
-        Some(length) => drop(head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length))),
-        None => drop(head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
+/// Several lines of a field as one: HTTP/2 may split Cookie into crumbs, where HTTP/1.1 has one field (RFC 9113, 8.2.3).
+fn join(out: &mut Vec<u8>, name: HeaderName, headers: &HeaderMap, between: &[u8], last: Option<&HeaderValue>) {
+    field(out, name.as_str(), b"");
+    out.truncate(out.len() - 2);
+    for (place, value) in headers.get_all(name).iter().chain(last).enumerate() {
+        out.extend_from_slice(if place == 0 { b"" } else { between });
+        out.extend_from_slice(value.as_bytes());
     }
+    out.extend_from_slice(b"\r\n");
 }
 
-/// HTTP/2 may split Cookie into crumbs; HTTP/1.1 has one field (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
-    }
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    line(out, &[name.as_bytes(), b": ", value]);
 }
 
-/// The authority of the target replaces Host, and the target becomes a path (RFC 9112, 3.2.2; RFC 9113, 8.3.1).
-fn set_host(head: &mut request::Parts) {
-    if head.uri.scheme().is_none() && head.uri.authority().is_none() {
-        if !head.headers.contains_key(header::HOST) {
-            head.headers.insert(header::HOST, HeaderValue::from_static(""));
-        }
-        return;
-    }
-    let mut parts = std::mem::take(&mut head.uri).into_parts();
-    if let Some(host) = parts.authority.take().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
-        head.headers.insert(header::HOST, host);
-    }
-    let path = parts.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    head.uri = Uri::from(path);
+fn line(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+    out.extend_from_slice(b"\r\n");
 }
 
-fn accepts_trailers(te: &HeaderValue) -> bool {
-    te.to_str().is_ok_and(|te| te.split(',').any(|member| member.trim().eq_ignore_ascii_case("trailers")))
+fn number(out: &mut Vec<u8>, length: u64) {
+    // Writing to a Vec cannot fail.
+    let _ = write!(out, "content-length: {length}\r\n");
+}
+
+fn is_trailers(member: &str) -> bool {
+    member.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("trailers"))
 }
 
 fn is_request_id(id: &HeaderValue) -> bool {
@@ -140,20 +156,20 @@ fn is_request_id(id: &HeaderValue) -> bool {
 }
 
 /// 128 random bits in hexadecimal.
-fn new_request_id() -> HeaderValue {
+fn new_request_id() -> [u8; 32] {
     let mut id = [0; 32];
     let mut bits = fastrand::u128(..);
     for digit in &mut id {
         *digit = b"0123456789abcdef"[(bits & 15) as usize];
         bits >>= 4;
     }
-    HeaderValue::from_bytes(&id).unwrap_or(HeaderValue::from_static("-"))
+    id
 }
 
-fn via(version: Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        Version::HTTP_2 => "2 cutover",
-        Version::HTTP_11 => "1.1 cutover",
-        _ => "1.0 cutover",
-    })
+fn via(version: Version) -> &'static [u8] {
+    match version {
+        Version::HTTP_2 => b"2 cutover",
+        Version::HTTP_11 => b"1.1 cutover",
+        _ => b"1.0 cutover",
+    }
 }

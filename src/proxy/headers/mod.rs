@@ -6,24 +6,14 @@ mod request;
 
 use http::header::{self, HeaderMap, HeaderName};
 
-pub use self::answer::{clean_trailers, close, to_client, vet_answer};
-pub use self::backend::{Client, frame, streams_both_ways, to_backend};
-pub use self::request::{host, vet, vet_length};
+pub use self::answer::{Extent, Reply, clean_trailers, close, read, switched};
+pub use self::backend::{Client, Framing, frame, streams_both_ways, to_backend};
+pub use self::request::{Vetted, host, vet, vet_length};
 
 /// The members of a comma-separated field, over all its lines.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
-}
-
-/// Drops the fields that Connection names. What the proxy itself sets stays whatever it says: without it the message is
-/// another one, or comes from somebody else.
-fn drop_nominated(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = tokens(headers, header::CONNECTION)
-        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
-        .filter(|name| *name != header::HOST && *name != header::TE && !OURS.contains(&name.as_str()))
-        .collect();
-    named.iter().for_each(|name| drop(headers.remove(name)));
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
@@ -73,8 +63,7 @@ const PER_FIELD: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::{HeaderValue, Request, Version, request};
+    use http::{HeaderValue, Method, Request, Version, request};
     use http_body::Frame;
 
     use super::*;
@@ -90,10 +79,20 @@ mod tests {
     }
 
     fn sent(version: Version, method: &str, target: &str, fields: &[(&str, &str)]) -> request::Parts {
-        let mut head = head(version, method, target, fields);
-        let vetted = vet(&head, &EdgeLimits::default()).unwrap();
-        to_backend(&mut head, vetted, &client());
-        head
+        sent_by(&client(), version, method, target, fields)
+    }
+
+    /// What the backend reads of it, with a strict parser.
+    fn sent_by(by: &Client, version: Version, method: &str, target: &str, fields: &[(&str, &str)]) -> request::Parts {
+        let came = head(version, method, target, fields);
+        let mut out = Vec::new();
+        to_backend(&came, vet(&came, &EdgeLimits::default()).unwrap(), by, Framing::None, &mut out);
+        let mut parsed = [httparse::EMPTY_HEADER; 100];
+        let mut request = httparse::Request::new(&mut parsed);
+        assert_eq!(request.parse(&out).unwrap(), httparse::Status::Complete(out.len()));
+        assert_eq!(request.version, Some(1));
+        let fields = request.headers.iter().map(|it| (it.name, std::str::from_utf8(it.value).unwrap()));
+        head(V11, request.method.unwrap(), request.path.unwrap(), &fields.collect::<Vec<_>>())
     }
 
     fn client() -> Client {
@@ -125,6 +124,14 @@ mod tests {
             (V2, "GET", "http://u@a/", &[], "bad-request"),
             (V11, "GET", "a:80", &[("host", "a")], "bad-request"),
             (V11, "CONNECT", "a:80", &[("host", "a")], "not-implemented"),
+            (V11, "TRACE", "/", &[("host", "a")], "not-implemented"),
+            (
+                V11,
+                "POST",
+                "/",
+                &[("host", "a"), ("transfer-encoding", "chunked"), ("content-length", "3")],
+                "bad-request",
+            ),
             (V11, "POST", "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")], "not-implemented"),
             (V11, "POST", "/", &[("host", "a"), ("transfer-encoding", "xchunked")], "not-implemented"),
             (
@@ -171,7 +178,6 @@ mod tests {
             assert_eq!(sent.uri, "/x?y=1");
             assert_eq!(sent.headers[header::HOST], "shop.test:81");
             assert_eq!(sent.headers[X_FORWARDED_HOST], "shop.test:81");
-            assert_eq!(sent.version, V11);
         }
     }
 
@@ -248,49 +254,161 @@ mod tests {
     }
 
     #[test]
-    fn answers_lose_what_concerned_the_backends_hop() {
-        let mut answer = http::Response::builder()
-            .header("connection", "close, x-private")
-            .header("x-private", "1")
-            .header("keep-alive", "timeout=5")
-            .header("upgrade", "h2c")
-            .header("content-length", "5")
-            .body(())
-            .unwrap()
-            .into_parts()
-            .0;
-        to_client(&mut answer, false);
-        assert_eq!(answer.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["content-length"]);
+    fn a_trusted_proxy_is_believed_and_added_to() {
+        let trusted = Client { trusted: true, ..client() };
+        let told = [
+            ("host", "a"),
+            ("connection", "x-forwarded-for, x-forwarded-proto"),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded-proto", "http"),
+            ("x-forwarded-host", "shop.test"),
+            ("x_forwarded_proto", "gopher"),
+        ];
+        let headers = sent_by(&trusted, V11, "GET", "/", &told).headers;
+        let all = |name| headers.get_all(name).iter().map(|it| it.to_str().unwrap()).collect::<Vec<_>>();
+        assert_eq!(all(X_FORWARDED_FOR), ["203.0.113.9, 10.0.0.1, 192.0.2.7"]);
+        assert_eq!(all(X_FORWARDED_PROTO), ["http"]);
+        assert_eq!(all(X_FORWARDED_HOST), ["shop.test"]);
+        assert_eq!(all(X_FORWARDED_PORT), ["443"], "what it does not tell is what we see");
+        assert!(!headers.contains_key("x_forwarded_proto"));
+    }
+
+    /// What is read of an answer, or the reason it is refused for; and what is left behind it.
+    fn answered(text: &str) -> (Result<Option<Reply>, &'static str>, usize) {
+        let mut input = bytes::BytesMut::from(text);
+        let reply = read(&mut input, false).map_err(|refusal| refusal.reason());
+        (reply, input.len())
+    }
+
+    fn reply(text: &str) -> Reply {
+        answered(text).0.unwrap().unwrap()
     }
 
     #[test]
-    fn a_length_beside_chunks_is_not_passed_on() {
-        let answer = http::Response::builder().header("transfer-encoding", "chunked").header("content-length", "2");
-        let mut answer = answer.body(()).unwrap().into_parts().0;
-        to_client(&mut answer, false);
-        assert!(answer.headers.is_empty());
+    fn answers_lose_what_concerned_the_backends_hop() {
+        let reply = reply(
+            "HTTP/1.1 200 Fine\r\nConnection: close, x-private\r\nX-Private: 1\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\nContent-Length: 5\r\nX-Kept: 1\r\nX-Kept: 2\r\n\r\nhello",
+        );
+        let names: Vec<&str> = reply.response.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(names, ["content-length", "x-kept"]);
+        assert_eq!(reply.response.headers().get_all("x-kept").iter().count(), 2);
+        assert!(reply.extent == Extent::Length(5) && !reply.keeps && !reply.websocket);
+        let reason = reply.response.extensions().get::<hyper::ext::ReasonPhrase>().unwrap();
+        assert_eq!(reason.as_bytes(), b"Fine");
+    }
+
+    #[test]
+    fn the_end_of_an_answer_is_where_http_says() {
+        for (text, extent, keeps) in [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", Extent::Length(5), true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n", Extent::Chunked, true),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n", Extent::Chunked, false),
+            ("HTTP/1.1 200 OK\r\n\r\n", Extent::Close, false),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Extent::Length(0), true),
+            ("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Extent::Length(0), true),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\n", Extent::Length(5), false),
+            ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 5\r\n\r\n", Extent::Length(5), true),
+            ("HTTP/1.1 200 OK\nContent-Length: 5\n\n", Extent::Length(5), true),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 204 \r\n\r\n",
+                Extent::Length(0),
+                true,
+            ),
+        ] {
+            let reply = reply(text);
+            assert_eq!((reply.extent, reply.keeps), (extent, keeps), "{text:?}");
+            let has_length = reply.response.headers().contains_key(header::CONTENT_LENGTH);
+            assert!(!(has_length && extent == Extent::Chunked), "a length beside chunks would cut the body");
+        }
+        let mut head = bytes::BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+        let reply = read(&mut head, true).unwrap().unwrap();
+        assert_eq!(reply.extent, Extent::Length(0), "the answer to HEAD has no body");
+        assert_eq!(reply.response.headers()[header::CONTENT_LENGTH], "5");
+    }
+
+    #[test]
+    fn an_answer_that_can_be_read_in_two_ways_is_refused() {
+        let many = "X: 1\r\n".repeat(101);
+        let long = format!("X: {}\r\n", "x".repeat(70_000));
+        for fields in [
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\nContent-Length: 6\r\n",
+            "Content-Length: 5, 5\r\n",
+            "Content-Length: +5\r\n",
+            "Content-Length: -5\r\n",
+            "Content-Length: 5x\r\n",
+            "Content-Length: \r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "Transfer-Encoding: gzip, chunked\r\n",
+            "Transfer-Encoding: identity\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "X: a\0b\r\n",
+            "X: a\x01b\r\n",
+            "X : 1\r\n",
+            "X: 1\r\n folded\r\n",
+            "X\r\n",
+            " X: 1\r\n",
+            &many,
+            &long,
+        ] {
+            let text = format!("HTTP/1.1 200 OK\r\n{fields}\r\n");
+            assert_eq!(answered(&text).0.err(), Some("bad-answer"), "{fields:.60}");
+        }
+        for head in [
+            "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 O\0K\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/2 200 OK\r\n\r\n",
+            "ICY 200 OK\r\n\r\n",
+            "hello\r\n\r\n",
+        ] {
+            assert_eq!(answered(head).0.err(), Some("bad-answer"), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_is_read_however_it_is_cut_and_no_further() {
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        for cut in 0..whole.len() {
+            let (reply, left) = answered(&whole[..cut]);
+            assert!(reply.unwrap().is_none() && left == cut);
+        }
+        assert_eq!(answered(&format!("{whole}hello")).1, 5);
     }
 
     #[test]
     fn a_body_is_framed_as_what_it_is() {
-        use http_body_util::{Empty, Full, StreamBody};
-        let framed = |method: &str, body: &dyn Fn(&mut request::Parts)| {
-            let mut head = head(V11, method, "/", &[]);
-            body(&mut head);
-            let field = |name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
-            (field(header::CONTENT_LENGTH), field(header::TRANSFER_ENCODING))
-        };
-        let empty = |head: &mut request::Parts| frame(head, &Empty::<Bytes>::new());
-        let known = |head: &mut request::Parts| frame(head, &Full::new(Bytes::from("abc")));
-        let streamed = |head: &mut request::Parts| {
-            let pieces = futures_util::stream::empty::<Result<Frame<Bytes>, std::io::Error>>();
-            frame(head, &StreamBody::new(pieces));
-        };
-        for method in ["GET", "HEAD", "DELETE", "POST"] {
-            assert_eq!(framed(method, &known), (Some("3".into()), None), "{method}");
-            assert_eq!(framed(method, &streamed), (None, Some("chunked".into())), "{method}");
+        for method in [Method::GET, Method::HEAD, Method::DELETE, Method::POST] {
+            assert_eq!(frame(&method, Some(3)), Framing::Length(3), "{method}");
+            assert_eq!(frame(&method, None), Framing::Chunked, "{method}");
         }
-        assert_eq!(framed("GET", &empty), (None, None));
-        assert_eq!(framed("POST", &empty), (Some("0".into()), None));
+        assert_eq!(frame(&Method::GET, Some(0)), Framing::None);
+        assert_eq!(frame(&Method::POST, Some(0)), Framing::Length(0));
+        for (framing, says) in [
+            (Framing::None, "via: 1.1 cutover\r\n\r\n"),
+            (Framing::Length(3), "\r\ncontent-length: 3\r\n\r\n"),
+            (Framing::Chunked, "\r\ntransfer-encoding: chunked\r\n\r\n"),
+        ] {
+            let fields = [("host", "a"), ("content-length", "7")];
+            let (head, mut out) = (head(V11, "POST", "/", &fields), Vec::new());
+            to_backend(&head, vet(&head, &EdgeLimits::default()).unwrap(), &client(), framing, &mut out);
+            assert!(out.ends_with(says.as_bytes()), "{}", String::from_utf8_lossy(&out));
+        }
+    }
+
+    #[test]
+    fn trailers_cannot_say_what_belongs_into_a_head() {
+        let map = |fields: &[(&'static str, &'static str)]| {
+            fields
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect()
+        };
+        let fields = [("x-sum", "1"), ("host", "b"), ("transfer-encoding", "x"), ("x_forwarded_for", "x")];
+        let clean = clean_trailers(Frame::trailers(map(&fields)), 1000).unwrap().into_trailers().unwrap();
+        assert_eq!(clean.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
+        assert!(clean_trailers(Frame::trailers(map(&[("x-sum", "1")])), 37).is_err());
     }
 }

@@ -12,21 +12,19 @@ use crate::proxy::refusal::Refusal;
 pub struct Vetted {
     /// It asks to become a WebSocket.
     pub websocket: bool,
-    pub connection: bool,
-    /// One of the other fields that end at this hop.
-    pub hop_by_hop: bool,
-    pub length: bool,
-    pub forwarded: bool,
-    pub expect: bool,
+    /// Connection names fields of this hop beside the usual ones.
+    pub nominates: bool,
     pub underscores: bool,
     pub cookies: usize,
+    pub request_ids: usize,
 }
 
 /// Refuses what is ambiguous, and finds out in one pass what the next steps need to know.
 pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal> {
     vet_target(head, limits)?;
     let mut size = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let (mut fields, mut hosts, mut transfer, mut upgrade) = (0, 0, 0, false);
+    let (mut fields, mut hosts, mut transfer, mut connection, mut upgrade) = (0, 0, 0, false, false);
+    let mut length = false;
     let mut found = Vetted::default();
     for (name, value) in &head.headers {
         let name = name.as_str();
@@ -40,17 +38,15 @@ pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal
             "transfer-encoding" => {
                 transfer += 1;
                 vet_transfer_encoding(value)?;
-                found.hop_by_hop = true;
             }
-            "connection" => found.connection = true,
-            "upgrade" => (upgrade, found.hop_by_hop) = (true, true),
-            "te" | "keep-alive" | "proxy-connection" | "http2-settings" | "proxy-authorization" => {
-                found.hop_by_hop = true;
+            "connection" => {
+                connection = true;
+                found.nominates |= nominates(value);
             }
-            "content-length" => found.length = true,
+            "upgrade" => upgrade = true,
+            "content-length" => length = true,
             "cookie" => found.cookies += 1,
-            "expect" => found.expect = true,
-            "forwarded" => found.forwarded = true,
+            "x-request-id" => found.request_ids += 1,
             _ => found.underscores |= name.as_bytes().contains(&b'_'),
         }
     }
@@ -62,9 +58,9 @@ pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal
         () if transfer > 0 && head.version != Version::HTTP_11 => {
             Err(Refusal::BadRequest("Transfer-Encoding outside HTTP/1.1"))
         }
-        () if transfer > 0 && found.length => Err(Refusal::BadRequest("both Transfer-Encoding and Content-Length")),
+        () if transfer > 0 && length => Err(Refusal::BadRequest("both Transfer-Encoding and Content-Length")),
         () => {
-            found.websocket = upgrade && found.connection && asks_for_websocket(head);
+            found.websocket = upgrade && connection && asks_for_websocket(head);
             Ok(found)
         }
     }
@@ -83,6 +79,12 @@ pub fn vet_length(headers: &HeaderMap, limit: Option<u64>) -> Result<(), Refusal
     let Some(limit) = limit else { return Ok(()) };
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit) { Err(Refusal::BodyTooLarge) } else { Ok(()) }
+}
+
+/// Whether a Connection field names more than what every hop ends at anyway.
+fn nominates(value: &HeaderValue) -> bool {
+    let usual = |token: &str| USUAL.iter().any(|usual| token.trim().eq_ignore_ascii_case(usual));
+    value.to_str().map_or(true, |line| !line.split(',').all(usual))
 }
 
 /// HTTP/1.1 wants the field whatever the target says (RFC 9112, 3.2); HTTP/2 either that or `:authority`.
@@ -157,3 +159,6 @@ fn asks_for_websocket(head: &request::Parts) -> bool {
         && head.version == Version::HTTP_11
         && tokens(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
 }
+
+/// What Connection mostly says, none of it the name of a field that would otherwise pass.
+const USUAL: [&str; 5] = ["keep-alive", "close", "upgrade", "te", "http2-settings"];
