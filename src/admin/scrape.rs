@@ -15,7 +15,11 @@ pub fn page(scene: &Scene) -> String {
     refusals(&mut page, "-", &scene.nowhere);
     for listener in &scene.listeners {
         let open: i64 = listener.connections.iter().map(|level| level.get()).sum();
-        page.put(&m::CONNECTIONS, &[&listener.address.to_string()], open as f64);
+        let address = listener.address.to_string();
+        page.put(&m::CONNECTIONS, &[&address], open as f64);
+        for (file, end) in listener.identity().iter().flat_map(|identity| identity.certificates.ends()) {
+            page.put(&m::CERTIFICATE_EXPIRY, &[&address, &file.display().to_string()], end.as_second() as f64);
+        }
     }
     let revision = option_env!("CUTOVER_REVISION").unwrap_or("unknown");
     page.put(&m::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), revision], 1.0);

@@ -5,28 +5,25 @@ use std::fmt::Write;
 use serde_json::json;
 
 use super::{Failure, Global};
-use crate::config::{Config, Listener, Service};
+use crate::config::{Config, Listener, Report, Service, Tls, TlsVersion};
 use crate::names::Color;
-use crate::proxy::Certificates;
-use crate::time::Human;
+use crate::proxy::{Purpose, inspect};
+use crate::time::{self, Human};
 
 pub fn run(global: &Global) -> Result<(), Failure> {
-    let config = Config::load(&global.config).map_err(|report| Failure::Config(Box::new(report), global.json))?;
-    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        Certificates::load(tls).map_err(|error| match global.json {
-            true => {
-                let path = global.config.display().to_string();
-                Failure::Answer(json!({"path": path, "mistakes": [{"message": error.to_string()}]}).to_string(), 2)
-            }
-            false => Failure::Usage(format!("{}: {error}", global.config.display())),
-        })?;
-    }
+    let look = |config: &Config| inspect(config, Purpose::Check, time::now());
+    let loaded = Config::load_with(&global.config, look);
+    let (config, report) = loaded.map_err(|report| Failure::Config(Box::new(report), global.json))?;
     if global.json {
         let services: Vec<String> = config.services.iter().map(|service| service.name.to_string()).collect();
         let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
-        let path = global.config.display().to_string();
-        anstream::println!("{}", json!({"path": path, "mistakes": [], "listeners": listeners, "services": services}));
+        let Report { path, mistakes, warnings, .. } = report;
+        let right = json!({"path": path, "mistakes": mistakes, "warnings": warnings, "listeners": listeners, "services": services});
+        anstream::println!("{right}");
     } else {
+        if !report.warnings.is_empty() {
+            anstream::eprintln!("{}\n", report.render(true));
+        }
         anstream::print!("{}", explain(&config));
     }
     Ok(())
@@ -56,13 +53,22 @@ fn listener_says(listener: &Listener) -> String {
     match &listener.tls {
         None => format!("listen on {} for HTTP/1.1 and HTTP/2", listener.address),
         Some(tls) => {
-            let certificates = match tls.certificates.len() {
-                1 => "1 certificate".to_owned(),
-                count => format!("{count} certificates"),
-            };
-            format!("listen on {} for HTTP/1.1 and HTTP/2 over TLS, with {certificates}", listener.address)
+            format!("listen on {} for HTTP/1.1 and HTTP/2 over {}", listener.address, tls_says(tls))
         }
     }
+}
+
+fn tls_says(tls: &Tls) -> String {
+    let version = match tls.min_version {
+        TlsVersion::V1_2 => "TLS 1.2 and 1.3",
+        TlsVersion::V1_3 => "TLS 1.3",
+    };
+    let certificates = match tls.certificates.len() {
+        1 => "1 certificate".to_owned(),
+        count => format!("{count} certificates"),
+    };
+    let quantum = if tls.post_quantum { "" } else { ", without post-quantum key exchange" };
+    format!("{version} with {certificates}{quantum}")
 }
 
 fn service_says(service: &Service) -> Vec<String> {

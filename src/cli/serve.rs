@@ -6,9 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Global};
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{Config, Mistake};
 use crate::process::{self, EndSignals};
-use crate::time::Human;
+use crate::proxy::{Purpose, inspect};
+use crate::time::{self, Human};
 
 /// Run the proxy
 #[derive(Args)]
@@ -28,10 +29,15 @@ pub struct Serve {
 
 impl Serve {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
-        let config = Config::load(&global.config).map_err(|report| Failure::Config(Box::new(report), global.json))?;
+        let look = |config: &Config| inspect(config, Purpose::Serve, time::now());
+        let loaded = Config::load_with(&global.config, look);
+        let (config, report) = loaded.map_err(|report| Failure::Config(Box::new(report), global.json))?;
         let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+        for Mistake { line, message, help, .. } in &report.warnings {
+            tracing::warn!("{}:{line}: {message}: {}", report.path, help.as_deref().unwrap_or_default());
+        }
         process::raise_open_files();
         Ok(runtime()?.block_on(serve(&config, workers(self.workers)))?)
     }

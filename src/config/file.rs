@@ -10,10 +10,12 @@ use toml::de::DeTable;
 use super::page::Page;
 use super::report::Wrong;
 use super::section::Section;
-use super::value::{address, duration, endpoint, name, network, share, size, size_within, target, unnamed, whole};
+use super::value::{
+    address, duration, endpoint, name, network, share, size, size_within, switch, target, tls_version, unnamed, whole,
+};
 use super::{
     Admin, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits, EdgeTimeouts, Health, Limits, Listener,
-    Service, Stack, State, Timeouts, Tls,
+    Service, Stack, State, Timeouts, Tls, TlsVersion,
 };
 use crate::names::{Color, HostPattern, PathPrefix, PerColor};
 
@@ -137,11 +139,21 @@ fn tls(mut section: Section) -> Tls {
     let help = "add `certificates = [{ cert = \"shop.pem\", key = \"shop.key\" }]`";
     section.demand("certificates", Wrong::new("no certificate: TLS needs at least one", help));
     let files = |mut section: Section| {
-        let cert = section.require("cert", "\"shop.pem\"", |value| page.path(value));
-        let key = section.require("key", "\"shop.key\"", |value| page.path(value));
+        let mut path = |key, example| {
+            let path = section.require(key, example, |value| page.path(value));
+            path.zip(section.place(key)).map(|(path, at)| Spanned::new(at, path))
+        };
+        let (cert, key) = (path("cert", "\"shop.pem\""), path("key", "\"shop.key\""));
         Some(CertificateFiles { cert: cert?, key: key? })
     };
-    Tls { certificates: section.sections("certificates").into_iter().filter_map(files).collect() }
+    let certificates: Vec<_> = section.sections("certificates").into_iter().filter_map(files).collect();
+    let chains: Vec<_> = certificates.iter().map(|files| files.cert.clone()).collect();
+    page.compare(&chains, PartialEq::eq, |_, later, line| twice(later.display(), line, "remove one of the two"));
+    Tls {
+        certificates,
+        min_version: section.get("min_version", tls_version).unwrap_or(TlsVersion::V1_2),
+        post_quantum: section.get("post_quantum", switch).unwrap_or(true),
+    }
 }
 
 fn services(page: &Page, named: Vec<(Range<usize>, String, Section)>) -> Vec<Service> {

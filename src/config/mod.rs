@@ -19,7 +19,8 @@ use toml::de::DeTable;
 
 use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 
-pub use report::{Mistake, Report};
+pub use report::{Finding, Mistake, Report, Weight, Wrong};
+pub use toml::Spanned;
 pub use value::parse_duration;
 
 /// The whole file.
@@ -37,23 +38,35 @@ pub struct Config {
 impl Config {
     /// Reads the file. Relative paths in it begin at the folder it is in.
     pub fn load(path: &Path) -> Result<Config, Report> {
+        Config::load_with(path, |_| Vec::new()).map(|(config, _)| config)
+    }
+
+    /// As `load`, and `look` is asked about what the file names, such as certificates: every mistake in either comes in
+    /// one report. Beside the config stands the report of what is right but doubtful.
+    pub fn load_with(path: &Path, look: impl FnOnce(&Config) -> Vec<Finding>) -> Result<(Config, Report), Report> {
         let bytes = std::fs::read(path).map_err(|error| Report::unreadable(path, &error))?;
         let text = String::from_utf8(bytes).map_err(|error| Report::not_text(path, &error))?;
-        Config::parse(&text, path)
+        Config::parse_with(&text, path, look)
     }
 
     /// As `load`, with the text at hand; `path` is only where it is said to come from.
     pub fn parse(text: &str, path: &Path) -> Result<Config, Report> {
+        Config::parse_with(text, path, |_| Vec::new()).map(|(config, _)| config)
+    }
+
+    fn parse_with(
+        text: &str,
+        path: &Path,
+        look: impl FnOnce(&Config) -> Vec<Finding>,
+    ) -> Result<(Config, Report), Report> {
         // A byte order mark is no character of the first line.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let (readable, flaws) = syntax::repair(text);
         let (root, _) = DeTable::parse_recoverable(&readable);
         let page = page::Page::new(text, path, flaws);
         let config = file::read(&page, root.get_ref());
-        match page.into_mistakes() {
-            none if none.is_empty() => Ok(config),
-            mistakes => Err(Report::new(path, text, mistakes)),
-        }
+        let report = Report::new(path, text, page.into_mistakes()).with(look(&config));
+        if report.mistakes.is_empty() { Ok((config, report)) } else { Err(report) }
     }
 }
 
@@ -180,13 +193,24 @@ pub struct Listener {
 pub struct Tls {
     /// At least one; the first also answers clients that name no host or an unknown one.
     pub certificates: Vec<CertificateFiles>,
+    pub min_version: TlsVersion,
+    /// Whether the key exchange that also withstands quantum computers is offered (X25519MLKEM768).
+    pub post_quantum: bool,
 }
 
-/// A certificate chain and its private key, both PEM.
+/// The versions of TLS there are; older ones are broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    V1_2,
+    V1_3,
+}
+
+/// A certificate chain and its private key, both PEM. Where a path stands in the file is known, so that what is wrong
+/// with the file it names can be shown there; it does not count when two configs are compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFiles {
-    pub cert: PathBuf,
-    pub key: PathBuf,
+    pub cert: Spanned<PathBuf>,
+    pub key: Spanned<PathBuf>,
 }
 
 /// One service: which requests are its own, and the two colors that can serve it.

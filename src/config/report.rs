@@ -16,14 +16,32 @@ pub struct Report {
     /// The text the mistakes point into; empty where the file could not be read.
     #[serde(skip)]
     pub source: String,
-    /// At least one, in the order of the file.
+    /// In the order of the file; what cannot stay.
     pub mistakes: Vec<Mistake>,
+    /// In the order of the file; what can stay, and had better not.
+    pub warnings: Vec<Mistake>,
 }
 
 impl Report {
     pub fn new(path: &Path, source: &str, mut mistakes: Vec<Mistake>) -> Report {
         mistakes.sort_by_key(|mistake| mistake.span.start);
-        Report { path: path.display().to_string(), source: source.to_owned(), mistakes }
+        Report { path: path.display().to_string(), source: source.to_owned(), mistakes, warnings: Vec::new() }
+    }
+
+    /// Takes in what was found beside the text. Warnings wait until everything else is right: half a config misleads.
+    pub fn with(mut self, findings: Vec<Finding>) -> Report {
+        let whole = self.mistakes.is_empty();
+        for Finding { at, weight, wrong } in findings {
+            let mistake = Mistake::new(&self.source, at, wrong);
+            match weight {
+                Weight::Mistake => self.mistakes.push(mistake),
+                Weight::Warning if whole => self.warnings.push(mistake),
+                Weight::Warning => {}
+            }
+        }
+        self.mistakes.sort_by_key(|mistake| mistake.span.start);
+        self.warnings.sort_by_key(|mistake| mistake.span.start);
+        self
     }
 
     pub fn unreadable(path: &Path, error: &io::Error) -> Report {
@@ -48,18 +66,22 @@ impl Report {
     /// The text for people; in colour only where someone watches.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        let render =
-            |mistake| renderer.render(&[self.group(mistake)]).lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-        let mut shown: Vec<_> = self.mistakes.iter().map(render).collect();
-        if shown.len() > 1 {
-            shown.push(format!("{} mistakes in {}", shown.len(), self.path));
+        let render = |(level, mistake): (Level<'static>, _)| {
+            let text = renderer.render(&[self.group(level, mistake)]);
+            text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+        };
+        let mistakes = self.mistakes.iter().map(|mistake| (Level::ERROR, mistake));
+        let warnings = self.warnings.iter().map(|mistake| (Level::WARNING, mistake));
+        let mut shown: Vec<_> = mistakes.chain(warnings).map(render).collect();
+        if self.mistakes.len() > 1 {
+            shown.push(format!("{} mistakes in {}", self.mistakes.len(), self.path));
         }
         shown.join("\n\n")
     }
 
     /// One mistake as rustc would show one: title, place, line, underline, help.
-    fn group<'a>(&'a self, mistake: &'a Mistake) -> Group<'a> {
-        let title = Level::ERROR.primary_title(&mistake.message);
+    fn group<'a>(&'a self, level: Level<'a>, mistake: &'a Mistake) -> Group<'a> {
+        let title = level.primary_title(&mistake.message);
         let group = if self.source.is_empty() {
             title.element(Origin::path(&self.path))
         } else if mistake.span == (0..0) {
@@ -119,6 +141,21 @@ impl Mistake {
     }
 }
 
+/// Something wrong that does not show in the text, such as a file it names: where that is named, and how grave it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finding {
+    pub at: Range<usize>,
+    pub weight: Weight,
+    pub wrong: Wrong,
+}
+
+/// Whether a finding makes the config wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    Mistake,
+    Warning,
+}
+
 /// A mistake that has no place yet: what is wrong, and what would be right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wrong {
@@ -129,6 +166,15 @@ pub struct Wrong {
 impl Wrong {
     pub fn new(message: impl Into<String>, help: impl Into<String>) -> Wrong {
         Wrong { message: message.into(), help: help.into() }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.help.is_empty() {
+            true => f.write_str(&self.message),
+            false => write!(f, "{}: {}", self.message, self.help),
+        }
     }
 }
 

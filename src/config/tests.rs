@@ -42,15 +42,17 @@ fn the_full_file_shows_the_defaults() {
     assert_eq!(service.limits, Limits { request_body: Some(10 << 20), ..Limits::default() });
     assert_eq!(service.cutover, CutoverRules::default());
     assert_eq!(service.path, PathPrefix::root());
-    let certificate = &config.listeners[1].tls.as_ref().unwrap().certificates[0];
-    assert_eq!(certificate.cert, root().join("config/shop.pem"), "relative to the folder of the file");
+    let tls = config.listeners[1].tls.as_ref().unwrap();
+    assert_eq!((tls.min_version, tls.post_quantum), (TlsVersion::V1_2, true));
+    let cert = tls.certificates[0].cert.get_ref();
+    assert_eq!(*cert, root().join("config/shop.pem"), "relative to the folder of the file");
 }
 
 /// `config/cutover.toml` with the keys that it comments out, since the files they name need not exist.
 fn full_file() -> String {
     shipped("cutover.toml");
     let text = fs::read_to_string(root().join("config/cutover.toml")).unwrap();
-    let out = ["# [[listener]]", "# address =", "# tls =", "# token_file ="];
+    let out = ["# [", "# address =", "# certificates =", "# min_version =", "# post_quantum =", "# token_file ="];
     let line = |line: &str| line[if out.iter().any(|key| line.starts_with(key)) { 2 } else { 0 }..].to_owned() + "\n";
     text.lines().map(line).collect()
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::Share;
 use super::report::Wrong;
+use super::{Share, TlsVersion};
 use crate::names::BadName;
 
 /// A duration from `least` to `most`, both written as in the file.
@@ -101,6 +101,20 @@ pub fn whole<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&DeValue) -
             let message = value.as_integer().map(|number| format!("`{number}` is not {what}"));
             Wrong::new(message.unwrap_or_else(|| misplaced(value, &what)), format!("write {what}"))
         })
+    }
+}
+
+/// What is on or off.
+pub fn switch(value: &DeValue) -> Result<bool, Wrong> {
+    value.as_bool().ok_or_else(|| SWITCH.refuse(value))
+}
+
+/// A version of TLS.
+pub fn tls_version(value: &DeValue) -> Result<TlsVersion, Wrong> {
+    match value.as_str() {
+        Some("1.2") => Ok(TlsVersion::V1_2),
+        Some("1.3") => Ok(TlsVersion::V1_3),
+        _ => Err(TLS_VERSION.refuse(value)),
     }
 }
 
@@ -220,6 +234,8 @@ const NETWORK: Kind = Kind {
     what: "a network",
     write: "an IP address, or one with a prefix length, such as `\"10.0.0.0/8\"` or `\"2001:db8::/32\"`",
 };
+const SWITCH: Kind = Kind { what: "a switch", write: "`true` or `false`, without quotes" };
+const TLS_VERSION: Kind = Kind { what: "a version of TLS", write: "`\"1.2\"` or `\"1.3\"`" };
 const TEXT: Kind = Kind { what: "a text", write: "a text in quotes" };
 const FILE: Kind = Kind { what: "a path", write: "the path of a file or folder in quotes" };
 

@@ -66,6 +66,8 @@ families! {
         "Connections to endpoints: idle, active.";
     CONNECTIONS = Gauge "cutover_connections" ["listener"]
         "Client connections open now.";
+    CERTIFICATE_EXPIRY = Gauge "cutover_certificate_expiry_timestamp_seconds" ["listener", "certificate"]
+        "When a listener's certificate expires, in seconds since 1970; its label is the file.";
     BUILD_INFO = Gauge "cutover_build_info" ["version", "revision"]
         "Always 1; the labels say what runs.";
 }

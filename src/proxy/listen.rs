@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use http::HeaderValue;
-use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -20,14 +19,14 @@ use super::capacity::{Capacity, NoPlace, Place};
 use super::converse::{self, Visitor};
 use super::leave::{Leave, Stage};
 use super::meter::PREFACE;
-use super::tls::{Certificates, TlsError};
+use super::tls::{Identity, TlsError};
 use crate::config;
 use crate::metrics::Level;
 
 /// One address clients connect to, as every worker sees it.
 pub struct Listener {
     pub address: SocketAddr,
-    pub tls: Option<(Arc<Certificates>, Arc<ServerConfig>)>,
+    tls: Option<Arc<Identity>>,
     /// The port as backends are told it.
     pub port: HeaderValue,
     /// One for each worker.
@@ -37,14 +36,7 @@ pub struct Listener {
 impl Listener {
     /// Binds one socket for each worker to the same address, so that the kernel spreads connections over them.
     pub fn bind(config: &config::Listener, workers: usize) -> Result<(Listener, Vec<TcpListener>), ListenError> {
-        let tls = match &config.tls {
-            None => None,
-            Some(tls) => {
-                let certificates = Certificates::load(tls)?;
-                let server = certificates.server_config()?;
-                Some((certificates, server))
-            }
-        };
+        let tls = config.tls.as_ref().map(|tls| Identity::load(tls, None)).transpose()?.map(Arc::new);
         let unbound = |source| ListenError::Bind { address: config.address, source };
         // Two processes may share an address through SO_REUSEPORT without knowing: bind once without it and see.
         let first = bind(config.address, false).map_err(unbound)?;
@@ -58,6 +50,11 @@ impl Listener {
 
     pub fn is_tls(&self) -> bool {
         self.tls.is_some()
+    }
+
+    /// Who it is to clients, where it speaks TLS.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.tls.clone()
     }
 }
 
@@ -121,9 +118,9 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
     let station = station.clone();
     tokio::task::spawn_local(async move {
         let listener = open.listener.clone();
-        match &listener.tls {
+        match listener.identity() {
             None => serve(stream, visitor, station).await,
-            Some((certificates, config)) => serve_tls(stream, visitor, station, certificates, config).await,
+            Some(identity) => serve_tls(stream, visitor, station, identity).await,
         }
         drop(open);
     });
@@ -156,19 +153,14 @@ async fn serve(mut stream: TcpStream, visitor: Visitor, station: Rc<Station>) {
     converse::hold(stream, ahead, Rc::new(visitor.speaking(http2)), &station).await;
 }
 
-async fn serve_tls(
-    stream: TcpStream,
-    visitor: Visitor,
-    station: Rc<Station>,
-    certificates: &Arc<Certificates>,
-    config: &Arc<ServerConfig>,
-) {
+async fn serve_tls(stream: TcpStream, visitor: Visitor, station: Rc<Station>, identity: Arc<Identity>) {
     let handshake = visitor.edge.rules.timeouts.handshake;
-    let accepted = TlsAcceptor::from(config.clone()).accept(stream);
+    let accepted = TlsAcceptor::from(identity.server.clone()).accept(stream);
     let greeted = Box::pin(until_leaving(&station.leave, handshake, accepted)).await;
     let Some(Ok(stream)) = greeted else { return };
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
+    let certificates = identity.certificates.clone();
     let greeted = (certificates.clone(), certificates.choose(session.server_name()));
     converse::hold(stream, Vec::new(), Rc::new(visitor.greeted(greeted).speaking(http2)), &station).await;
 }

@@ -44,7 +44,7 @@ use self::outflow::Outflow;
 use self::record::Record;
 pub use self::refusal::Refusal;
 use self::streams::Flow;
-pub use self::tls::{Certificates, TlsError};
+pub use self::tls::{Identity, Purpose, TlsError, inspect};
 use self::upload::Upload;
 use self::upstream::Link;
 pub use self::worker::Workers;

@@ -7,3 +7,4 @@ mod operate;
 mod plan;
 mod survive;
 mod switch;
+mod tls;

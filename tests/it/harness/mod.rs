@@ -28,8 +28,8 @@ pub use process::{Process, Ran, cutover};
 pub use proxy::Cutover;
 pub use raw::Raw;
 pub use raw_backend::RawBackend;
-pub use settings::Service;
-pub use tls::Ca;
+pub use settings::{Service, Settings};
+pub use tls::{Ca, greet};
 pub use websocket::WebSocket;
 
 /// The longest any one step of a story may take; generous, because stories run side by side.

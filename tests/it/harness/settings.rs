@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Address, Ca, Cutover};
 
@@ -31,9 +31,23 @@ impl Settings {
     }
 
     /// One more listener, with a certificate for these names.
-    pub fn tls(mut self, ca: &Ca, names: &[&str]) -> Settings {
-        self.listen.push(Listen { address: ANY, tls: Some(ca.issue(names, self.folder.path())) });
+    pub fn tls(self, ca: &Ca, names: &[&str]) -> Settings {
+        let pair = ca.issue(names, self.folder.path());
+        self.tls_with(&[pair], "")
+    }
+
+    /// One more listener, with these certificates and keys, and more lines of `key = value` for its TLS.
+    pub fn tls_with(mut self, pairs: &[(PathBuf, PathBuf)], extra: &str) -> Settings {
+        let pairs = pairs.iter().map(|(cert, key)| format!("{{ cert = {cert:?}, key = {key:?} }}"));
+        let pairs: Vec<_> = pairs.collect();
+        let tls = format!("certificates = [{}]\n{extra}\n", pairs.join(", "));
+        self.listen.push(Listen { address: ANY, tls: Some(tls) });
         self
+    }
+
+    /// Where the files of this story are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     pub fn workers(self, workers: usize) -> Settings {
@@ -77,8 +91,8 @@ impl Settings {
         );
         for Listen { address, tls } in &self.listen {
             writeln!(toml, "\n[[listener]]\naddress = \"{address}\"").unwrap();
-            if let Some((cert, key)) = tls {
-                writeln!(toml, "tls = {{ certificates = [{{ cert = {cert:?}, key = {key:?} }}] }}").unwrap();
+            if let Some(tls) = tls {
+                writeln!(toml, "[listener.tls]\n{tls}").unwrap();
             }
         }
         for service in &self.services {
@@ -90,7 +104,8 @@ impl Settings {
 
 pub struct Listen {
     pub address: SocketAddr,
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// The lines of its section.
+    pub tls: Option<String>,
 }
 
 /// One `[service.NAME]` and the sections below it.
