@@ -2,15 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
 
 use crate::admin::{Admin, AdminError, Scene};
 use crate::config::{self, Config, EdgeTimeouts};
-use crate::cutover::{Driver, Journal, JournalError};
+use crate::cutover::{Driver, Journal, JournalError, Told};
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor};
 use crate::pool::{Keeper, Pool};
+use crate::process::{InheritError, Inherited, Notifier, status, watch};
 use crate::proxy::{Capacity, ListenError, Listener, Refusal, Workers};
 use crate::table::{Edge, Entry, Routes, Service, Switchboard, Table};
 use crate::time;
@@ -19,6 +22,8 @@ use crate::time;
 pub struct App {
     workers: Workers,
     admin: Admin,
+    switchboard: Arc<Switchboard>,
+    told: broadcast::Sender<Told>,
     /// The real addresses of the listeners, in the order of the config.
     pub listeners: Vec<Arc<Listener>>,
 }
@@ -28,11 +33,12 @@ impl App {
     ///
     /// What can fail on what stands outside comes first and in an order that leaves nothing half done: the journal,
     /// then the sockets. Only then does anything run.
-    pub async fn start(config: &Config, workers: usize) -> Result<App, AppError> {
+    pub async fn start(config: &Config, workers: usize, inherited: Inherited) -> Result<App, AppError> {
         let journal = Journal::open(&config.state.dir)?;
+        let handed = inherited.share_out(config)?;
         let mut listeners = Vec::new();
-        for listener in &config.listeners {
-            let (listener, sockets) = Listener::bind(listener, workers)?;
+        for (listener, sockets) in config.listeners.iter().zip(&handed.listeners) {
+            let (listener, sockets) = Listener::bind(listener, workers, sockets)?;
             listeners.push((Arc::new(listener), sockets));
         }
         let known: Vec<Arc<Listener>> = listeners.iter().map(|(listener, _)| listener.clone()).collect();
@@ -52,14 +58,31 @@ impl App {
         let (told, _) = broadcast::channel(EVENTS);
         let driven = services.iter().map(|service| Driver::new(service, &switchboard, &journal, told.clone()));
         let (drivers, desks): (Vec<_>, Vec<_>) = driven.unzip();
-        let scene =
-            Scene { desks, journal, listeners: known.clone(), nowhere: nowhere.clone(), told, started: time::now() };
+        let scene = Scene {
+            desks,
+            journal,
+            listeners: known.clone(),
+            nowhere: nowhere.clone(),
+            told: told.clone(),
+            started: time::now(),
+        };
         let capacity = Arc::new(Capacity::default());
-        let admin = Admin::start(&config.admin, scene).await?;
-        let workers = Workers::start(&switchboard, &nowhere, listeners, capacity).map_err(AppError::Workers)?;
+        let admin = Admin::start(&config.admin, scene, handed.admin).await?;
         keepers.into_iter().flatten().for_each(|keeper| drop(tokio::spawn(keeper.run())));
+        first_checks(&switchboard.table()).await;
+        let workers = Workers::start(&switchboard, &nowhere, listeners, capacity).map_err(AppError::Workers)?;
         drivers.into_iter().for_each(|driver| drop(tokio::spawn(driver.run())));
-        Ok(App { workers, admin, listeners: known })
+        Ok(App { workers, admin, switchboard, told, listeners: known })
+    }
+
+    /// Says that the proxy serves once every worker has answered, and from then on who is live and that all still answer.
+    pub async fn report(&self, notifier: &Notifier, watchdog: Option<Duration>) -> Result<JoinHandle<()>, AppError> {
+        let missing = self.switchboard.roll_call(BEGINNING).await;
+        if let Some(worker) = missing.first() {
+            return Err(AppError::Stuck { worker: *worker });
+        }
+        notifier.ready(&status(&self.switchboard.table()));
+        Ok(tokio::spawn(watch(notifier.clone(), self.switchboard.clone(), self.told.subscribe(), watchdog)))
     }
 
     /// Where the admin API listens on TCP, if it does.
@@ -85,8 +108,12 @@ pub enum AppError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Admin(#[from] AdminError),
+    #[error(transparent)]
+    Inherit(#[from] InheritError),
     #[error("the workers cannot be started: {0}")]
     Workers(#[source] std::io::Error),
+    #[error("worker {worker} has been started and does not answer")]
+    Stuck { worker: usize },
 }
 
 fn build(config: &config::Service, workers: usize, refusals: Box<[Arc<RefusalSheet>]>) -> (Arc<Service>, Vec<Keeper>) {
@@ -109,5 +136,19 @@ fn entry(service: &Arc<Service>, journal: &Journal) -> Entry {
     Entry { service: service.clone(), live, generation, since }
 }
 
+/// Whoever connects before the live endpoints have been checked waits in the socket, and is not told that there are none.
+async fn first_checks(table: &Table) {
+    let all = async {
+        for entry in &table.entries {
+            entry.service.pools[entry.live].checked().await;
+        }
+    };
+    // Those that take longer must not keep others waiting.
+    let _ = tokio::time::timeout(FIRST_CHECKS, all).await;
+}
+
+const FIRST_CHECKS: Duration = Duration::from_secs(2);
+/// How long the workers may take to come to work.
+const BEGINNING: Duration = Duration::from_secs(10);
 /// Events that a slow listener may fall behind before it misses some.
 const EVENTS: usize = 1024;

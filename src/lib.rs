@@ -16,7 +16,7 @@ pub mod app;
 // floor: faces — each looks at one party outside
 /// What operators reach: the API on a unix socket and on TCP, status, metrics, events.
 pub mod admin;
-/// What the system sees of us: signals and the wish to end.
+/// What the system sees of us: signals, the service manager's sockets and watchdog.
 pub mod process;
 
 // floor: decide — moves a service from one color to the other, step by step

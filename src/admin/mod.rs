@@ -10,6 +10,7 @@ mod view;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener as InheritedSocket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +34,8 @@ pub struct Admin {
     state: Arc<api::State>,
     /// Where it listens on TCP, if it does.
     pub address: Option<SocketAddr>,
+    /// Whether the socket was bound here.
+    own: bool,
 }
 
 /// What the face looks at and acts through.
@@ -53,7 +56,12 @@ impl Scene {
 }
 
 impl Admin {
-    pub async fn start(config: &config::Admin, scene: Scene) -> Result<Admin, AdminError> {
+    /// The socket is bound here, unless it has been inherited.
+    pub async fn start(
+        config: &config::Admin,
+        scene: Scene,
+        inherited: Option<InheritedSocket>,
+    ) -> Result<Admin, AdminError> {
         let token = match &config.token_file {
             None => None,
             Some(path) => Some(access::Token::read(path)?),
@@ -66,8 +74,14 @@ impl Admin {
             }
         };
         let address = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
-        let unix = bind(&config.socket).await?;
-        let (socket, leaving) = (config.socket.clone(), AtomicBool::new(false));
+        let own = inherited.is_none();
+        let unix = match inherited {
+            Some(socket) => adopt(socket).map_err(|source| AdminError::Inherited { source })?,
+            None => bind(&config.socket).await?,
+        };
+        let bound = unix.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+        let socket = bound.filter(|_| !own).unwrap_or(config.socket.clone());
+        let leaving = AtomicBool::new(false);
         let state = Arc::new(api::State { scene, token, address, socket, leaving });
         let routes = api::routes(state.clone());
         tokio::spawn(
@@ -76,7 +90,7 @@ impl Admin {
         if let Some(tcp) = tcp {
             tokio::spawn(axum::serve(tcp, routes.into_make_service_with_connect_info::<access::Peer>()).into_future());
         }
-        Ok(Admin { state, address })
+        Ok(Admin { state, address, own })
     }
 
     /// Takes no more orders, and says that the proxy is not ready: it is about to end.
@@ -84,11 +98,19 @@ impl Admin {
         self.state.leaving.store(true, Ordering::Relaxed);
     }
 
-    /// Takes the socket away, so that nobody knocks at a door without a house.
+    /// Takes the socket away, so that nobody knocks at a door without a house. An inherited one stays: who bound it
+    /// starts another proxy when somebody knocks.
     pub fn stop(self) {
-        // Where it is gone already there is nothing to do.
-        let _ = std::fs::remove_file(&self.state.socket);
+        if self.own {
+            // Where it is gone already there is nothing to do.
+            let _ = std::fs::remove_file(&self.state.socket);
+        }
     }
+}
+
+fn adopt(socket: InheritedSocket) -> io::Result<UnixListener> {
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket)
 }
 
 /// Binds under another name, sets the mode, then moves it into place: at no instant can anyone else connect.
@@ -117,6 +139,8 @@ pub enum AdminError {
         path.display()
     )]
     Socket { path: PathBuf, source: io::Error },
+    #[error("the admin socket that was handed over cannot be used: {source}")]
+    Inherited { source: io::Error },
     #[error("{} is there already and is no socket; move it away, or name another path (`socket` under [admin])", path.display())]
     NotASocket { path: PathBuf },
     #[error(

@@ -1,5 +1,7 @@
 //! `cutover serve`: runs the proxy until a signal ends it.
 
+use std::time::Duration;
+
 use anyhow::Context;
 use clap::Args;
 use tracing_subscriber::EnvFilter;
@@ -7,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Failure, Global};
 use crate::app::App;
 use crate::config::{Config, Mistake};
-use crate::process::{self, EndSignals};
+use crate::process::{self, EndSignals, Inherited, Notifier};
 use crate::proxy::{Purpose, inspect};
 use crate::time::{self, Human};
 
@@ -32,6 +34,7 @@ impl Serve {
         let look = |config: &Config| inspect(config, Purpose::Serve, time::now());
         let loaded = Config::load_with(&global.config, look);
         let (config, report) = loaded.map_err(|report| Failure::Config(Box::new(report), global.json))?;
+        let inherited = Inherited::take().context("sockets that were handed over cannot be used")?;
         let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
@@ -39,21 +42,26 @@ impl Serve {
             tracing::warn!("{}:{line}: {message}: {}", report.path, help.as_deref().unwrap_or_default());
         }
         process::raise_open_files();
-        Ok(runtime()?.block_on(serve(&config, workers(self.workers)))?)
+        Ok(runtime()?.block_on(serve(&config, workers(self.workers), inherited))?)
     }
 }
 
-async fn serve(config: &Config, workers: usize) -> anyhow::Result<()> {
+async fn serve(config: &Config, workers: usize, inherited: Inherited) -> anyhow::Result<()> {
     let mut signals = EndSignals::listen().context("signals cannot be listened for")?;
-    let app = App::start(config, workers).await?;
+    let (notifier, watchdog) = (Notifier::from_env(), process::watchdog());
+    let app = App::start(config, workers, inherited).await?;
     for listener in &app.listeners {
         tracing::info!(tls = listener.is_tls(), workers, "listening on {}", listener.address);
     }
     if let Some(address) = app.admin_address() {
         tracing::info!("admin on {address} and {}", config.admin.socket.display());
     }
+    let watch = app.report(&notifier, watchdog).await?;
     let signal = signals.next().await;
     let times = &config.edge.timeouts;
+    watch.abort();
+    notifier.stopping(times.notice + times.finish + MARGIN);
+    tokio::spawn(process::watch_the_end(notifier, watchdog));
     tracing::info!(
         "{signal}: telling clients for {}, then finishing what is under way for up to {}; again to end now",
         Human(times.notice),
@@ -68,6 +76,9 @@ async fn serve(config: &Config, workers: usize) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// What ending takes beyond the time for clients and requests, at the most.
+const MARGIN: Duration = Duration::from_secs(5);
 
 /// As many workers as asked for, or one for each core.
 pub fn workers(asked: Option<u16>) -> usize {

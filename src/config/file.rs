@@ -11,7 +11,8 @@ use super::page::Page;
 use super::report::Wrong;
 use super::section::Section;
 use super::value::{
-    address, duration, endpoint, name, network, share, size, size_within, switch, target, tls_version, unnamed, whole,
+    address, duration, endpoint, name, network, share, size, size_within, socket_name, switch, target, tls_version,
+    unnamed, whole,
 };
 use super::{
     Admin, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits, EdgeTimeouts, Health, Limits, Listener,
@@ -107,7 +108,8 @@ fn edge_timeouts(mut section: Section) -> EdgeTimeouts {
 }
 
 fn listeners(page: &Page, sections: Vec<Section>, mut addresses: Vec<Spanned<SocketAddr>>) -> Vec<Listener> {
-    let listeners = sections.into_iter().filter_map(|section| listener(section, &mut addresses)).collect();
+    let mut names = Vec::new();
+    let listeners = sections.into_iter().filter_map(|section| listener(section, &mut addresses, &mut names)).collect();
     let remedy = "change or remove one of the two";
     page.compare(&addresses, clash, |earlier, later, line| match earlier == later {
         true => twice(later, line, remedy),
@@ -116,6 +118,7 @@ fn listeners(page: &Page, sections: Vec<Section>, mut addresses: Vec<Spanned<Soc
             format!("{remedy}; the first is on line {line}"),
         ),
     });
+    page.compare(&names, PartialEq::eq, |_, later, line| twice(later, line, remedy));
     listeners
 }
 
@@ -127,11 +130,17 @@ fn clash(earlier: &SocketAddr, later: &SocketAddr) -> bool {
     same && earlier.port() == later.port() && later.port() != 0
 }
 
-fn listener(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Option<Listener> {
+fn listener(
+    mut section: Section,
+    addresses: &mut Vec<Spanned<SocketAddr>>,
+    names: &mut Vec<Spanned<String>>,
+) -> Option<Listener> {
     let address = section.require("address", "\"0.0.0.0:8080\"", address);
+    let name = section.get("name", socket_name);
+    names.extend(name.clone().zip(section.place("name")).map(|(name, at)| Spanned::new(at, name)));
     let tls = section.optional("tls").map(tls);
     addresses.extend(address.zip(section.place("address")).map(|(address, at)| Spanned::new(at, address)));
-    Some(Listener { address: address?, tls })
+    Some(Listener { address: address?, name, tls })
 }
 
 fn tls(mut section: Section) -> Tls {

@@ -181,10 +181,15 @@ impl Default for EdgeTimeouts {
     }
 }
 
+/// What a service manager calls the socket it hands over for the admin API; no listener can have this name.
+pub const ADMIN_SOCKET: &str = "admin";
+
 /// One address clients connect to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     pub address: SocketAddr,
+    /// What a service manager calls the socket that it hands over for this listener.
+    pub name: Option<String>,
     pub tls: Option<Tls>,
 }
 

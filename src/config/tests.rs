@@ -15,7 +15,7 @@ fn the_shortest_file_is_all_defaults() {
         admin: Admin::default(),
         state: State::default(),
         edge: Edge::default(),
-        listeners: vec![Listener { address: address("0.0.0.0:8080"), tls: None }],
+        listeners: vec![Listener { address: address("0.0.0.0:8080"), name: None, tls: None }],
         services: vec![Service {
             name: "shop".parse().unwrap(),
             hosts: vec![],

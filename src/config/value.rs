@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::report::Wrong;
-use super::{Share, TlsVersion};
+use super::{ADMIN_SOCKET, Share, TlsVersion};
 use crate::names::BadName;
 
 /// A duration from `least` to `most`, both written as in the file.
@@ -116,6 +116,13 @@ pub fn tls_version(value: &DeValue) -> Result<TlsVersion, Wrong> {
         Some("1.3") => Ok(TlsVersion::V1_3),
         _ => Err(TLS_VERSION.refuse(value)),
     }
+}
+
+/// What a service manager may call a socket; `admin` is the admin API's.
+pub fn socket_name(value: &DeValue) -> Result<String, Wrong> {
+    let text = value.as_str().unwrap_or_default();
+    let plain = text.bytes().all(|b| b.is_ascii_graphic() && b != b':') && (1..=255).contains(&text.len());
+    if plain && text != ADMIN_SOCKET { Ok(text.to_owned()) } else { Err(SOCKET_NAME.refuse(value)) }
 }
 
 /// A name that checks itself: a host, a path.
@@ -233,6 +240,10 @@ const TARGET: Kind = Kind { what: "a path to ask for", write: "one that begins w
 const NETWORK: Kind = Kind {
     what: "a network",
     write: "an IP address, or one with a prefix length, such as `\"10.0.0.0/8\"` or `\"2001:db8::/32\"`",
+};
+const SOCKET_NAME: Kind = Kind {
+    what: "a socket's name",
+    write: "what stands behind `FileDescriptorName=` in its unit: no spaces, no `:`, and not `admin`, which is the admin API's",
 };
 const SWITCH: Kind = Kind { what: "a switch", write: "`true` or `false`, without quotes" };
 const TLS_VERSION: Kind = Kind { what: "a version of TLS", write: "`\"1.2\"` or `\"1.3\"`" };

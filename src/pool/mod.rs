@@ -70,6 +70,13 @@ impl Pool {
         health::readiness(&self.health.borrow(), min_healthy)
     }
 
+    /// Resolves once every endpoint has been checked; at once where there is none.
+    pub async fn checked(&self) {
+        let mut health = self.health.clone();
+        // An error means that the keeper is gone, and then nothing will be checked any more.
+        let _ = health.wait_for(|all| all.iter().all(|endpoint| endpoint.state != State::Unknown)).await;
+    }
+
     /// Checks every endpoint once more, now, and resolves when the answers are in.
     pub async fn check_now(&self) {
         let (done, answered) = tokio::sync::oneshot::channel();

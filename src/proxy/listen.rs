@@ -34,15 +34,23 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds one socket for each worker to the same address, so that the kernel spreads connections over them.
-    pub fn bind(config: &config::Listener, workers: usize) -> Result<(Listener, Vec<TcpListener>), ListenError> {
+    /// Binds one socket for each worker to the same address, so that the kernel spreads connections over them; or takes
+    /// what has been inherited for it.
+    pub fn bind(
+        config: &config::Listener,
+        workers: usize,
+        inherited: &[TcpListener],
+    ) -> Result<(Listener, Vec<TcpListener>), ListenError> {
         let tls = config.tls.as_ref().map(|tls| Identity::load(tls, None)).transpose()?.map(Arc::new);
         let unbound = |source| ListenError::Bind { address: config.address, source };
-        // Two processes may share an address through SO_REUSEPORT without knowing: bind once without it and see.
-        let first = bind(config.address, false).map_err(unbound)?;
-        let address = first.local_addr().map_err(unbound)?;
-        drop(first);
-        let sockets = (0..workers).map(|_| bind(address, true)).collect::<Result<_, _>>().map_err(unbound)?;
+        let sockets = match inherited {
+            [] => bind_all(config.address, workers).map_err(unbound)?,
+            some if some.len() > workers => {
+                return Err(ListenError::TooMany { address: config.address, sockets: some.len(), workers });
+            }
+            some => share(some, workers).map_err(unbound)?,
+        };
+        let address = sockets[0].local_addr().map_err(unbound)?;
         let port = HeaderValue::from(address.port());
         let connections = (0..workers).map(|_| Level::default()).collect();
         Ok((Listener { address, tls, port, connections }, sockets))
@@ -56,6 +64,25 @@ impl Listener {
     pub fn identity(&self) -> Option<Arc<Identity>> {
         self.tls.clone()
     }
+}
+
+fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    // Two processes may share an address through SO_REUSEPORT without knowing: bind once without it and see.
+    let first = bind(address, false)?;
+    let address = first.local_addr()?;
+    drop(first);
+    (0..workers).map(|_| bind(address, true)).collect()
+}
+
+/// A socket for each worker out of fewer: those who have the same one accept from the same queue.
+fn share(inherited: &[TcpListener], workers: usize) -> io::Result<Vec<TcpListener>> {
+    let shared = |socket: &TcpListener| {
+        let socket = Socket::from(socket.try_clone()?);
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        Ok(socket.into())
+    };
+    inherited.iter().cycle().take(workers).map(shared).collect()
 }
 
 fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -215,6 +242,11 @@ impl Socketed for TlsStream<TcpStream> {
 pub enum ListenError {
     #[error("cannot listen on {address}: {source}")]
     Bind { address: SocketAddr, source: io::Error },
+    #[error(
+        "{sockets} sockets were handed over for {address}, and only {workers} workers can accept from them: give its unit \
+        fewer, or start with --workers {sockets}"
+    )]
+    TooMany { address: SocketAddr, sockets: usize, workers: usize },
     #[error(transparent)]
     Tls(#[from] TlsError),
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::routes::Routes;
+#[cfg(test)]
+pub use self::switchboard::tests::worker as test_worker;
 pub use self::switchboard::{Published, Seat, Switchboard};
 use crate::config;
 use crate::metrics::RefusalSheet;
@@ -67,6 +69,13 @@ pub struct Service {
 }
 
 impl Table {
+    /// Nothing to serve.
+    #[cfg(test)]
+    pub fn empty() -> Table {
+        let edge = Edge { rules: config::Edge::default(), idle: Duration::ZERO, head: Duration::ZERO };
+        Table { version: 1, edge: Arc::new(edge), routes: Arc::new(Routes::new(&[])), entries: Vec::new() }
+    }
+
     pub fn entry(&self, service: &ServiceName) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.service.name == *service)
     }

@@ -18,6 +18,8 @@ pub struct Switchboard {
     writer: Mutex<()>,
     seats: Box<[Arc<Seat>]>,
     answered: Arc<Notify>,
+    /// How many times the roll has been called.
+    calls: Arc<AtomicU64>,
 }
 
 impl Switchboard {
@@ -25,13 +27,14 @@ impl Switchboard {
         for entry in &table.entries {
             entry.service.pools[entry.live].turnstile.open();
         }
-        let answered = Arc::new(Notify::new());
-        let seat = |_| Arc::new(Seat { seen: AtomicU64::new(0), wake: Notify::new(), answered: answered.clone() });
+        let (answered, calls) = (Arc::new(Notify::new()), Arc::<AtomicU64>::default());
+        let seat = |_| Arc::new(Seat::new(answered.clone(), calls.clone()));
         Switchboard {
             cell: Arc::new(ArcSwap::from_pointee(table)),
             writer: Mutex::new(()),
             seats: (0..workers).map(seat).collect(),
             answered,
+            calls,
         }
     }
 
@@ -71,38 +74,54 @@ impl Switchboard {
         self.cell.store(Arc::new(table));
         pools[to.other()].turnstile.close();
         self.seats.iter().for_each(|seat| seat.wake.notify_one());
-        let answered = self.wait_for(version).await;
+        // A worker that does not answer holds up nobody: the old pool is closed, whatever table it reads.
+        let missing = self.wait_for(PATIENCE, |seat| seat.seen.load(Ordering::Acquire) >= version).await;
+        let answered = self.seats.len() - missing.len();
         Published { at, took: Moment::now().since(begun), answered, workers: self.seats.len() }
     }
 
-    /// How many workers have answered with `version`, once all have or the patience for it is over.
-    async fn wait_for(&self, version: u64) -> usize {
-        let count = || self.seats.iter().filter(|seat| seat.seen.load(Ordering::Acquire) >= version).count();
+    /// Calls every worker, and names those that have not come round to answering within `patience`.
+    pub async fn roll_call(&self, patience: Duration) -> Vec<usize> {
+        let call = self.calls.fetch_add(1, Ordering::AcqRel) + 1;
+        self.seats.iter().for_each(|seat| seat.wake.notify_one());
+        self.wait_for(patience, |seat| seat.heard.load(Ordering::Acquire) >= call).await
+    }
+
+    /// The workers of whom `holds` is not true, once there are none or `patience` is over.
+    async fn wait_for(&self, patience: Duration, holds: impl Fn(&Seat) -> bool) -> Vec<usize> {
+        let missing = || (0..self.seats.len()).filter(|worker| !holds(&self.seats[*worker])).collect::<Vec<_>>();
         let all = async {
             loop {
                 let answer = self.answered.notified();
                 tokio::pin!(answer);
                 answer.as_mut().enable();
-                if count() == self.seats.len() {
+                if missing().is_empty() {
                     return;
                 }
                 answer.await;
             }
         };
-        // A worker that does not answer holds up nobody: the old pool is closed, whatever table it reads.
-        let _ = tokio::time::timeout(PATIENCE, all).await;
-        count()
+        let _ = tokio::time::timeout(patience, all).await;
+        missing()
     }
 }
 
-/// A worker's place at the switchboard: here it is woken for a new table, and answers.
+/// A worker's place at the switchboard: here it is woken, for a new table or a roll call, and answers.
 pub struct Seat {
+    /// The version of the table it reads.
     seen: AtomicU64,
+    /// The last roll call it has answered.
+    heard: AtomicU64,
+    calls: Arc<AtomicU64>,
     wake: Notify,
     answered: Arc<Notify>,
 }
 
 impl Seat {
+    fn new(answered: Arc<Notify>, calls: Arc<AtomicU64>) -> Seat {
+        Seat { seen: AtomicU64::new(0), heard: AtomicU64::new(0), calls, wake: Notify::new(), answered }
+    }
+
     /// Resolves when there may be a new table to look at.
     pub async fn woken(&self) {
         self.wake.notified().await;
@@ -110,6 +129,7 @@ impl Seat {
 
     /// The worker reads this version of the table, and will never again read an older one.
     pub fn answer(&self, version: u64) {
+        self.heard.store(self.calls.load(Ordering::Acquire), Ordering::Release);
         self.seen.store(version, Ordering::Release);
         self.answered.notify_waiters();
     }
@@ -133,3 +153,50 @@ impl Published {
 
 /// A healthy worker answers in microseconds; one that has not in this time is stuck.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+pub mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    /// Does what a worker does at its seat; each message is something that keeps it from coming round.
+    pub fn worker(seat: Arc<Seat>) -> mpsc::Sender<mpsc::Receiver<()>> {
+        let (keep, kept) = mpsc::channel::<mpsc::Receiver<()>>();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                loop {
+                    match kept.try_recv() {
+                        Ok(until) => drop(until.recv()),
+                        Err(mpsc::TryRecvError::Empty) => {}
+                        Err(mpsc::TryRecvError::Disconnected) => return,
+                    }
+                    seat.answer(1);
+                    seat.woken().await;
+                }
+            });
+        });
+        keep
+    }
+
+    #[tokio::test]
+    async fn a_roll_call_names_the_workers_that_do_not_come_round() {
+        let switchboard = Switchboard::new(Table::empty(), 3);
+        let workers: Vec<_> = (0..3).map(|place| worker(switchboard.seat(place))).collect();
+        let long = Duration::from_secs(10);
+        for _ in 0..100 {
+            assert_eq!(switchboard.roll_call(long).await, [0; 0]);
+        }
+        let (release, until) = mpsc::channel();
+        workers[1].send(until).unwrap();
+        // The first wakes it once more, and it is stuck then; from there on it hears nothing.
+        switchboard.roll_call(Duration::from_millis(20)).await;
+        for _ in 0..5 {
+            assert_eq!(switchboard.roll_call(Duration::from_millis(20)).await, [1]);
+        }
+        drop(release);
+        assert_eq!(switchboard.roll_call(long).await, [0; 0], "it is back");
+    }
+}

@@ -3,6 +3,7 @@
 mod carry;
 mod demo;
 mod harness;
+mod managed;
 mod operate;
 mod plan;
 mod survive;

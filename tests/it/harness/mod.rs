@@ -24,7 +24,7 @@ pub use backend::{Address, Backend, Health};
 pub use client::{Answer, Client};
 pub use crowd::Crowd;
 pub use metrics::Metrics;
-pub use process::{Process, Ran, cutover};
+pub use process::{Manager, Process, Ran, cutover};
 pub use proxy::Cutover;
 pub use raw::Raw;
 pub use raw_backend::RawBackend;

@@ -53,15 +53,45 @@ pub struct Process {
 
 impl Process {
     pub fn start(args: &[&str]) -> Process {
+        let mut command = Command::new(PROGRAM);
+        command.args(args).stdin(Stdio::null());
+        Process::run(command)
+    }
+
+    /// As a service manager starts it: told where to send what, and with sockets from descriptor 3 on.
+    pub fn start_managed(manager: &Manager, args: &[&str]) -> Process {
+        let mut command = match &manager.handed[..] {
+            [] => Command::new(PROGRAM),
+            sockets => {
+                // A shell moves them there, and says whose they are: its own, since the program takes its place.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", if sockets.len() == 1 { HAND_ONE } else { HAND_TWO }, PROGRAM]);
+                shell.env("LISTEN_FDS", sockets.len().to_string()).env("LISTEN_FDNAMES", &manager.names);
+                shell
+            }
+        };
+        command.args(args).envs(manager.env.iter().map(|(key, value)| (key, value)));
+        let mut sockets = manager.handed.iter().map(|socket| Stdio::from(socket.try_clone().unwrap()));
+        command.stdin(sockets.next().unwrap_or(Stdio::null()));
+        match sockets.next() {
+            None => Process::run(command),
+            Some(second) => Process::run_into(command, Some(second)),
+        }
+    }
+
+    /// Any command, with what it prints kept.
+    pub fn run(command: Command) -> Process {
+        Process::run_into(command, None)
+    }
+
+    fn run_into(mut command: Command, out: Option<Stdio>) -> Process {
         // Files, not pipes: a story that does not read them must not stop the process.
         let (stdout, stderr) = (NamedTempFile::new().unwrap(), NamedTempFile::new().unwrap());
-        let child = Command::new(env!("CARGO_BIN_EXE_cutover"))
-            .args(args)
+        let child = command
             .env_remove("CUTOVER_ADMIN")
             .env("NO_COLOR", "1")
             .env("RUST_BACKTRACE", "1")
-            .stdin(Stdio::null())
-            .stdout(stdout.reopen().unwrap())
+            .stdout(out.unwrap_or_else(|| stdout.reopen().unwrap().into()))
             .stderr(stderr.reopen().unwrap())
             .spawn()
             .unwrap();
@@ -108,6 +138,16 @@ impl Process {
     }
 }
 
+/// What a service manager gives a process it starts.
+#[derive(Default)]
+pub struct Manager {
+    pub env: Vec<(&'static str, String)>,
+    /// At most two.
+    pub handed: Vec<OwnedFd>,
+    /// With `:` between them.
+    pub names: String,
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let child = self.child.get_mut().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -129,3 +169,7 @@ fn end_of(pidfd: Arc<OwnedFd>) -> watch::Receiver<bool> {
 fn read(file: &NamedTempFile) -> String {
     String::from_utf8_lossy(&fs::read(file.path()).unwrap()).into_owned()
 }
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_cutover");
+const HAND_ONE: &str = r#"exec 3<&0 </dev/null; export LISTEN_PID=$$; exec "$0" "$@""#;
+const HAND_TWO: &str = r#"exec 3<&0 </dev/null 4<&1 1>&2; export LISTEN_PID=$$; exec "$0" "$@""#;

@@ -250,7 +250,8 @@ fn line<'a>(status: &'a str, name: &str) -> &'a str {
 
 fn serve(settings: &Settings) -> Process {
     let (file, workers) = (settings.file(), settings.workers.to_string());
-    Process::start(&["serve", "--config", file.to_str().unwrap(), "--workers", &workers])
+    let args = ["serve", "--config", file.to_str().unwrap(), "--workers", &workers];
+    Process::start_managed(&settings.manager, &args)
 }
 
 async fn call(mut client: Client, method: &str, path: &str, json: Value, token: Option<&str>) -> (u16, Value) {

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::{Address, Ca, Cutover};
+use super::{Address, Ca, Cutover, Manager};
 
 /// What `Cutover::with` begins and `start` ends.
 pub struct Settings {
     pub workers: usize,
     pub listen: Vec<Listen>,
     pub admin: SocketAddr,
+    pub manager: Manager,
     services: Vec<Service>,
     folder: tempfile::TempDir,
 }
@@ -21,8 +23,8 @@ impl Settings {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("state")).unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
-        let listen = vec![Listen { address: ANY, tls: None }];
-        Settings { workers: 2, listen, admin: ANY, services: Vec::new(), folder }
+        let listen = vec![Listen { address: ANY, name: None, tls: None }];
+        Settings { workers: 2, listen, admin: ANY, manager: Manager::default(), services: Vec::new(), folder }
     }
 
     pub fn service(mut self, name: &str, describe: impl FnOnce(Service) -> Service) -> Settings {
@@ -41,7 +43,7 @@ impl Settings {
         let pairs = pairs.iter().map(|(cert, key)| format!("{{ cert = {cert:?}, key = {key:?} }}"));
         let pairs: Vec<_> = pairs.collect();
         let tls = format!("certificates = [{}]\n{extra}\n", pairs.join(", "));
-        self.listen.push(Listen { address: ANY, tls: Some(tls) });
+        self.listen.push(Listen { address: ANY, name: None, tls: Some(tls) });
         self
     }
 
@@ -52,6 +54,24 @@ impl Settings {
 
     pub fn workers(self, workers: usize) -> Settings {
         Settings { workers, ..self }
+    }
+
+    /// Where the first listener listens, and what a service manager would call its socket.
+    pub fn listen_on(mut self, address: SocketAddr, name: Option<&str>) -> Settings {
+        self.listen[0] = Listen { address, name: name.map(str::to_owned), tls: None };
+        self
+    }
+
+    /// Started with this in its environment.
+    pub fn env(mut self, key: &'static str, value: impl ToString) -> Settings {
+        self.manager.env.push((key, value.to_string()));
+        self
+    }
+
+    /// Started with these sockets handed over.
+    pub fn handed(mut self, sockets: Vec<OwnedFd>, names: &str) -> Settings {
+        (self.manager.handed, self.manager.names) = (sockets, names.to_owned());
+        self
     }
 
     /// Runs the proxy, and resolves when it is ready.
@@ -89,8 +109,11 @@ impl Settings {
             self.admin,
             self.state_dir(),
         );
-        for Listen { address, tls } in &self.listen {
+        for Listen { address, name, tls } in &self.listen {
             writeln!(toml, "\n[[listener]]\naddress = \"{address}\"").unwrap();
+            if let Some(name) = name {
+                writeln!(toml, "name = {name:?}").unwrap();
+            }
             if let Some(tls) = tls {
                 writeln!(toml, "[listener.tls]\n{tls}").unwrap();
             }
@@ -104,6 +127,7 @@ impl Settings {
 
 pub struct Listen {
     pub address: SocketAddr,
+    pub name: Option<String>,
     /// The lines of its section.
     pub tls: Option<String>,
 }

@@ -1,9 +1,17 @@
-//! What the system sees of the process: the signals it obeys, and how many files it may open.
+//! What the system sees of the process: signals, open files, what the service manager hands over and is told.
+
+mod inherit;
+mod notify;
+mod watch;
 
 use std::io;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
+
+pub use self::inherit::{Handed, InheritError, Inherited};
+pub use self::notify::{Notifier, Reloading, status};
+pub use self::watch::{watch, watch_the_end, watchdog};
 
 /// The signals that ask the process to end; listening begins when this is made.
 pub struct EndSignals {
