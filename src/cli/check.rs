@@ -18,7 +18,9 @@ pub fn run(global: &Global) -> Result<(), Failure> {
         let services: Vec<String> = config.services.iter().map(|service| service.name.to_string()).collect();
         let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
         let Report { path, mistakes, warnings, .. } = report;
-        let right = json!({"path": path, "mistakes": mistakes, "warnings": warnings, "listeners": listeners, "services": services});
+        let right = json!({
+            "path": path, "mistakes": mistakes, "warnings": warnings, "listeners": listeners, "services": services,
+        });
         anstream::println!("{right}");
     } else {
         if !report.warnings.is_empty() {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::{UnixDatagram as StdUnixDatagram, UnixListener};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::net::UnixDatagram;
+use tokio::sync::mpsc;
 
 use crate::harness::{Backend, Ca, Client, Cutover, Process, Settings, within};
 
@@ -30,12 +31,13 @@ async fn shop(settings: Settings) -> (Backend, Cutover) {
     (blue, proxy)
 }
 
-/// Its end, where it is not expected to begin.
+/// What it says where it is not expected to begin.
 async fn refused(settings: Settings) -> String {
     let settings = settings.service("shop", |s| s.blue([SocketAddr::from((Ipv4Addr::LOCALHOST, 9))]));
     settings.write();
-    let file = settings.file();
-    let process = Process::start_managed(&settings.manager, &["serve", "--config", file.to_str().unwrap()]);
+    let (file, workers) = (settings.file(), settings.workers.to_string());
+    let args = ["serve", "--config", file.to_str().unwrap(), "--workers", &workers];
+    let process = Process::start_managed(&settings.manager, &args);
     process.ended().await.assert_code(1).stderr
 }
 
@@ -112,6 +114,10 @@ async fn sockets_that_fit_nothing_stop_the_start_and_are_named() {
     let said = refused(Cutover::with().handed(vec![client.into()], "conn")).await;
     assert!(said.contains("descriptor 3 (`conn`)") && said.contains("Accept=no"), "{said}");
 
+    let sockets = vec![bound().0.into(), bound().0.into()];
+    let said = refused(Cutover::with().workers(1).listen_on(any_port(), Some("web")).handed(sockets, "web:web")).await;
+    assert!(said.contains("2 sockets were handed over") && said.contains("--workers 2"), "{said}");
+
     let file = tempfile::tempfile().unwrap();
     let said = refused(Cutover::with().handed(vec![file.into()], "file")).await;
     assert!(said.contains("descriptor 3 (`file`)") && said.contains("not a socket"), "{said}");
@@ -124,27 +130,39 @@ async fn sockets_for_somebody_else_are_left_alone() {
     assert_eq!(Client::http1(&proxy).await.get("/").await.status, 200);
 }
 
-/// A manager's end of the socket, and the settings of a proxy that tells it things.
-fn heard() -> (UnixDatagram, Settings) {
-    let settings = Cutover::with();
-    let path = settings.folder().join("notify");
-    let manager = StdUnixDatagram::bind(&path).unwrap();
-    manager.set_nonblocking(true).unwrap();
-    (UnixDatagram::from_std(manager).unwrap(), settings.env("NOTIFY_SOCKET", path.display()))
-}
+/// What a manager hears, read at once: its socket holds only a few words, and whoever finds it full waits.
+struct Ear(mpsc::UnboundedReceiver<String>);
 
-async fn hear(manager: &UnixDatagram) -> String {
-    let mut bytes = [0; 4096];
-    let length = within("a word to the service manager", manager.recv(&mut bytes)).await.unwrap();
-    String::from_utf8(bytes[..length].to_vec()).unwrap()
-}
+impl Ear {
+    /// The manager, and the settings of a proxy that tells it things.
+    fn listen() -> (Ear, Settings) {
+        let settings = Cutover::with();
+        let path = settings.folder().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let (heard, words) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            let mut bytes = [0; 4096];
+            while let Ok(length) = manager.recv(&mut bytes).await {
+                let word = String::from_utf8(bytes[..length].to_vec()).unwrap();
+                if heard.send(word).is_err() {
+                    return;
+                }
+            }
+        });
+        (Ear(words), settings.env("NOTIFY_SOCKET", path.display()))
+    }
 
-/// The next word that is no beat.
-async fn hear_news(manager: &UnixDatagram) -> String {
-    loop {
-        match hear(manager).await {
-            beat if beat == BEAT => {}
-            news => return news,
+    async fn next(&mut self) -> String {
+        within("a word to the service manager", self.0.recv()).await.unwrap()
+    }
+
+    /// The next word that is no beat.
+    async fn news(&mut self) -> String {
+        loop {
+            match self.next().await {
+                beat if beat == BEAT => {}
+                news => return news,
+            }
         }
     }
 }
@@ -153,45 +171,45 @@ const BEAT: &str = "WATCHDOG=1\n";
 
 #[tokio::test]
 async fn the_manager_hears_that_it_serves_who_is_live_that_it_lives_and_that_it_ends() {
-    let (manager, settings) = heard();
+    let (mut manager, settings) = Ear::listen();
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
     let settings = settings.env("WATCHDOG_USEC", 400_000);
     let settings = settings.service("shop", |s| s.hosts(&["shop.test"]).blue([&blue]).green([&green]));
     let mut proxy = settings.service("blog", |s| s.hosts(&["blog.test"]).blue([&blue])).start().await;
-    assert_eq!(hear(&manager).await, "READY=1\nSTATUS=serving shop from blue, blog from blue\n");
-    assert_eq!(hear(&manager).await, BEAT);
+    assert_eq!(manager.next().await, "READY=1\nSTATUS=serving shop from blue, blog from blue\n");
+    assert_eq!(manager.next().await, BEAT);
     let (code, said) = proxy.api("POST", "/v1/services/shop/switch", json!({ "to": "green" })).await;
     assert_eq!(code, 200, "{said}");
-    assert_eq!(hear_news(&manager).await, "STATUS=serving shop from green, blog from blue\n");
-    assert_eq!(hear(&manager).await, BEAT);
+    assert_eq!(manager.news().await, "STATUS=serving shop from green, blog from blue\n");
+    assert_eq!(manager.next().await, BEAT);
 
     // It ends with a request inside, and is alive as long as that takes.
     let mut client = Client::http1(&proxy).await;
     let (answer, ()) = tokio::join!(client.get("/slow"), async {
         green.waiting(1).await;
         proxy.ask_to_end();
-        let said = hear_news(&manager).await;
+        let said = manager.news().await;
         assert!(said.starts_with("STOPPING=1\nEXTEND_TIMEOUT_USEC="), "{said}");
         for _ in 0..3 {
-            assert_eq!(hear(&manager).await, BEAT);
+            assert_eq!(manager.next().await, BEAT);
         }
         green.release();
     });
     assert_eq!(answer.status, 200);
     proxy.ended().await.assert_code(0);
     proxy.restart().await;
-    assert_eq!(hear_news(&manager).await, "READY=1\nSTATUS=serving shop from green, blog from blue\n");
+    assert_eq!(manager.news().await, "READY=1\nSTATUS=serving shop from green, blog from blue\n");
 }
 
 #[tokio::test]
 async fn it_is_ready_only_once_it_serves() {
-    let (manager, settings) = heard();
+    let (mut manager, settings) = Ear::listen();
     let (blue, address) = (Backend::start("blue").await, own_address());
     let settings = settings.listen_on(address, None).service("shop", |s| s.blue([&blue]));
     settings.write();
     let file = settings.file();
     let _process = Process::start_managed(&settings.manager, &["serve", "--config", file.to_str().unwrap()]);
-    assert!(hear(&manager).await.starts_with("READY=1\n"));
+    assert!(manager.next().await.starts_with("READY=1\n"));
     // No second try: it listens, and its endpoints have been checked.
     assert_eq!(Client::http1(address).await.get("/").await.backend(), Some("blue"));
 }
@@ -199,16 +217,18 @@ async fn it_is_ready_only_once_it_serves() {
 /// A whole process that is stopped is the one stall that can be made from outside; one worker's is proved beside the code.
 #[tokio::test]
 async fn a_proxy_that_does_not_turn_is_not_heard_from() {
-    let (manager, settings) = heard();
+    let (mut manager, settings) = Ear::listen();
     let (_blue, proxy) = shop(settings.env("WATCHDOG_USEC", 200_000)).await;
-    assert_eq!(hear_news(&manager).await, "READY=1\nSTATUS=serving shop from blue\n");
-    assert_eq!(hear(&manager).await, BEAT);
+    assert_eq!(manager.news().await, "READY=1\nSTATUS=serving shop from blue\n");
+    assert_eq!(manager.next().await, BEAT);
     proxy.pause().await;
-    while manager.try_recv(&mut [0; 64]).is_ok() {}
-    let silent = tokio::time::timeout(Duration::from_millis(600), manager.recv(&mut [0; 64])).await;
+    // What was said before may be heard only now.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    while manager.0.try_recv().is_ok() {}
+    let silent = tokio::time::timeout(Duration::from_millis(600), manager.0.recv()).await;
     assert!(silent.is_err(), "{silent:?}");
     proxy.resume();
-    assert_eq!(hear(&manager).await, BEAT);
+    assert_eq!(manager.next().await, BEAT);
 }
 
 /// An address that nobody else's sockets are in the way of.

@@ -1,5 +1,8 @@
 //! TLS told by handshakes: which version, which key exchange, which certificate, and who is known again.
 
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,6 +10,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, SignatureScheme};
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -175,9 +179,28 @@ async fn a_certificate_nobody_can_serve_with_stops_the_start_with_its_place() {
     let pair = ca.issue(&["shop.test"], settings.folder());
     let (_blue, mut proxy) = shop(std::slice::from_ref(&pair), settings, "").await;
     proxy.terminate().await;
-    std::fs::write(&pair.1, "").unwrap();
+    fs::write(&pair.1, "").unwrap();
     let said = proxy.restart_in_vain().await.assert_code(2).stderr;
     assert!(said.contains("shop.test.key is empty") && said.contains("cutover.toml:"), "{said}");
+}
+
+#[tokio::test]
+async fn check_says_what_is_spoken_and_warns_without_failing() {
+    let ca = Ca::new();
+    let settings = Cutover::with();
+    let pair = ca.issue(&["shop.test"], settings.folder());
+    fs::set_permissions(&pair.1, fs::Permissions::from_mode(0o644)).unwrap();
+    let extra = "min_version = \"1.3\"\npost_quantum = false";
+    let settings = settings.tls_with(std::slice::from_ref(&pair), extra);
+    let settings = settings.service("shop", |s| s.blue([SocketAddr::from(([127, 0, 0, 1], 9))]));
+    settings.write();
+    let config = settings.file();
+    let config = config.to_str().unwrap();
+    let ran = cutover(&["check", "--config", config]).await.assert_code(0);
+    let spoken = "over TLS 1.3 with 1 certificate, without post-quantum key exchange";
+    assert!(ran.stdout.contains(spoken) && ran.stderr.starts_with("warning: the key "), "{ran:#?}");
+    let json = cutover(&["check", "--config", config, "--json"]).await.assert_code(0).json();
+    assert_eq!((&json["mistakes"], &json["warnings"][0]["text"]), (&json!([]), &json!(format!("{:?}", pair.1))));
 }
 
 #[tokio::test]
