@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
+use socket2::{Domain, Socket, Type};
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 
@@ -62,6 +63,26 @@ async fn a_socket_that_is_handed_over_is_served_by_every_worker_and_nothing_is_b
     }
     assert_eq!((blue.requests(), listening(address.port())), (30, 1));
     assert_eq!(proxy.metrics().await.value("cutover_connections", &[("listener", &address.to_string())]), 30.0);
+}
+
+/// The kernel spreads connections over both: one whose socket nobody accepted from would wait for ever.
+#[tokio::test]
+async fn several_sockets_of_one_address_are_each_some_workers_own() {
+    let socket = |address: SocketAddr| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_port(true).unwrap();
+        socket.bind(&address.into()).and_then(|()| socket.listen(64)).unwrap();
+        socket
+    };
+    let first = socket(any_port());
+    let address = first.local_addr().unwrap().as_socket().unwrap();
+    let sockets = vec![first.into(), socket(address).into()];
+    let settings = Cutover::with().workers(3).listen_on(address, None).handed(sockets, "http:http");
+    let (blue, proxy) = shop(settings).await;
+    for _ in 0..40 {
+        assert_eq!(Client::http1(&proxy).await.get("/").await.status, 200);
+    }
+    assert_eq!((blue.requests(), listening(address.port())), (40, 2));
 }
 
 #[tokio::test]
