@@ -127,10 +127,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let io = TokioIo::new(Watched::http1(stream, ahead, pulse.clone(), visitor.stall()));
     let builder = http1_builder(visitor.limits());
     let proxy = station.proxy.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let carried = proxy.clone().carry(visitor.clone(), request, None);
-        async { Ok::<_, Infallible>(carried.await) }
-    });
+    let service = service_fn(move |request: Request<Incoming>| proxy.clone().carry(visitor.clone(), request, None));
     let mut connection = builder.serve_connection(io, service).with_upgrades();
     let quiet = (QUIET < edge.idle).then_some(QUIET);
     let terms = Terms { idle: edge.idle, head: edge.head, quiet, age: None, leaves_at: Stage::Closing };
@@ -151,7 +148,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     if refusal.is_some() || pulse.was_interrupted() {
         let words = refusal.map(Refusal::bytes).unwrap_or_default();
         // A client that does not read it has its connection closed all the same.
-        let _ = tokio::time::timeout(FAREWELL, say_farewell(&mut stream, &words)).await;
+        let _ = tokio::time::timeout(FAREWELL, Box::pin(say_farewell(&mut stream, &words))).await;
     }
     None
 }
@@ -170,8 +167,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let builder = http2_builder(visitor.limits(), http2_ping, streams.clone());
     let proxy = station.proxy.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let carried = proxy.clone().carry(visitor.clone(), request, Some(streams.flow()));
-        async { Ok::<_, Infallible>(carried.await) }
+        proxy.clone().carry(visitor.clone(), request, Some(streams.flow()))
     });
     let mut connection = builder.serve_connection(io, service);
     let terms =

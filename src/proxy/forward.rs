@@ -28,7 +28,7 @@ pub struct Arrived {
     pub reply: Reply,
     pub link: Link,
     /// The answer came before the request was whole.
-    pub unsent: Option<Outflow>,
+    pub unsent: Option<Box<Outflow>>,
 }
 
 /// Sends the request to an endpoint of the lane.
@@ -62,11 +62,11 @@ pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload) -> Result<
         let mut link = Link::new(turn, wire);
         let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless: request.head.method == Method::HEAD };
         match exchange.first_byte(&mut link.wire, timeouts.first_byte).await {
-            Ok(reply) => return Ok(Arrived { reply, link, unsent: exchange.outflow }),
+            Ok(reply) => return Ok(Arrived { reply, link, unsent: exchange.outflow.map(Box::new) }),
             Err(Failed::Refused(refusal)) => return Err(refusal),
             Err(Failed::Unsent(whole)) => {
                 refusal = Refusal::ConnectFailed;
-                outflow = whole;
+                outflow = *whole;
             }
             Err(Failed::Silent) if kept && repeatable && !repeated => {
                 repeated = true;
@@ -100,7 +100,7 @@ enum Failed {
     /// There is an answer to the client.
     Refused(Refusal),
     /// Nothing has been written.
-    Unsent(Outflow),
+    Unsent(Box<Outflow>),
     /// The connection ended without a byte of an answer.
     Silent,
 }
@@ -153,7 +153,9 @@ impl Exchange {
                 None
             }
             Poll::Ready(Err(Unsent::Upload(fault))) => Some(Failed::Refused(Fault::refusal(&fault))),
-            Poll::Ready(Err(Unsent::Socket)) if outflow.is_whole() => self.outflow.take().map(Failed::Unsent),
+            Poll::Ready(Err(Unsent::Socket)) if outflow.is_whole() => {
+                self.outflow.take().map(|whole| Failed::Unsent(Box::new(whole)))
+            }
             // Whoever ends a request early may have said why: what has come is read before the end is.
             Poll::Ready(Err(Unsent::Socket)) => {
                 self.outflow = None;
@@ -165,14 +167,17 @@ impl Exchange {
     /// The connection has ended; what was never written is not lost.
     fn silent(&mut self) -> Failed {
         match self.outflow.take() {
-            Some(outflow) if outflow.is_whole() => Failed::Unsent(outflow),
+            Some(outflow) if outflow.is_whole() => Failed::Unsent(Box::new(outflow)),
             _ => Failed::Silent,
         }
     }
 }
 
 /// Sends the rest of a request beside its answer, so that neither waits for the other.
-pub async fn send_rest(mut outflow: Outflow, mut socket: impl tokio::io::AsyncWrite + Unpin) -> Result<(), Unsent> {
+pub async fn send_rest(
+    mut outflow: Box<Outflow>,
+    mut socket: impl tokio::io::AsyncWrite + Unpin,
+) -> Result<(), Unsent> {
     poll_fn(|cx| outflow.poll(cx, &mut socket)).await
 }
 

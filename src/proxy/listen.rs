@@ -143,14 +143,19 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
     let open = Open::new(listener.clone(), station.worker, place);
     let visitor = Visitor::new(ip, trusted, listener, edge);
     let station = station.clone();
-    tokio::task::spawn_local(async move {
-        let listener = open.listener.clone();
-        match listener.identity() {
-            None => serve(stream, visitor, station).await,
-            Some(identity) => serve_tls(stream, visitor, station, identity).await,
-        }
-        drop(open);
-    });
+    // Two kinds of tasks, so that cleartext connections are not as large as those over TLS.
+    match listener.identity() {
+        None => drop(tokio::task::spawn_local(async move {
+            let _open = open;
+            let Some((stream, ahead, visitor)) = Box::pin(hear(stream, visitor, &station)).await else { return };
+            converse::hold(stream, ahead, visitor, &station).await;
+        })),
+        Some(identity) => drop(tokio::task::spawn_local(async move {
+            let _open = open;
+            let Some((stream, visitor)) = Box::pin(greet(stream, visitor, &station, identity)).await else { return };
+            converse::hold(stream, Vec::new(), visitor, &station).await;
+        })),
+    }
 }
 
 /// One open connection, counted.
@@ -173,23 +178,30 @@ impl Drop for Open {
     }
 }
 
-async fn serve(mut stream: TcpStream, visitor: Visitor, station: Rc<Station>) {
+/// Waits for the first bytes, which tell the protocol.
+async fn hear(mut stream: TcpStream, visitor: Visitor, station: &Station) -> Option<(TcpStream, Vec<u8>, Rc<Visitor>)> {
     let opening = visitor.edge.rules.timeouts.opening;
-    let sniffed = Box::pin(until_leaving(&station.leave, opening, sniff(&mut stream))).await;
-    let Some(Ok((ahead, http2))) = sniffed else { return };
-    converse::hold(stream, ahead, Rc::new(visitor.speaking(http2)), &station).await;
+    let sniffed = until_leaving(&station.leave, opening, sniff(&mut stream)).await;
+    let (ahead, http2) = sniffed?.ok()?;
+    Some((stream, ahead, Rc::new(visitor.speaking(http2))))
 }
 
-async fn serve_tls(stream: TcpStream, visitor: Visitor, station: Rc<Station>, identity: Arc<Identity>) {
+/// Shakes hands, which tells the protocol and the certificate.
+async fn greet(
+    stream: TcpStream,
+    visitor: Visitor,
+    station: &Station,
+    identity: Arc<Identity>,
+) -> Option<(TlsStream<TcpStream>, Rc<Visitor>)> {
     let handshake = visitor.edge.rules.timeouts.handshake;
     let accepted = TlsAcceptor::from(identity.server.clone()).accept(stream);
-    let greeted = Box::pin(until_leaving(&station.leave, handshake, accepted)).await;
-    let Some(Ok(stream)) = greeted else { return };
+    let stream = until_leaving(&station.leave, handshake, accepted).await?.ok()?;
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let certificates = identity.certificates.clone();
     let greeted = (certificates.clone(), certificates.choose(session.server_name()));
-    converse::hold(stream, Vec::new(), Rc::new(visitor.greeted(greeted).speaking(http2)), &station).await;
+    let visitor = visitor.greeted(greeted).speaking(http2);
+    Some((stream, Rc::new(visitor)))
 }
 
 /// What comes of `step` in its time. Once the worker closes, whoever has said nothing yet gets only a moment.

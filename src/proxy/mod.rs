@@ -23,6 +23,7 @@ mod upload;
 mod upstream;
 mod worker;
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -80,12 +81,14 @@ impl Proxy {
     }
 
     /// Carries one request: every request gets an answer, and every answer is recorded.
+    ///
+    /// It is what hyper is given as the service: one more future around it would be one more copy of it.
     pub async fn carry(
         self: Rc<Proxy>,
         visitor: Rc<Visitor>,
         request: Request<Incoming>,
         flow: Option<Rc<Flow>>,
-    ) -> Response<Answer> {
+    ) -> Result<Response<Answer>, Infallible> {
         let busy = visitor.pulse.begin();
         let mut record = Record::open();
         let (head, body) = request.into_parts();
@@ -103,7 +106,7 @@ impl Proxy {
         if self.leave.stage() > Stage::Staying && !visitor.http2 && answer.status() != SWITCHING_PROTOCOLS {
             headers::close(answer.headers_mut());
         }
-        answer.map(|body| body.with(busy, flow))
+        Ok(answer.map(|body| body.with(busy, flow)))
     }
 
     /// Counts the refusal of what never became a request.
@@ -178,7 +181,7 @@ impl Carried {
 }
 
 /// Where the answer came before the request was whole, the rest goes out beside it.
-fn send_rest(link: Link, unsent: Option<Outflow>) -> (Link, Option<AbortOnDrop>) {
+fn send_rest(link: Link, unsent: Option<Box<Outflow>>) -> (Link, Option<AbortOnDrop>) {
     let Some(outflow) = unsent else { return (link, None) };
     let (link, socket) = link.split();
     let rest = socket.map(|socket| {

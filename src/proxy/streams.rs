@@ -6,6 +6,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
+
 use super::stall::Stall;
 
 /// Puts the tasks of one connection on the worker's own thread.
@@ -56,32 +58,35 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
             None => drop(tokio::task::spawn_local(task)),
             Some(flow) => {
                 let stall = Stall::new(self.period, self.rate);
-                tokio::task::spawn_local(Supervised { task: Box::pin(task), flow, stall, seen: 0 });
+                tokio::task::spawn_local(Supervised { task, flow, stall, seen: 0 });
             }
         }
     }
 }
 
-/// A request's task. Dropped before its end it resets its stream.
-struct Supervised<F> {
-    task: Pin<Box<F>>,
-    flow: Rc<Flow>,
-    stall: Stall,
-    seen: u64,
+pin_project! {
+    /// A request's task. Dropped before its end it resets its stream.
+    struct Supervised<F> {
+        #[pin]
+        task: F,
+        flow: Rc<Flow>,
+        stall: Stall,
+        seen: u64,
+    }
 }
 
 impl<F: Future> Future for Supervised<F> {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = &mut *self;
-        if this.task.as_mut().poll(cx).is_ready() {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if this.task.poll(cx).is_ready() {
             return Poll::Ready(());
         }
         let bytes = this.flow.bytes.get();
-        if bytes != this.seen {
-            this.stall.moved(bytes - this.seen);
-            this.seen = bytes;
+        if bytes != *this.seen {
+            this.stall.moved(bytes - *this.seen);
+            *this.seen = bytes;
         }
         if this.flow.given.get() { this.stall.poll(cx) } else { Poll::Pending }
     }
