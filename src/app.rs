@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 
+use crate::access_log::{AccessError, AccessLog};
 use crate::admin::{Admin, AdminError, Scene};
 use crate::config::{self, Config, EdgeTimeouts};
 use crate::cutover::{Driver, Journal, JournalError, Told};
@@ -24,6 +25,8 @@ pub struct App {
     admin: Admin,
     switchboard: Arc<Switchboard>,
     told: broadcast::Sender<Told>,
+    /// Where the config asks for one.
+    pub access_log: Option<Arc<AccessLog>>,
     /// The real addresses of the listeners, in the order of the config.
     pub listeners: Vec<Arc<Listener>>,
 }
@@ -32,7 +35,7 @@ impl App {
     /// Builds every room and starts it. Must be called on the deciding runtime, where everything but the workers runs.
     ///
     /// What can fail on what stands outside comes first and in an order that leaves nothing half done: the journal,
-    /// then the sockets. Only then does anything run.
+    /// then the sockets, then the access log. Only then does anything run.
     pub async fn start(config: &Config, workers: usize, inherited: Inherited) -> Result<App, AppError> {
         let journal = Journal::open(&config.state.dir)?;
         let handed = inherited.share_out(config)?;
@@ -41,6 +44,7 @@ impl App {
             let (listener, sockets) = Listener::bind(listener, workers, sockets)?;
             listeners.push((Arc::new(listener), sockets));
         }
+        let access_log = config.access_log.as_ref().map(|log| AccessLog::open(log, workers)).transpose()?;
         let known: Vec<Arc<Listener>> = listeners.iter().map(|(listener, _)| listener.clone()).collect();
 
         let sheets = || (0..workers).map(|_| Arc::new(RefusalSheet::new(Refusal::REASONS.len())));
@@ -63,6 +67,7 @@ impl App {
             journal,
             listeners: known.clone(),
             nowhere: nowhere.clone(),
+            access_log: access_log.clone(),
             told: told.clone(),
             started: time::now(),
         };
@@ -70,9 +75,10 @@ impl App {
         let admin = Admin::start(&config.admin, scene, handed.admin).await?;
         keepers.into_iter().flatten().for_each(|keeper| drop(tokio::spawn(keeper.run())));
         first_checks(&switchboard.table()).await;
-        let workers = Workers::start(&switchboard, &nowhere, listeners, capacity).map_err(AppError::Workers)?;
+        let workers = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.as_ref());
+        let workers = workers.map_err(AppError::Workers)?;
         drivers.into_iter().for_each(|driver| drop(tokio::spawn(driver.run())));
-        Ok(App { workers, admin, switchboard, told, listeners: known })
+        Ok(App { workers, admin, switchboard, told, access_log, listeners: known })
     }
 
     /// Says that the proxy serves once every worker has answered, and from then on who is live and that all still answer.
@@ -106,6 +112,8 @@ pub enum AppError {
     Journal(#[from] JournalError),
     #[error(transparent)]
     Listen(#[from] ListenError),
+    #[error(transparent)]
+    AccessLog(#[from] AccessError),
     #[error(transparent)]
     Admin(#[from] AdminError),
     #[error(transparent)]

@@ -31,6 +31,10 @@ pub mod proxy;
 /// The table every worker reads, and the switchboard that is its one writer.
 pub mod table;
 
+// floor: log — what is written down about each request
+/// The access log: a line for every request, and the one thread that writes them.
+pub mod access_log;
+
 // floor: pools — one per color
 /// A color's endpoints, their health, and who is inside.
 pub mod pool;

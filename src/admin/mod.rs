@@ -22,6 +22,7 @@ pub use self::problem::{HELD, Problem};
 pub use self::view::{
     Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Proof, ServiceView, Status, Upstream,
 };
+use crate::access_log::AccessLog;
 use crate::config;
 use crate::cutover::{Desk, Journal, Told};
 use crate::metrics::RefusalSheet;
@@ -45,6 +46,7 @@ pub struct Scene {
     pub journal: Arc<Journal>,
     pub listeners: Vec<Arc<Listener>>,
     pub nowhere: Vec<Arc<RefusalSheet>>,
+    pub access_log: Option<Arc<AccessLog>>,
     pub told: broadcast::Sender<Told>,
     pub started: Timestamp,
 }

@@ -2,6 +2,7 @@
 
 use super::Scene;
 use super::view::{ServiceView, phases};
+use crate::access_log::AccessLog;
 use crate::cutover::{Desk, Phase};
 use crate::metrics::{self as m, CODES, LatencySum, Page, RefusalSheet};
 use crate::names::Color;
@@ -19,6 +20,12 @@ pub fn page(scene: &Scene) -> String {
         page.put(&m::CONNECTIONS, &[&address], open as f64);
         for (file, end) in listener.identity().iter().flat_map(|identity| identity.certificates.ends()) {
             page.put(&m::CERTIFICATE_EXPIRY, &[&address, &file.display().to_string()], end.as_second() as f64);
+        }
+    }
+    if let Some(log) = &scene.access_log {
+        page.put(&m::ACCESS_LOG_LINES, &[], log.lines() as f64);
+        for (place, reason) in AccessLog::REASONS.iter().enumerate() {
+            page.put(&m::ACCESS_LOG_DROPPED, &[reason], log.dropped(place) as f64);
         }
     }
     let revision = option_env!("CUTOVER_REVISION").unwrap_or("unknown");

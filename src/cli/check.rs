@@ -48,6 +48,9 @@ fn explain(config: &Config) -> String {
     }
     let missing = if config.state.dir.is_dir() { "" } else { " (which does not exist yet: create it before)" };
     line(format!("keep its journal in {}{missing}", config.state.dir.display()));
+    if let Some(log) = &config.access_log {
+        line(format!("write a line for every request to {}, as {}", log.file, log.format));
+    }
     text
 }
 

@@ -1,5 +1,6 @@
 //! `cutover serve`: runs the proxy until a signal ends it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -7,9 +8,10 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Global};
+use crate::access_log::AccessLog;
 use crate::app::App;
 use crate::config::{Config, Mistake};
-use crate::process::{self, EndSignals, Inherited, Notifier};
+use crate::process::{self, EndSignals, Inherited, Notifier, ReopenSignal};
 use crate::proxy::{Purpose, inspect};
 use crate::time::{self, Human};
 
@@ -18,7 +20,7 @@ use crate::time::{self, Human};
 #[command(
     long_about = "Run the proxy until SIGTERM or Ctrl-C.\n\n\
         It then tells its clients to come back elsewhere, closes what is idle, and gives the requests under way up to \
-        30 s to finish (`notice` and `finish` under [edge.timeouts]); a second signal ends it at once. What it logs goes to stderr; CUTOVER_LOG=debug says more.",
+        30 s to finish (`notice` and `finish` under [edge.timeouts]); a second signal ends it at once. What it logs goes to stderr; CUTOVER_LOG=debug says more. SIGUSR1 opens the access log anew.",
     after_help = "Examples:
   cutover serve
   cutover serve --config shop.toml --workers 2"
@@ -48,6 +50,7 @@ impl Serve {
 
 async fn serve(config: &Config, workers: usize, inherited: Inherited) -> anyhow::Result<()> {
     let mut signals = EndSignals::listen().context("signals cannot be listened for")?;
+    let reopen_signal = ReopenSignal::listen().context("signals cannot be listened for")?;
     let (notifier, watchdog) = (Notifier::from_env(), process::watchdog());
     let app = App::start(config, workers, inherited).await?;
     for listener in &app.listeners {
@@ -57,6 +60,8 @@ async fn serve(config: &Config, workers: usize, inherited: Inherited) -> anyhow:
         tracing::info!("admin on {address} and {}", config.admin.socket.display());
     }
     let watch = app.report(&notifier, watchdog).await?;
+    let access_log = app.access_log.clone();
+    tokio::spawn(reopen(access_log.clone(), reopen_signal));
     let signal = signals.next().await;
     let times = &config.edge.timeouts;
     watch.abort();
@@ -74,11 +79,22 @@ async fn serve(config: &Config, workers: usize, inherited: Inherited) -> anyhow:
         },
         signal = signals.next() => tracing::warn!("{signal}: what is still open is closed"),
     }
+    if let Some(log) = access_log {
+        log.close().await;
+    }
     Ok(())
 }
 
-/// What ending takes beyond the time for clients and requests, at the most.
-const MARGIN: Duration = Duration::from_secs(5);
+/// Opens the access log anew each time SIGUSR1 asks for it, as logrotate does once it has renamed the file.
+async fn reopen(access_log: Option<Arc<AccessLog>>, mut signal: ReopenSignal) {
+    loop {
+        signal.next().await;
+        match &access_log {
+            Some(log) => log.reopen(),
+            None => tracing::info!("SIGUSR1: there is no access log to open anew"),
+        }
+    }
+}
 
 /// As many workers as asked for, or one for each core.
 pub fn workers(asked: Option<u16>) -> usize {
@@ -91,3 +107,6 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).thread_name("decide").enable_all().build().context("the runtime cannot be built")
 }
+
+/// What ending takes beyond the time for clients and requests, at the most.
+const MARGIN: Duration = Duration::from_secs(5);

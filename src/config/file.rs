@@ -11,12 +11,12 @@ use super::page::Page;
 use super::report::Wrong;
 use super::section::Section;
 use super::value::{
-    address, duration, endpoint, name, network, share, size, size_within, socket_name, switch, target, tls_version,
-    unnamed, whole,
+    address, duration, endpoint, log_format, name, network, share, size, size_within, socket_name, switch, target,
+    tls_version, unnamed, whole,
 };
 use super::{
-    Admin, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits, EdgeTimeouts, Health, Limits, Listener,
-    Service, Stack, State, Timeouts, Tls, TlsVersion,
+    AccessLog, Admin, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits, EdgeTimeouts, Health, Limits,
+    Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
 };
 use crate::names::{Color, HostPattern, PathPrefix, PerColor};
 
@@ -38,7 +38,8 @@ pub fn read<'p>(page: &'p Page<'p>, root: &'p DeTable<'p>) -> Config {
     let edge = edge(top.section("edge"));
     let listeners = listeners(page, top.sections("listener"), addresses);
     let services = services(page, top.named("service"));
-    Config { admin, state, edge, listeners, services }
+    let access_log = top.optional("access_log").and_then(access_log);
+    Config { admin, state, edge, listeners, services, access_log }
 }
 
 fn admin(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Admin {
@@ -105,6 +106,18 @@ fn edge_timeouts(mut section: Section) -> EdgeTimeouts {
         notice: get("notice", "0s", default.notice),
         finish: get("finish", "0s", default.finish),
     }
+}
+
+fn access_log(mut section: Section) -> Option<AccessLog> {
+    let page = section.page;
+    let file = |value| match super::value::file(value)? {
+        "-" => Ok(LogFile::Stdout),
+        _ => page.path(value).map(LogFile::Path),
+    };
+    let file = section.require("file", "\"/var/log/cutover/access.log\"", file);
+    let format = section.get("format", log_format).unwrap_or_default();
+    let buffer = section.get("buffer", size_within("256KiB", "1GiB")).unwrap_or(AccessLog::BUFFER);
+    Some(AccessLog { file: file?, format, buffer })
 }
 
 fn listeners(page: &Page, sections: Vec<Section>, mut addresses: Vec<Spanned<SocketAddr>>) -> Vec<Listener> {

@@ -33,6 +33,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// At least one, in the order of the file; names are unique, and no two claim the same host and path.
     pub services: Vec<Service>,
+    /// Left out: no access log.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Config {
@@ -183,6 +185,54 @@ impl Default for EdgeTimeouts {
 
 /// What a service manager calls the socket it hands over for the admin API; no listener can have this name.
 pub const ADMIN_SOCKET: &str = "admin";
+/// A line for every request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    pub file: LogFile,
+    pub format: LogFormat,
+    /// Bytes of lines that may wait for a slow disk; what comes then is dropped and counted.
+    pub buffer: u64,
+}
+
+impl AccessLog {
+    /// The buffer where the file says nothing of it.
+    pub const BUFFER: u64 = 8 << 20;
+}
+
+/// Where lines go.
+#[derive(Clone, Debug, PartialEq)]
+pub enum LogFile {
+    Stdout,
+    Path(PathBuf),
+}
+
+impl std::fmt::Display for LogFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LogFile::Stdout => f.write_str("stdout"),
+            LogFile::Path(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// How a line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One object each.
+    #[default]
+    Json,
+    /// The combined log format of Apache and nginx.
+    Combined,
+}
+
+impl std::fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LogFormat::Json => "json",
+            LogFormat::Combined => "combined",
+        })
+    }
+}
 
 /// One address clients connect to.
 #[derive(Clone, Debug, PartialEq)]

@@ -26,6 +26,7 @@ fn the_shortest_file_is_all_defaults() {
             limits: Limits::default(),
             cutover: CutoverRules::default(),
         }],
+        access_log: None,
     };
     assert_eq!(shipped("minimal.toml"), expected);
 }
@@ -37,6 +38,12 @@ fn the_full_file_shows_the_defaults() {
     assert_eq!(config.admin.socket, Admin::default().socket);
     assert_eq!(config.state, State::default());
     assert_eq!(Edge { trusted_proxies: Vec::new(), ..config.edge }, Edge::default());
+    let log = AccessLog {
+        file: LogFile::Path("/var/log/cutover/access.log".into()),
+        format: LogFormat::Json,
+        buffer: AccessLog::BUFFER,
+    };
+    assert_eq!(config.access_log, Some(log));
     assert_eq!(service.health, Health { path: Some("/healthz".into()), ..Health::default() });
     assert_eq!(service.timeouts, Timeouts::default());
     assert_eq!(service.limits, Limits { request_body: Some(10 << 20), ..Limits::default() });

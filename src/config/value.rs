@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::report::Wrong;
-use super::{ADMIN_SOCKET, Share, TlsVersion};
+use super::{ADMIN_SOCKET, LogFormat, Share, TlsVersion};
 use crate::names::BadName;
 
 /// A duration from `least` to `most`, both written as in the file.
@@ -58,6 +58,15 @@ pub fn network(value: &DeValue) -> Result<IpNet, Wrong> {
     let text = value.as_str().unwrap_or_default();
     let single = || text.parse::<IpAddr>().ok().map(IpNet::from);
     text.parse::<IpNet>().ok().or_else(single).map(|network| network.trunc()).ok_or_else(|| NETWORK.refuse(value))
+}
+
+/// How the access log is written.
+pub fn log_format(value: &DeValue) -> Result<LogFormat, Wrong> {
+    match value.as_str() {
+        Some("json") => Ok(LogFormat::Json),
+        Some("combined") => Ok(LogFormat::Combined),
+        _ => Err(LOG_FORMAT.refuse(value)),
+    }
 }
 
 /// A share above zero.
@@ -247,6 +256,7 @@ const SOCKET_NAME: Kind = Kind {
 };
 const SWITCH: Kind = Kind { what: "a switch", write: "`true` or `false`, without quotes" };
 const TLS_VERSION: Kind = Kind { what: "a version of TLS", write: "`\"1.2\"` or `\"1.3\"`" };
+const LOG_FORMAT: Kind = Kind { what: "a log format", write: "`\"json\"` or `\"combined\"`" };
 const TEXT: Kind = Kind { what: "a text", write: "a text in quotes" };
 const FILE: Kind = Kind { what: "a path", write: "the path of a file or folder in quotes" };
 

@@ -68,6 +68,10 @@ families! {
         "Client connections open now.";
     CERTIFICATE_EXPIRY = Gauge "cutover_certificate_expiry_timestamp_seconds" ["listener", "certificate"]
         "When a listener's certificate expires, in seconds since 1970; its label is the file.";
+    ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []
+        "Lines written to the access log.";
+    ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]
+        "Lines dropped because the log was behind, or because writing it had failed.";
     BUILD_INFO = Gauge "cutover_build_info" ["version", "revision"]
         "Always 1; the labels say what runs.";
 }

@@ -33,6 +33,19 @@ impl EndSignals {
     }
 }
 
+/// The signal that asks for log files to be opened anew.
+pub struct ReopenSignal(tokio::signal::unix::Signal);
+
+impl ReopenSignal {
+    pub fn listen() -> io::Result<ReopenSignal> {
+        Ok(ReopenSignal(signal(SignalKind::user_defined1())?))
+    }
+
+    pub async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
 /// Raises the limit of open files as far as the system allows: every connection is one, and its backend another.
 pub fn raise_open_files() -> Option<u64> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

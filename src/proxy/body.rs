@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::headers;
 use super::inflow::{Broken, Inflow};
 use super::pulse::Busy;
-use super::record::Record;
+use super::record::{End, Record};
 use super::stall::Stall;
 use super::streams::Flow;
 use super::upstream::Link;
@@ -149,6 +149,11 @@ impl Download {
         {
             self.rest = data.split_off(SMALL);
         }
+        match (&frame, &mut self.hold) {
+            (Some(Ok(frame)), Some(hold)) => hold.record.passed(frame.data_ref().map_or(0, Bytes::len) as u64),
+            (Some(Err(fault)), Some(hold)) => hold.record.ended(fault.end()),
+            _ => {}
+        }
         Poll::Ready(frame)
     }
 
@@ -198,7 +203,9 @@ impl Download {
 
     /// The answer is complete: its connection may be used again, unless the request is still being sent on it.
     fn finish(&mut self) {
-        let Some(Hold { link, age, keeps, rest, .. }) = self.hold.take() else { return };
+        let Some(Hold { link, age, keeps, rest, mut record, pass }) = self.hold.take() else { return };
+        record.ended(End::Complete);
+        drop((record, pass));
         match rest {
             Some(rest) if !rest.is_done() => self.is_early = true,
             _ if keeps => link.release(age),
@@ -235,6 +242,17 @@ pub enum Fault {
     Broken(#[source] hyper::Error),
     #[error("the answer was cut short, or is none")]
     Cut,
+}
+
+impl Fault {
+    /// How an answer ended that ended so.
+    fn end(&self) -> End {
+        match self {
+            Fault::Paused => End::SlowAnswer,
+            Fault::LongTrailers => End::LongTrailers,
+            _ => End::BackendCut,
+        }
+    }
 }
 
 /// The largest piece of an HTTP/2 answer: so that a slow client's progress is seen.

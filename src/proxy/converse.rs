@@ -126,8 +126,8 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let (pulse, edge) = (visitor.pulse.clone(), visitor.edge.clone());
     let io = TokioIo::new(Watched::http1(stream, ahead, pulse.clone(), visitor.stall()));
     let builder = http1_builder(visitor.limits());
-    let proxy = station.proxy.clone();
-    let service = service_fn(move |request: Request<Incoming>| proxy.clone().carry(visitor.clone(), request, None));
+    let (proxy, visits) = (station.proxy.clone(), visitor.clone());
+    let service = service_fn(move |request: Request<Incoming>| proxy.clone().carry(visits.clone(), request, None));
     let mut connection = builder.serve_connection(io, service).with_upgrades();
     let quiet = (QUIET < edge.idle).then_some(QUIET);
     let terms = Terms { idle: edge.idle, head: edge.head, quiet, age: None, leaves_at: Stage::Closing };
@@ -143,7 +143,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let slow = (ended == Ended::SlowHead).then_some(Refusal::SlowHead);
     let refusal = slow.or(unread);
     if let Some(refusal) = refusal {
-        station.proxy.count_refusal(refusal);
+        station.proxy.refuse_unread(&visitor, refusal);
     }
     if refusal.is_some() || pulse.was_interrupted() {
         let words = refusal.map(Refusal::bytes).unwrap_or_default();

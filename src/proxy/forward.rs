@@ -9,9 +9,10 @@ use std::time::Duration;
 use http::{Method, request};
 
 use super::body::Fault;
-use super::headers::{self, Client, Framing, Reply, Vetted};
+use super::headers::{self, Client, Framing, Reply, RequestId, Vetted};
 use super::lanes::Lane;
 use super::outflow::{Outflow, Unsent};
+use super::record::Record;
 use super::refusal::Refusal;
 use super::upload::Upload;
 use super::upstream::{Link, Socket, Upstream, Wire};
@@ -21,6 +22,7 @@ pub struct Outgoing<'r> {
     pub head: &'r request::Parts,
     pub vetted: Vetted,
     pub client: &'r Client,
+    pub id: &'r RequestId<'r>,
 }
 
 /// The head of an answer, the connection its body comes on, and what of the request is still to be sent.
@@ -36,7 +38,7 @@ pub struct Arrived {
 /// What was not sent goes out again whatever its method is: another endpoint where the connect failed, another
 /// connection where a kept one turned out to be dead. What was sent on a kept connection that then died without a
 /// byte of an answer goes out once more only if repeating it is harmless (RFC 9110, 9.2.2) and it has no body.
-pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload) -> Result<Arrived, Refusal> {
+pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload, record: &mut Record) -> Result<Arrived, Refusal> {
     let timeouts = &lane.service.rules.timeouts;
     let repeatable = upload.is_none() && request.head.method.is_idempotent();
     let framing = headers::frame(&request.head.method, upload.length());
@@ -46,11 +48,12 @@ pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload) -> Result<
     let mut repeated = false;
     for attempt in 0..TRIES {
         let Some(turn) = lane.choose(&tried) else { break };
+        record.turns_to(turn.upstream());
         // Where kept connections have died, others have too: from then on a new one is the safe way.
         let kept = if attempt < TRIES_KEPT && !repeated { turn.reuse() } else { None };
         let (wire, kept) = match kept {
             Some(wire) => (wire, true),
-            None => match turn.connect(timeouts.connect).await {
+            None => match record.awaits(turn.connect(timeouts.connect)).await {
                 Ok(wire) => (wire, false),
                 Err(error) => {
                     refusal = connect_refusal(&error);
@@ -81,7 +84,7 @@ pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload) -> Result<
 impl Outgoing<'_> {
     fn outflow(&self, upload: Upload, framing: Framing) -> Outflow {
         let mut out = Vec::with_capacity(HEAD);
-        headers::to_backend(self.head, self.vetted, self.client, framing, &mut out);
+        headers::to_backend(self.head, self.vetted, self.client, self.id, framing, &mut out);
         Outflow::new(out, upload, framing)
     }
 }

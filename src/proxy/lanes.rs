@@ -32,6 +32,8 @@ pub struct View {
 pub struct Admission {
     pub lane: Rc<Lane>,
     pub pass: Pass,
+    /// How many times the service has been switched.
+    pub generation: u64,
 }
 
 impl Lanes {
@@ -64,9 +66,10 @@ impl Lanes {
         for _ in 0..LOOKS {
             let view = self.look();
             let place = view.table.routes.find(host, path).ok_or(Refusal::UnknownHost)?;
-            let lane = &view.lanes[place][view.table.entries[place].live];
+            let entry = &view.table.entries[place];
+            let lane = &view.lanes[place][entry.live];
             if let Some(pass) = lane.entrance.enter(now) {
-                return Ok(Admission { lane: lane.clone(), pass });
+                return Ok(Admission { lane: lane.clone(), pass, generation: entry.generation });
             }
         }
         Err(Refusal::NoColor)

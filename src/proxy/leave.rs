@@ -14,6 +14,8 @@ pub enum Stage {
     Telling,
     /// Connections without a request are closed, and no new ones are taken.
     Closing,
+    /// Whatever is still there is dropped.
+    Gone,
 }
 
 /// One worker's stage, as its connections see it.

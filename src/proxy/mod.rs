@@ -4,7 +4,7 @@ mod body;
 mod capacity;
 mod converse;
 mod forward;
-mod headers;
+pub mod headers;
 mod inflow;
 mod lanes;
 mod leave;
@@ -37,18 +37,20 @@ use self::body::{AbortOnDrop, Answer, Download, Hold};
 pub use self::capacity::Capacity;
 use self::converse::Visitor;
 use self::forward::{Arrived, Outgoing};
+use self::headers::RequestId;
 use self::inflow::Inflow;
 use self::lanes::{Admission, Lane, Lanes};
 use self::leave::{Leave, Stage};
 pub use self::listen::{ListenError, Listener};
 use self::outflow::Outflow;
-use self::record::Record;
+use self::record::{Ledger, Record};
 pub use self::refusal::Refusal;
 use self::streams::Flow;
 pub use self::tls::{Identity, Purpose, TlsError, inspect};
 use self::upload::Upload;
 use self::upstream::Link;
 pub use self::worker::Workers;
+use crate::access_log::Book;
 use crate::config::EdgeLimits;
 use crate::metrics::RefusalSheet;
 use crate::table::Edge;
@@ -60,6 +62,8 @@ pub struct Proxy {
     /// Counts refusals of requests that belong to no service.
     nowhere: Arc<RefusalSheet>,
     leave: Rc<Leave>,
+    /// Where there is an access log.
+    ledger: Option<Rc<Ledger>>,
 }
 
 /// An answer whose head has come: what is needed to bring it to the client.
@@ -71,8 +75,9 @@ struct Carried {
 }
 
 impl Proxy {
-    pub fn new(lanes: Lanes, nowhere: Arc<RefusalSheet>, leave: Rc<Leave>) -> Rc<Proxy> {
-        Rc::new(Proxy { lanes, nowhere, leave })
+    pub fn new(lanes: Lanes, nowhere: Arc<RefusalSheet>, leave: Rc<Leave>, book: Option<Rc<Book>>) -> Rc<Proxy> {
+        let ledger = book.map(|book| Ledger::new(book, leave.clone()));
+        Rc::new(Proxy { lanes, nowhere, leave, ledger })
     }
 
     /// What connections are held to, as it is now.
@@ -90,17 +95,18 @@ impl Proxy {
         flow: Option<Rc<Flow>>,
     ) -> Result<Response<Answer>, Infallible> {
         let busy = visitor.pulse.begin();
-        let mut record = Record::open();
         let (head, body) = request.into_parts();
+        let mut record = Record::open(self.ledger.as_ref(), &visitor, Some(&head));
         let is_whole = body.is_end_stream();
         let mut answer = match self.relay(&visitor, head, body, &mut record).await {
             Ok(carried) => carried.deliver(record, &visitor),
             Err(refusal) => {
-                record.refused(refusal, &self.nowhere);
+                let response = refusal.response();
+                record.refused(refusal, response.body().size_hint().lower(), &self.nowhere);
                 if !is_whole {
                     busy.interrupts();
                 }
-                refusal.response()
+                response
             }
         };
         if self.leave.stage() > Stage::Staying && !visitor.http2 && answer.status() != SWITCHING_PROTOCOLS {
@@ -109,9 +115,10 @@ impl Proxy {
         Ok(answer.map(|body| body.with(busy, flow)))
     }
 
-    /// Counts the refusal of what never became a request.
-    pub fn count_refusal(&self, refusal: Refusal) {
-        self.nowhere.reasons[refusal.number()].add(1);
+    /// Records the refusal of what never became a request.
+    pub fn refuse_unread(&self, visitor: &Visitor, refusal: Refusal) {
+        let mut record = Record::open(self.ledger.as_ref(), visitor, None);
+        record.refused(refusal, refusal.text().len() as u64, &self.nowhere);
     }
 
     /// The steps of a request, in order; the first that fails ends it.
@@ -124,17 +131,19 @@ impl Proxy {
     ) -> Result<Carried, Refusal> {
         let limits = &visitor.edge.rules.limits;
         let vetted = headers::vet(&head, limits)?;
+        let id = RequestId::of(&head.headers, vetted);
+        record.named(&id);
         let host = headers::host(&head);
         visitor.vouches_for(host)?;
         let body = match body.is_end_stream() {
             true => Upload::none(),
             false => self.receive(host, &head, body, limits, record).await?,
         };
-        let Admission { lane, pass } = self.lanes.admit(host, head.uri.path(), record.begun)?;
-        record.admitted(&lane);
+        let Admission { lane, pass, generation } = self.lanes.admit(host, head.uri.path(), record.begun)?;
+        record.admitted(&lane, generation);
         let upgrade = vetted.websocket.then(|| head.extensions.remove::<OnUpgrade>()).flatten();
-        let outgoing = Outgoing { head: &head, vetted, client: &visitor.client };
-        let arrived = forward::send(&lane, outgoing, body).await?;
+        let outgoing = Outgoing { head: &head, vetted, client: &visitor.client, id: &id };
+        let arrived = forward::send(&lane, outgoing, body, record).await?;
         let upgrade = tunnel::agreed(&arrived.reply, upgrade)?;
         Ok(Carried { arrived, lane, pass, upgrade })
     }
@@ -153,7 +162,7 @@ impl Proxy {
         record.addressed(&lane);
         let rules = &lane.service.rules;
         headers::vet_length(&head.headers, rules.limits.request_body)?;
-        let mut upload = Upload::new(body, rules, limits);
+        let mut upload = Upload::new(body, rules, limits, record.bytes_in());
         if !headers::streams_both_ways(&head.headers) {
             upload.fill(rules.limits.request_buffer).await?;
         }
@@ -169,7 +178,7 @@ impl Carried {
         record.answered(head.status.as_u16());
         if let Some(client) = upgrade {
             headers::switched(&mut head.headers);
-            tunnel::join(client, link, pass, &lane.pool);
+            tunnel::join(client, link, pass, &lane.pool, record);
             return Response::from_parts(head, Answer::own(Bytes::new()));
         }
         let (link, rest) = send_rest(link, unsent);

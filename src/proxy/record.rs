@@ -1,24 +1,137 @@
 //! The record of one request: opened when its head has been read, written once, when it is dropped.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
+use http::{HeaderName, HeaderValue, header, request};
+
+use super::converse::Visitor;
+use super::headers::{self, RequestId};
 use super::lanes::Lane;
+use super::leave::{Leave, Stage};
 use super::refusal::{Refusal, client_gone};
+use super::upstream::Upstream;
+use crate::access_log::{Asked, Book, Closing, Draft, Opening};
 use crate::metrics::RefusalSheet;
-use crate::time::Moment;
+use crate::time::{Moment, Timestamp};
 
-/// What is known of a request so far. Dropping it counts it, however the request ended.
+/// What is known of a request so far. Dropping it counts it and ends its line in the access log, however it ended.
 pub struct Record {
     pub begun: Moment,
     /// The lane it is for.
     lane: Option<Rc<Lane>>,
     is_inside: bool,
+    is_counted: bool,
     status: u16,
+    /// Only where there is an access log.
+    story: Option<(Rc<Ledger>, Box<Story>)>,
+}
+
+/// One worker's access log, and stories that have been told, to be used again.
+pub struct Ledger {
+    book: Rc<Book>,
+    leave: Rc<Leave>,
+    #[expect(clippy::vec_box, reason = "the boxes are what is used again")]
+    spare: RefCell<Vec<Box<Story>>>,
+}
+
+/// What only the access log wants to know.
+#[derive(Default)]
+struct Story {
+    draft: Draft,
+    generation: u64,
+    upstream: Option<Rc<Upstream>>,
+    connecting: Duration,
+    first_byte: Option<Duration>,
+    /// Counted by the request's body as it comes.
+    bytes_in: Rc<Cell<u64>>,
+    bytes_out: u64,
+    end: End,
+}
+
+/// Who ended a request, and why.
+#[derive(Clone, Copy, Default)]
+pub enum End {
+    /// Whatever drops a request without a word does so because its client has gone, or because the process ends.
+    #[default]
+    Dropped,
+    /// The whole answer has been passed on.
+    Complete,
+    /// The backend's answer broke off.
+    BackendCut,
+    /// The backend paused for too long.
+    SlowAnswer,
+    /// The answer's trailers are longer than allowed.
+    LongTrailers,
+    Refused(Refusal),
+    TunnelClosedByClient,
+    TunnelClosedByBackend,
+    /// The pool did not wait for the tunnel any longer.
+    TunnelCut,
+}
+
+impl Ledger {
+    pub fn new(book: Rc<Book>, leave: Rc<Leave>) -> Rc<Ledger> {
+        Rc::new(Ledger { book, leave, spare: RefCell::default() })
+    }
+
+    fn begin(self: &Rc<Ledger>, visitor: &Visitor, head: Option<&request::Parts>) -> (Rc<Ledger>, Box<Story>) {
+        let mut story = self.spare.borrow_mut().pop().unwrap_or_default();
+        let client = visitor.client.address.as_bytes();
+        let asked = head.map(|head| asked(visitor, head));
+        self.book.begin(&mut story.draft, &Opening { at: Timestamp::now(), client, asked });
+        (self.clone(), story)
+    }
+
+    fn end(&self, mut story: Box<Story>, closing: &Closing<'_>) {
+        self.book.end(&story.draft, closing);
+        let (draft, mut bytes_in) = (std::mem::take(&mut story.draft), std::mem::take(&mut story.bytes_in));
+        match Rc::get_mut(&mut bytes_in) {
+            Some(count) => count.set(0),
+            // The rest of the body still comes, and is nobody's concern.
+            None => bytes_in = Rc::default(),
+        }
+        *story = Story { draft, bytes_in, ..Story::default() };
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < MAX_SPARE {
+            spare.push(story);
+        }
+    }
+}
+
+fn asked<'h>(visitor: &Visitor, head: &'h request::Parts) -> Asked<'h> {
+    let field = |name| head.headers.get(name).map(HeaderValue::as_bytes);
+    Asked {
+        method: head.method.as_str(),
+        target: head.uri.path_and_query().map_or("", |target| target.as_str()),
+        version: head.version,
+        host: headers::host(head),
+        forwarded_for: visitor.client.trusted.then(|| field(headers::X_FORWARDED_FOR)).flatten(),
+        traceparent: field(TRACEPARENT),
+        referer: field(header::REFERER),
+        user_agent: field(header::USER_AGENT),
+    }
 }
 
 impl Record {
-    pub fn open() -> Record {
-        Record { begun: Moment::now(), lane: None, is_inside: false, status: client_gone().as_u16() }
+    /// `head` is nothing where none could be read, `ledger` where there is no access log.
+    pub fn open(ledger: Option<&Rc<Ledger>>, visitor: &Visitor, head: Option<&request::Parts>) -> Record {
+        Record {
+            begun: Moment::now(),
+            lane: None,
+            is_inside: false,
+            is_counted: false,
+            status: client_gone().as_u16(),
+            story: ledger.map(|ledger| ledger.begin(visitor, head)),
+        }
+    }
+
+    /// What the request is called, by its client or by us.
+    pub fn named(&mut self, id: &RequestId<'_>) {
+        if let Some((ledger, story)) = &mut self.story {
+            ledger.book.name(&mut story.draft, id.as_bytes());
+        }
     }
 
     /// The request is for this lane's service.
@@ -26,28 +139,131 @@ impl Record {
         self.lane = Some(lane.clone());
     }
 
+    /// What counts the bytes of the request's body, where that is of interest.
+    pub fn bytes_in(&self) -> Option<Rc<Cell<u64>>> {
+        self.story.as_ref().map(|(_, story)| story.bytes_in.clone())
+    }
+
     /// The request is inside the lane's pool.
-    pub fn admitted(&mut self, lane: &Rc<Lane>) {
+    pub fn admitted(&mut self, lane: &Rc<Lane>, generation: u64) {
         self.lane = Some(lane.clone());
         self.is_inside = true;
+        if let Some((_, story)) = &mut self.story {
+            story.generation = generation;
+        }
     }
 
+    /// It goes to this endpoint; an earlier one did not do.
+    pub fn turns_to(&mut self, upstream: &Rc<Upstream>) {
+        if let Some((_, story)) = &mut self.story {
+            story.upstream = Some(upstream.clone());
+        }
+    }
+
+    /// Watches how long a connection takes.
+    pub async fn awaits<T>(&mut self, connection: impl Future<Output = T>) -> T {
+        let Some((_, story)) = &mut self.story else { return connection.await };
+        let since = Moment::now();
+        let connection = connection.await;
+        story.connecting += Moment::now().since(since);
+        connection
+    }
+
+    /// The head of the answer is there.
     pub fn answered(&mut self, status: u16) {
         self.status = status;
+        if let Some((_, story)) = &mut self.story {
+            story.first_byte = Some(Moment::now().since(self.begun));
+        }
     }
 
-    /// The proxy answers itself; `nowhere` counts what belongs to no service.
-    pub fn refused(&mut self, refusal: Refusal, nowhere: &RefusalSheet) {
+    /// The proxy answers itself, with so many bytes; `nowhere` counts what belongs to no service.
+    pub fn refused(&mut self, refusal: Refusal, bytes: u64, nowhere: &RefusalSheet) {
         self.status = refusal.status().as_u16();
         let sheet = self.lane.as_ref().map_or(nowhere, |lane| &lane.refusals);
         sheet.reasons[refusal.number()].add(1);
+        self.passed(if refusal == Refusal::ClientGone { 0 } else { bytes });
+        self.ended(End::Refused(refusal));
+    }
+
+    /// The request is over and has become a tunnel: it counts now, and its line waits for the tunnel's end.
+    pub fn becomes_tunnel(&mut self) {
+        self.count();
+    }
+
+    /// So many bytes more have come from the client of a tunnel.
+    pub fn came(&mut self, bytes: u64) {
+        if let Some((_, story)) = &mut self.story {
+            story.bytes_in.set(story.bytes_in.get() + bytes);
+        }
+    }
+
+    /// So many bytes more go to the client.
+    pub fn passed(&mut self, bytes: u64) {
+        if let Some((_, story)) = &mut self.story {
+            story.bytes_out += bytes;
+        }
+    }
+
+    pub fn ended(&mut self, end: End) {
+        if let Some((_, story)) = &mut self.story {
+            story.end = end;
+        }
+    }
+
+    /// Counts it, once, and says how long it took so far.
+    fn count(&mut self) -> Duration {
+        let took = Moment::now().since(self.begun);
+        if let Some(lane) = self.lane.as_ref().filter(|_| self.is_inside && !self.is_counted) {
+            lane.sheet.count(self.status, took);
+        }
+        self.is_counted = true;
+        took
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(lane) = self.lane.as_ref().filter(|_| self.is_inside) {
-            lane.sheet.count(self.status, Moment::now().since(self.begun));
+        let total = self.count();
+        let Some((ledger, mut story)) = self.story.take() else { return };
+        let upstream = story.upstream.take();
+        let (ended_by, why) = story.end.words(ledger.leave.stage());
+        let lane = self.lane.as_ref();
+        let inside = lane.filter(|_| self.is_inside);
+        let closing = Closing {
+            service: lane.map(|lane| lane.service.name.as_str()),
+            pool: inside.map(|lane| (lane.pool.color.as_str(), story.generation)),
+            endpoint: upstream.as_ref().map(|upstream| (upstream.name(), story.connecting)),
+            status: self.status,
+            bytes_in: story.bytes_in.get(),
+            bytes_out: story.bytes_out,
+            total,
+            first_byte: story.first_byte,
+            ended_by,
+            why,
+        };
+        ledger.end(story, &closing);
+    }
+}
+
+impl End {
+    /// Who ended it, and why.
+    fn words(self, stage: Stage) -> (&'static str, &'static str) {
+        match self {
+            End::Dropped if stage == Stage::Gone => ("proxy", "stopped"),
+            End::Dropped | End::Refused(Refusal::ClientGone) => ("client", "client-gone"),
+            End::Complete => ("backend", "complete"),
+            End::BackendCut => ("backend", "backend-cut"),
+            End::SlowAnswer => ("proxy", "slow-answer"),
+            End::LongTrailers => ("proxy", "long-trailers"),
+            End::Refused(refusal) => ("proxy", refusal.reason()),
+            End::TunnelClosedByClient => ("client", "tunnel-closed"),
+            End::TunnelClosedByBackend => ("backend", "tunnel-closed"),
+            End::TunnelCut => ("proxy", "tunnel-cut"),
         }
     }
 }
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// Stories kept to be used again: as many requests as one worker often has at the same time.
+const MAX_SPARE: usize = 256;

@@ -90,7 +90,7 @@ impl Refusal {
     }
 
     /// One line for people.
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         let (_, status, says) = self.row();
         let detail = match self {
             Refusal::BadRequest(detail) | Refusal::NotImplemented(detail) => format!(": {detail}"),

@@ -1,8 +1,10 @@
 //! A request's body on its way to a backend: its beginning is waited for here, the rest streams with back-pressure.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -26,11 +28,18 @@ pub struct Upload {
     trailers: usize,
     is_none: bool,
     stall: Stall,
+    /// Counts what comes, where that is of interest.
+    count: Option<Rc<Cell<u64>>>,
 }
 
 impl Upload {
     /// A body that is yet to come.
-    pub fn new(inner: Incoming, rules: &config::Service, edge: &config::EdgeLimits) -> Upload {
+    pub fn new(
+        inner: Incoming,
+        rules: &config::Service,
+        edge: &config::EdgeLimits,
+        count: Option<Rc<Cell<u64>>>,
+    ) -> Upload {
         Upload {
             ahead: VecDeque::new(),
             inner: Some(inner),
@@ -38,13 +47,14 @@ impl Upload {
             trailers: edge.trailers,
             is_none: false,
             stall: Stall::new(rules.timeouts.body, rules.limits.body_rate),
+            count,
         }
     }
 
     /// No body.
     pub fn none() -> Upload {
         let stall = Stall::new(std::time::Duration::MAX, 0);
-        Upload { ahead: VecDeque::new(), inner: None, left: 0, trailers: 0, is_none: true, stall }
+        Upload { ahead: VecDeque::new(), inner: None, left: 0, trailers: 0, is_none: true, stall, count: None }
     }
 
     pub fn is_none(&self) -> bool {
@@ -93,6 +103,9 @@ impl Upload {
     fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
         let bytes = frame.data_ref().map_or(0, |data| data.remaining() as u64);
         self.stall.moved(bytes);
+        if let Some(count) = &self.count {
+            count.set(count.get() + bytes);
+        }
         self.left = self.left.checked_sub(bytes).ok_or(Fault::TooLarge)?;
         // hyper does not ask for the end behind the last byte of a body whose length is known.
         if self.inner.as_ref().is_some_and(Body::is_end_stream) {

@@ -19,6 +19,8 @@ use crate::pool::Endpoint;
 /// An endpoint as one worker knows it.
 pub struct Upstream {
     endpoint: Arc<Endpoint>,
+    /// Its address as text.
+    name: String,
     idle: RefCell<Vec<Idle>>,
     busy: Cell<usize>,
     sheet: Arc<ColorSheet>,
@@ -32,11 +34,16 @@ struct Idle {
 
 impl Upstream {
     pub fn new(endpoint: Arc<Endpoint>, sheet: Arc<ColorSheet>) -> Upstream {
-        Upstream { endpoint, idle: RefCell::default(), busy: Cell::new(0), sheet }
+        let name = endpoint.address.to_string();
+        Upstream { endpoint, name, idle: RefCell::default(), busy: Cell::new(0), sheet }
     }
 
     pub fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
         Arc::ptr_eq(&self.endpoint, endpoint)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn busy(&self) -> usize {

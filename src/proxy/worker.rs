@@ -13,11 +13,12 @@ use super::capacity::Capacity;
 use super::lanes::Lanes;
 use super::leave::{Leave, Stage};
 use super::listen::{self, Listener, Station};
+use crate::access_log::{AccessLog, Book};
 use crate::config::EdgeTimeouts;
 use crate::metrics::RefusalSheet;
 use crate::table::{Seat, Switchboard};
 
-/// The running workers. They stop when told to, or with the process.
+/// The running workers. They stop when told to; dropping it ends them with whatever is still under way.
 pub struct Workers {
     stage: watch::Sender<Stage>,
     capacity: Arc<Capacity>,
@@ -31,6 +32,7 @@ struct Kit {
     nowhere: Arc<RefusalSheet>,
     sockets: Vec<(Arc<Listener>, TcpListener)>,
     capacity: Arc<Capacity>,
+    access_log: Option<Arc<AccessLog>>,
     stage: watch::Receiver<Stage>,
 }
 
@@ -42,6 +44,7 @@ impl Workers {
         nowhere: &[Arc<RefusalSheet>],
         listeners: Vec<(Arc<Listener>, Vec<TcpListener>)>,
         capacity: Arc<Capacity>,
+        access_log: Option<&Arc<AccessLog>>,
     ) -> std::io::Result<Workers> {
         let (stage, told) = watch::channel(Stage::Staying);
         let mut kits: Vec<Kit> = nowhere
@@ -53,6 +56,7 @@ impl Workers {
                 nowhere: nowhere.clone(),
                 sockets: Vec::new(),
                 capacity: capacity.clone(),
+                access_log: access_log.cloned(),
                 stage: told.clone(),
             })
             .collect();
@@ -89,20 +93,30 @@ fn start(kit: Kit) -> std::io::Result<oneshot::Receiver<()>> {
     let (end, ended) = oneshot::channel();
     let name = format!("worker-{}", kit.worker);
     std::thread::Builder::new().name(name).spawn(move || {
-        let tasks = LocalSet::new();
-        tasks.spawn_local(run(kit));
-        runtime.block_on(tasks);
+        runtime.block_on(work(kit));
         // Nobody waits any more where the process is ending.
         let _ = end.send(());
     })?;
     Ok(ended)
 }
 
+/// Carries requests until all are done, or nobody waits for that any more.
+async fn work(kit: Kit) {
+    let (mut tasks, leave, stage) = (LocalSet::new(), Rc::new(Leave::default()), kit.stage.clone());
+    tasks.spawn_local(run(kit, leave.clone()));
+    tokio::select! {
+        () = &mut tasks => {}
+        // What is still under way is dropped with its task, and recorded as everything else.
+        () = abandoned(stage) => leave.reach(Stage::Gone),
+    }
+}
+
 /// The worker's first task. Its thread ends when this and every connection has.
-async fn run(kit: Kit) {
-    let Kit { worker, switchboard, nowhere, sockets, capacity, stage } = kit;
-    let leave = Rc::new(Leave::default());
-    let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, leave.clone());
+async fn run(kit: Kit, leave: Rc<Leave>) {
+    let Kit { worker, switchboard, nowhere, sockets, capacity, access_log, stage } = kit;
+    let book = access_log.map(|log| Rc::new(log.book(worker)));
+    book.iter().for_each(|book| drop(tokio::task::spawn_local(Book::keep(Rc::downgrade(book)))));
+    let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, leave.clone(), book);
     let station = Rc::new(Station { worker, proxy: proxy.clone(), leave: leave.clone(), capacity });
     for (listener, socket) in sockets {
         match tokio::net::TcpListener::from_std(socket) {
@@ -127,6 +141,11 @@ async fn attend(proxy: &Rc<Proxy>, seat: &Seat) {
             _ = sweep.tick() => proxy.lanes.sweep(),
         }
     }
+}
+
+/// Resolves when nobody waits for the workers any more.
+async fn abandoned(mut stage: watch::Receiver<Stage>) {
+    while stage.changed().await.is_ok() {}
 }
 
 /// Leaves as far as all workers are told to.

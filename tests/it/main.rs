@@ -1,5 +1,6 @@
 //! The behaviour of the whole program, through real sockets: the harness, then one room for each part of the promise.
 
+mod access_log;
 mod carry;
 mod demo;
 mod harness;

@@ -1,11 +1,10 @@
 //! What the proxy survives: killed at any step, a torn journal, a full disk, state it cannot read.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Service, cutover, eventually};
+use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Service, SmallDisk, cutover, eventually};
 
 async fn shop() -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
@@ -135,7 +134,9 @@ async fn what_stands_in_the_sockets_place_is_not_taken_away() {
 #[tokio::test]
 async fn on_a_full_disk_the_switch_fails_cleanly_and_traffic_goes_on() {
     let (_blue, _green, mut proxy) = shop().await;
-    let Some(_disk) = SmallDisk::under(&mut proxy).await else { return };
+    proxy.kill9().await;
+    let Some(_disk) = SmallDisk::at(&proxy.state_dir()) else { return };
+    proxy.restart().await;
     assert_eq!(switch(&proxy, "green").await.0, 200);
     let crowd = Crowd::of(8).start(&proxy);
     let filler = proxy.state_dir().join("filler");
@@ -178,7 +179,9 @@ async fn on_a_full_disk_the_switch_fails_cleanly_and_traffic_goes_on() {
 #[tokio::test]
 async fn a_switch_that_failed_for_lack_of_room_does_not_come_true_after_a_restart() {
     let (_blue, _green, mut proxy) = shop().await;
-    let Some(_disk) = SmallDisk::under(&mut proxy).await else { return };
+    proxy.kill9().await;
+    let Some(_disk) = SmallDisk::at(&proxy.state_dir()) else { return };
+    proxy.restart().await;
     let filler = proxy.state_dir().join("filler");
     let mut aborted = false;
     for free in (0..4096).step_by(256) {
@@ -206,29 +209,4 @@ async fn a_switch_that_failed_for_lack_of_room_does_not_come_true_after_a_restar
     proxy.restart().await;
     assert_eq!((&proxy.service("shop").await["live"], &proxy.service("shop").await["phase"]), (&live, &json!("idle")));
     proxy.kill9().await;
-}
-
-/// A disk of 64 KiB in the place of a folder.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    /// Restarts the proxy on it; `None` where this user may not mount one.
-    async fn under(proxy: &mut Cutover) -> Option<SmallDisk> {
-        proxy.kill9().await;
-        let folder = proxy.state_dir();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(&folder).status();
-        if !mount.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: this user may not mount a small disk");
-            return None;
-        }
-        proxy.restart().await;
-        Some(SmallDisk(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: in a story that fails, the proxy may still hold it.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }

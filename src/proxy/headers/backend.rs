@@ -36,8 +36,48 @@ pub fn frame(method: &Method, length: Option<u64>) -> Framing {
     }
 }
 
+/// What a request is called, by its client or by us.
+pub enum RequestId<'h> {
+    Kept(&'h [u8]),
+    /// 128 random bits in hexadecimal.
+    Made([u8; 32]),
+}
+
+impl<'h> RequestId<'h> {
+    /// The client's, where it gave one that is sane.
+    pub fn of(headers: &'h HeaderMap, vetted: Vetted) -> RequestId<'h> {
+        let given = headers.get(X_REQUEST_ID).map(HeaderValue::as_bytes);
+        let sane = |id: &&[u8]| (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
+        given.filter(|_| vetted.request_ids == 1).filter(sane).map_or_else(RequestId::make, RequestId::Kept)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            RequestId::Kept(id) => id,
+            RequestId::Made(id) => id,
+        }
+    }
+
+    fn make() -> RequestId<'h> {
+        let mut id = [0; 32];
+        let mut bits = fastrand::u128(..);
+        for digit in &mut id {
+            *digit = b"0123456789abcdef"[(bits & 15) as usize];
+            bits >>= 4;
+        }
+        RequestId::Made(id)
+    }
+}
+
 /// Writes a vetted head as the backend gets it.
-pub fn to_backend(head: &request::Parts, vetted: Vetted, client: &Client, framing: Framing, out: &mut Vec<u8>) {
+pub fn to_backend(
+    head: &request::Parts,
+    vetted: Vetted,
+    client: &Client,
+    id: &RequestId<'_>,
+    framing: Framing,
+    out: &mut Vec<u8>,
+) {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     let host = host(head);
     line(out, &[head.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\nhost: ", host.as_bytes()]);
@@ -57,9 +97,7 @@ pub fn to_backend(head: &request::Parts, vetted: Vetted, client: &Client, framin
         field(out, "upgrade", b"websocket");
     }
     tell_of(client, host, &head.headers, out);
-    if vetted.request_ids != 1 || !head.headers.get(X_REQUEST_ID).is_some_and(is_request_id) {
-        field(out, X_REQUEST_ID.as_str(), &new_request_id());
-    }
+    field(out, X_REQUEST_ID.as_str(), id.as_bytes());
     field(out, "via", via(head.version));
     match framing {
         Framing::None => {}
@@ -76,9 +114,8 @@ fn passes(name: &HeaderName, value: &HeaderValue, vetted: Vetted, client: &Clien
         // The body is framed anew, from what it really is; the target's authority is the host.
         "host" | "content-length" | "transfer-encoding" => false,
         "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => false,
-        "proxy-authorization" | "forwarded" | "x-forwarded-for" => false,
+        "proxy-authorization" | "forwarded" | "x-forwarded-for" | "x-request-id" => false,
         "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => client.trusted,
-        "x-request-id" => vetted.request_ids == 1 && is_request_id(value),
         "cookie" => vetted.cookies == 1,
         // It has been answered here, when the body was asked for (RFC 9110, 10.1.1).
         "expect" => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
@@ -149,21 +186,6 @@ fn number(out: &mut Vec<u8>, length: u64) {
 
 fn is_trailers(member: &str) -> bool {
     member.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("trailers"))
-}
-
-fn is_request_id(id: &HeaderValue) -> bool {
-    (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-}
-
-/// 128 random bits in hexadecimal.
-fn new_request_id() -> [u8; 32] {
-    let mut id = [0; 32];
-    let mut bits = fastrand::u128(..);
-    for digit in &mut id {
-        *digit = b"0123456789abcdef"[(bits & 15) as usize];
-        bits >>= 4;
-    }
-    id
 }
 
 fn via(version: Version) -> &'static [u8] {

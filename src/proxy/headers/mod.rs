@@ -7,7 +7,7 @@ mod request;
 use http::header::{self, HeaderMap, HeaderName};
 
 pub use self::answer::{Extent, Reply, clean_trailers, close, read, switched};
-pub use self::backend::{Client, Framing, frame, streams_both_ways, to_backend};
+pub use self::backend::{Client, Framing, RequestId, frame, streams_both_ways, to_backend};
 pub use self::request::{Vetted, host, vet, vet_length};
 
 /// The members of a comma-separated field, over all its lines.
@@ -31,7 +31,8 @@ fn drop_aliases(headers: &mut HeaderMap) {
     aliases.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Whom a proxy says it speaks for.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -86,7 +87,8 @@ mod tests {
     fn sent_by(by: &Client, version: Version, method: &str, target: &str, fields: &[(&str, &str)]) -> request::Parts {
         let came = head(version, method, target, fields);
         let mut out = Vec::new();
-        to_backend(&came, vet(&came, &EdgeLimits::default()).unwrap(), by, Framing::None, &mut out);
+        let vetted = vet(&came, &EdgeLimits::default()).unwrap();
+        to_backend(&came, vetted, by, &RequestId::of(&came.headers, vetted), Framing::None, &mut out);
         let mut parsed = [httparse::EMPTY_HEADER; 100];
         let mut request = httparse::Request::new(&mut parsed);
         assert_eq!(request.parse(&out).unwrap(), httparse::Status::Complete(out.len()));
@@ -393,7 +395,8 @@ mod tests {
         ] {
             let fields = [("host", "a"), ("content-length", "7")];
             let (head, mut out) = (head(V11, "POST", "/", &fields), Vec::new());
-            to_backend(&head, vet(&head, &EdgeLimits::default()).unwrap(), &client(), framing, &mut out);
+            let vetted = vet(&head, &EdgeLimits::default()).unwrap();
+            to_backend(&head, vetted, &client(), &RequestId::of(&head.headers, vetted), framing, &mut out);
             assert!(out.ends_with(says.as_bytes()), "{}", String::from_utf8_lossy(&out));
         }
     }

@@ -14,6 +14,7 @@ mod proxy;
 mod raw;
 mod raw_backend;
 mod settings;
+mod small_disk;
 mod tls;
 mod trial;
 mod websocket;
@@ -29,6 +30,7 @@ pub use proxy::Cutover;
 pub use raw::Raw;
 pub use raw_backend::RawBackend;
 pub use settings::{Service, Settings};
+pub use small_disk::SmallDisk;
 pub use tls::{Ca, greet};
 pub use websocket::WebSocket;
 

@@ -67,6 +67,24 @@ impl Cutover {
         self.settings.state_dir()
     }
 
+    pub fn log_file(&self) -> PathBuf {
+        self.settings.log_file()
+    }
+
+    /// The lines of the access log as JSON, once there are so many.
+    pub async fn logged(&self, n: usize) -> Vec<Value> {
+        let text = || std::fs::read_to_string(self.log_file()).unwrap();
+        let there = eventually(PATIENCE, || async { text().matches('\n').count() >= n }).await;
+        assert!(there, "not {n} lines in\n{}", text());
+        let json = |line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
+        // What stands behind the last end of a line may be on its way.
+        text()
+            .rsplit_once('\n')
+            .into_iter()
+            .flat_map(|(lines, _)| lines.lines().map(json).collect::<Vec<_>>())
+            .collect()
+    }
+
     /// `GET /v1/status`.
     pub async fn status(&self) -> Value {
         self.api("GET", "/v1/status", Value::Null).await.1
@@ -122,9 +140,13 @@ impl Cutover {
         self.process.ended().await;
     }
 
+    pub fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
     /// Asks it to end, and does not wait for that.
     pub fn ask_to_end(&self) {
-        self.process.signal(Signal::TERM);
+        self.signal(Signal::TERM);
     }
 
     /// Asks it to end, waits, and tells how it did.

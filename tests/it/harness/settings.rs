@@ -15,6 +15,8 @@ pub struct Settings {
     pub admin: SocketAddr,
     pub manager: Manager,
     services: Vec<Service>,
+    /// Lines of `[access_log]`, if there is one.
+    access_log: Option<String>,
     folder: tempfile::TempDir,
 }
 
@@ -24,7 +26,8 @@ impl Settings {
         std::fs::create_dir(folder.path().join("state")).unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
         let listen = vec![Listen { address: ANY, name: None, tls: None }];
-        Settings { workers: 2, listen, admin: ANY, manager: Manager::default(), services: Vec::new(), folder }
+        let (manager, services, access_log) = (Manager::default(), Vec::new(), None);
+        Settings { workers: 2, listen, admin: ANY, manager, services, access_log, folder }
     }
 
     pub fn service(mut self, name: &str, describe: impl FnOnce(Service) -> Service) -> Settings {
@@ -50,6 +53,11 @@ impl Settings {
     /// Where the files of this story are.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// An access log, in [`Settings::log_file`] unless these lines name another.
+    pub fn access_log(self, lines: &str) -> Settings {
+        Settings { access_log: Some(lines.to_owned()), ..self }
     }
 
     pub fn workers(self, workers: usize) -> Settings {
@@ -92,6 +100,10 @@ impl Settings {
         self.folder.path().join("admin.sock")
     }
 
+    pub fn log_file(&self) -> PathBuf {
+        self.folder.path().join("access.log")
+    }
+
     pub fn state_dir(&self) -> PathBuf {
         self.folder.path().join("state")
     }
@@ -109,6 +121,12 @@ impl Settings {
             self.admin,
             self.state_dir(),
         );
+        if let Some(lines) = &self.access_log {
+            writeln!(toml, "\n[access_log]\n{lines}").unwrap();
+            if !lines.contains("file = ") {
+                writeln!(toml, "file = {:?}", self.log_file()).unwrap();
+            }
+        }
         for Listen { address, name, tls } in &self.listen {
             writeln!(toml, "\n[[listener]]\naddress = \"{address}\"").unwrap();
             if let Some(name) = name {

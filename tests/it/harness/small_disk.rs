@@ -1,0 +1,26 @@
+//! A disk that is soon full.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A disk of 64 KiB in the place of a folder.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where this user may not mount one.
+    pub fn at(folder: &Path) -> Option<SmallDisk> {
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder).status();
+        if !mount.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: this user may not mount a small disk");
+            return None;
+        }
+        Some(SmallDisk(folder.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: in a story that fails, the proxy may still hold it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
