@@ -5,7 +5,7 @@ mod capacity;
 mod converse;
 mod forward;
 pub mod headers;
-mod inflow;
+pub mod inflow;
 mod lanes;
 mod leave;
 mod listen;

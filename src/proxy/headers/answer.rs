@@ -7,7 +7,7 @@ use http_body::Frame;
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
-use super::{OURS, PER_FIELD, drop_aliases, drop_hop_by_hop};
+use super::{OURS, PER_FIELD, drop_aliases, drop_hop_by_hop, members};
 use crate::proxy::refusal::Refusal;
 
 /// A backend's answer as far as its head tells.
@@ -145,10 +145,6 @@ fn end_to_end(head: &Bytes, fields: &[Header], hop: &Hop) -> Result<HeaderMap, R
         }
     }
     Ok(headers)
-}
-
-fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 /// Digits and nothing else: no sign, no list, no blank (RFC 9110, 8.6).

@@ -79,8 +79,10 @@ pub fn to_backend(
     out: &mut Vec<u8>,
 ) {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    let host = host(head);
-    line(out, &[head.method.as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\nhost: ", host.as_bytes()]);
+    // `http://shop.test?x` has an empty path, and that is written `/` (RFC 9112, 3.2.1).
+    let root = if target.starts_with(['/', '*']) { "" } else { "/" };
+    let (method, host) = (head.method.as_str(), host(head));
+    line(out, &[method, " ", root, target, " HTTP/1.1\r\nhost: ", host].map(str::as_bytes));
     for (name, value) in &head.headers {
         if passes(name, value, vetted, client, &head.headers) {
             field(out, name.as_str(), value.as_bytes());
@@ -126,7 +128,8 @@ fn passes(name: &HeaderName, value: &HeaderValue, vetted: Vetted, client: &Clien
 
 /// Whether Connection names the field. What the proxy itself says stays: nobody may strip that.
 fn is_nominated(name: &str, headers: &HeaderMap) -> bool {
-    !OURS.contains(&name) && tokens(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(name))
+    !OURS.contains(&name)
+        && tokens(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// Many backends read `X_Forwarded_For` as `X-Forwarded-For`: what the proxy says, about the client or the framing, must
@@ -184,8 +187,8 @@ fn number(out: &mut Vec<u8>, length: u64) {
     let _ = write!(out, "content-length: {length}\r\n");
 }
 
-fn is_trailers(member: &str) -> bool {
-    member.split(';').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("trailers"))
+fn is_trailers(member: &[u8]) -> bool {
+    member.split(|byte| *byte == b';').next().is_some_and(|name| name.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 fn via(version: Version) -> &'static [u8] {

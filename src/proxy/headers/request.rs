@@ -157,7 +157,7 @@ fn asks_for_websocket(head: &request::Parts) -> bool {
         && protocols.next().is_none()
         && head.method == Method::GET
         && head.version == Version::HTTP_11
-        && tokens(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && tokens(&head.headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// What Connection mostly says, none of it the name of a field that would otherwise pass.
