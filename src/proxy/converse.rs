@@ -44,12 +44,8 @@ pub struct Visitor {
 impl Visitor {
     pub fn new(ip: IpAddr, trusted: bool, listener: &Listener, edge: Arc<Edge>) -> Visitor {
         let text = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
-        let client = Client {
-            address: text(ip.to_string()),
-            proto: HeaderValue::from_static(if listener.is_tls() { "https" } else { "http" }),
-            port: listener.port.clone(),
-            trusted,
-        };
+        let proto = HeaderValue::from_static(if listener.is_tls() { "https" } else { "http" });
+        let client = Client::new(text(ip.to_string()), proto, listener.port.clone(), trusted);
         Visitor { client, pulse: Arc::default(), edge, http2: false, greeted: None }
     }
 

@@ -16,6 +16,7 @@ use super::record::Record;
 use super::refusal::Refusal;
 use super::upload::Upload;
 use super::upstream::{Link, Socket, Upstream, Wire};
+use crate::time::Moment;
 
 /// What is sent: the head as it came, from which each try writes its own.
 pub struct Outgoing<'r> {
@@ -23,6 +24,8 @@ pub struct Outgoing<'r> {
     pub vetted: Vetted,
     pub client: &'r Client,
     pub id: &'r RequestId<'r>,
+    /// Whoever waits for the answer is woken once a second anyhow, so that no timer has to be set for a long patience.
+    pub is_woken: bool,
 }
 
 /// The head of an answer, the connection its body comes on, and what of the request is still to be sent.
@@ -38,10 +41,17 @@ pub struct Arrived {
 /// What was not sent goes out again whatever its method is: another endpoint where the connect failed, another
 /// connection where a kept one turned out to be dead. What was sent on a kept connection that then died without a
 /// byte of an answer goes out once more only if repeating it is harmless (RFC 9110, 9.2.2) and it has no body.
-pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload, record: &mut Record) -> Result<Arrived, Refusal> {
+pub async fn send(
+    lane: &Lane,
+    request: Outgoing<'_>,
+    upload: Option<Box<Upload>>,
+    record: &mut Record,
+) -> Result<Arrived, Refusal> {
     let timeouts = &lane.service.rules.timeouts;
     let repeatable = upload.is_none() && request.head.method.is_idempotent();
-    let framing = headers::frame(&request.head.method, upload.length());
+    let length = upload.as_ref().map_or(Some(0), |upload| upload.length());
+    let framing = headers::frame(&request.head.method, length);
+    let since = if upload.is_none() { record.begun } else { Moment::now() };
     let mut outflow = request.outflow(upload, framing);
     let mut tried: Vec<Rc<Upstream>> = Vec::new();
     let mut refusal = Refusal::NoEndpoint;
@@ -63,8 +73,10 @@ pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload, record: &m
             },
         };
         let mut link = Link::new(turn, wire);
-        let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless: request.head.method == Method::HEAD };
-        match exchange.first_byte(&mut link.wire, timeouts.first_byte).await {
+        let headless = request.head.method == Method::HEAD;
+        let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless };
+        let patience = Patience { since, length: timeouts.first_byte, is_woken: request.is_woken };
+        match exchange.first_byte(&mut link.wire, patience).await {
             Ok(reply) => return Ok(Arrived { reply, link, unsent: exchange.outflow.map(Box::new) }),
             Err(Failed::Refused(refusal)) => return Err(refusal),
             Err(Failed::Unsent(whole)) => {
@@ -73,7 +85,7 @@ pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload, record: &m
             }
             Err(Failed::Silent) if kept && repeatable && !repeated => {
                 repeated = true;
-                outflow = request.outflow(Upload::none(), framing);
+                outflow = request.outflow(None, framing);
             }
             Err(Failed::Silent) => return Err(Refusal::BadAnswer),
         }
@@ -82,11 +94,18 @@ pub async fn send(lane: &Lane, request: Outgoing<'_>, upload: Upload, record: &m
 }
 
 impl Outgoing<'_> {
-    fn outflow(&self, upload: Upload, framing: Framing) -> Outflow {
+    fn outflow(&self, upload: Option<Box<Upload>>, framing: Framing) -> Outflow {
         let mut out = Vec::with_capacity(HEAD);
         headers::to_backend(self.head, self.vetted, self.client, self.id, framing, &mut out);
         Outflow::new(out, upload, framing)
     }
+}
+
+/// How long the answer may be waited for.
+struct Patience {
+    since: Moment,
+    length: Duration,
+    is_woken: bool,
 }
 
 /// One try on one connection.
@@ -110,17 +129,40 @@ enum Failed {
 
 impl Exchange {
     /// Waits for the answer; the patience begins anew for as long as the request still moves.
-    async fn first_byte(&mut self, wire: &mut Wire, patience: Duration) -> Result<Reply, Failed> {
+    async fn first_byte(&mut self, wire: &mut Wire, mut patience: Patience) -> Result<Reply, Failed> {
+        if patience.is_woken && patience.length >= COARSE {
+            return poll_fn(|cx| self.poll_patiently(cx, wire, &mut patience)).await;
+        }
         loop {
             let before = self.moved;
             let step = poll_fn(|cx| self.poll(cx, wire));
-            if let Ok(done) = tokio::time::timeout(patience, step).await {
+            if let Ok(done) = tokio::time::timeout(patience.length, step).await {
                 return done;
             }
             if self.moved == before {
                 return Err(Failed::Refused(Refusal::FirstByteTimeout));
             }
         }
+    }
+
+    /// As `poll`, and looks at the clock each time there is nothing yet.
+    fn poll_patiently(
+        &mut self,
+        cx: &mut Context<'_>,
+        wire: &mut Wire,
+        patience: &mut Patience,
+    ) -> Poll<Result<Reply, Failed>> {
+        let (before, is_first) = (self.moved, self.moved == 0);
+        let done = self.poll(cx, wire);
+        if done.is_pending() && !is_first {
+            let now = Moment::now();
+            if self.moved != before {
+                patience.since = now;
+            } else if now.since(patience.since) >= patience.length {
+                return Poll::Ready(Err(Failed::Refused(Refusal::FirstByteTimeout)));
+            }
+        }
+        done
     }
 
     /// Sends what there is to send, and reads what there is to read: an answer may come before the request is whole.
@@ -195,5 +237,7 @@ fn connect_refusal(error: &io::Error) -> Refusal {
 const TRIES: usize = 4;
 /// Of those, tries on kept connections.
 const TRIES_KEPT: usize = 2;
+/// A patience for which a second more is no matter.
+const COARSE: Duration = Duration::from_secs(5);
 /// Room for a request's head: most fit.
 const HEAD: usize = 1024;

@@ -136,13 +136,13 @@ impl Proxy {
         let host = headers::host(&head);
         visitor.vouches_for(host)?;
         let body = match body.is_end_stream() {
-            true => Upload::none(),
-            false => self.receive(host, &head, body, limits, record).await?,
+            true => None,
+            false => Some(self.receive(host, &head, body, limits, record).await?),
         };
         let Admission { lane, pass, generation } = self.lanes.admit(host, head.uri.path(), record.begun)?;
         record.admitted(&lane, generation);
         let upgrade = vetted.websocket.then(|| head.extensions.remove::<OnUpgrade>()).flatten();
-        let outgoing = Outgoing { head: &head, vetted, client: &visitor.client, id: &id };
+        let outgoing = Outgoing { head: &head, vetted, client: &visitor.client, id: &id, is_woken: !visitor.http2 };
         let arrived = forward::send(&lane, outgoing, body, record).await?;
         let upgrade = tunnel::agreed(&arrived.reply, upgrade)?;
         Ok(Carried { arrived, lane, pass, upgrade })
@@ -157,12 +157,12 @@ impl Proxy {
         body: Incoming,
         limits: &EdgeLimits,
         record: &mut Record,
-    ) -> Result<Upload, Refusal> {
+    ) -> Result<Box<Upload>, Refusal> {
         let lane = self.lanes.find(host, head.uri.path())?;
         record.addressed(&lane);
         let rules = &lane.service.rules;
         headers::vet_length(&head.headers, rules.limits.request_body)?;
-        let mut upload = Upload::new(body, rules, limits, record.bytes_in());
+        let mut upload = Box::new(Upload::new(body, rules, limits, record.bytes_in()));
         if !headers::streams_both_ways(&head.headers) {
             upload.fill(rules.limits.request_buffer).await?;
         }

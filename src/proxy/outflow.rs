@@ -18,7 +18,7 @@ pub struct Outflow {
     out: Vec<u8>,
     written: usize,
     piece: Bytes,
-    upload: Upload,
+    upload: Option<Box<Upload>>,
     framing: Framing,
     /// The last line of a chunk is still to come.
     in_chunk: bool,
@@ -39,8 +39,8 @@ pub enum Unsent {
 
 impl Outflow {
     /// `out` begins with the head.
-    pub fn new(out: Vec<u8>, upload: Upload, framing: Framing) -> Outflow {
-        let is_last = matches!(framing, Framing::None | Framing::Length(0));
+    pub fn new(out: Vec<u8>, upload: Option<Box<Upload>>, framing: Framing) -> Outflow {
+        let is_last = upload.is_none() || matches!(framing, Framing::None | Framing::Length(0));
         Outflow { out, written: 0, piece: Bytes::new(), upload, framing, in_chunk: false, is_last, writes: 0 }
     }
 
@@ -70,7 +70,8 @@ impl Outflow {
     /// Takes of the body what is there, as long as there is room. Pending: it is the client's turn.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Unsent> {
         while !self.is_last && self.piece.is_empty() && self.out.len() < ROOM {
-            match Pin::new(&mut self.upload).poll_frame(cx) {
+            let Some(upload) = &mut self.upload else { break };
+            match Pin::new(&mut **upload).poll_frame(cx) {
                 Poll::Pending => return Ok(Poll::Pending),
                 Poll::Ready(Some(Ok(frame))) => self.add(frame),
                 Poll::Ready(Some(Err(fault))) => return Err(Unsent::Upload(fault)),
@@ -119,7 +120,8 @@ impl Outflow {
         } else {
             self.piece = data
         }
-        self.is_last = self.framing != Framing::Chunked && self.upload.is_end_stream();
+        self.is_last =
+            self.framing != Framing::Chunked && self.upload.as_ref().is_none_or(|upload| upload.is_end_stream());
     }
 
     fn end(&mut self, trailers: Option<HeaderMap>) {

@@ -26,7 +26,6 @@ pub struct Upload {
     left: u64,
     /// Bytes of trailers there may be.
     trailers: usize,
-    is_none: bool,
     stall: Stall,
     /// Counts what comes, where that is of interest.
     count: Option<Rc<Cell<u64>>>,
@@ -45,20 +44,9 @@ impl Upload {
             inner: Some(inner),
             left: rules.limits.request_body.unwrap_or(u64::MAX),
             trailers: edge.trailers,
-            is_none: false,
             stall: Stall::new(rules.timeouts.body, rules.limits.body_rate),
             count,
         }
-    }
-
-    /// No body.
-    pub fn none() -> Upload {
-        let stall = Stall::new(std::time::Duration::MAX, 0);
-        Upload { ahead: VecDeque::new(), inner: None, left: 0, trailers: 0, is_none: true, stall, count: None }
-    }
-
-    pub fn is_none(&self) -> bool {
-        self.is_none
     }
 
     /// Its length, where that is known.

@@ -121,11 +121,16 @@ pub enum Socket {
 }
 
 impl Wire {
-    /// Whether it is whole, open as far as this side knows, and nothing has come that nobody asked for.
+    /// Whether nothing has come that nobody asked for, and nothing is being sent.
+    fn is_whole(&self) -> bool {
+        self.input.is_empty() && matches!(self.socket, Socket::Whole(_))
+    }
+
+    /// Whether it is open as far as this side knows, and nothing has come on it while it was idle.
     fn is_quiet(&self) -> bool {
         let Socket::Whole(stream) = &self.socket else { return false };
         // No system call: the readiness is what the runtime has heard since the last read.
-        self.input.is_empty() && stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
+        stream.poll_read_ready(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Reads more; 0 where the endpoint has ended the connection.
@@ -189,7 +194,8 @@ impl Link {
         drop(active);
         wire.rest();
         let mut idle = turn.0.idle.borrow_mut();
-        if wire.is_quiet() && idle.len() < MAX_IDLE {
+        // Whether it is still open is asked when it is needed again.
+        if wire.is_whole() && idle.len() < MAX_IDLE {
             idle.push(Idle { wire, since: age });
             turn.0.sheet.upstream_idle.change(1);
         }

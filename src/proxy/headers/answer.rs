@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
+use memchr::memmem;
 
 use super::{OURS, PER_FIELD, drop_aliases, drop_hop_by_hop, members};
 use crate::proxy::refusal::Refusal;
@@ -46,18 +47,13 @@ pub fn read(input: &mut BytesMut, headless: bool) -> Result<Option<Reply>, Refus
     }
 }
 
-/// Where the first empty line ends.
+/// Where the first empty line ends. Lines may end in a bare LF, as some old servers write them (RFC 9112, 2.2).
 fn end_of_head(input: &[u8]) -> Option<usize> {
-    let mut from = 0;
-    while let Some(at) = memchr::memchr(b'\n', &input[from..]) {
-        from += at + 1;
-        match &input[from..] {
-            [b'\n', ..] => return Some(from + 1),
-            [b'\r', b'\n', ..] => return Some(from + 2),
-            _ => {}
-        }
-    }
-    None
+    let usual = memmem::find(input, b"\r\n\r\n").map(|at| at + 4);
+    let head = &input[..usual.unwrap_or(input.len())];
+    let bare = memmem::find(head, b"\n\n").map(|at| at + 2);
+    let mixed = if usual.is_none() { memmem::find(head, b"\n\r\n").map(|at| at + 3) } else { None };
+    [bare, mixed, usual].into_iter().flatten().min()
 }
 
 /// `None`: the answer is an interim one, and another follows.
@@ -65,17 +61,20 @@ fn parse(head: &Bytes, headless: bool) -> Result<Option<Reply>, Refusal> {
     let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
     let mut answer = httparse::Response::new(&mut []);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut answer, head, &mut fields);
-    let Ok(Status::Complete(_)) = parsed else { return Err(Refusal::BadAnswer) };
+    // An end that the parser sees elsewhere is one that could be taken for another.
+    if parsed != Ok(Status::Complete(head.len())) {
+        return Err(Refusal::BadAnswer);
+    }
     let (Some(minor), Some(code)) = (answer.version, answer.code) else { return Err(Refusal::BadAnswer) };
     let status = StatusCode::from_u16(code).map_err(|_| Refusal::BadAnswer)?;
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(None);
     }
-    let hop = hop(answer.headers, minor)?;
+    let (headers, hop) = gather(head, answer.headers, minor)?;
     let is_empty = headless || matches!(code, 101 | 204 | 304);
     let mut response = Response::new(());
     *response.status_mut() = status;
-    *response.headers_mut() = end_to_end(head, answer.headers, &hop)?;
+    *response.headers_mut() = headers;
     if let Some(reason) = answer.reason.filter(|reason| status.canonical_reason() != Some(reason))
         && let Ok(reason) = ReasonPhrase::try_from(reason.as_bytes())
     {
@@ -87,64 +86,91 @@ fn parse(head: &Bytes, headless: bool) -> Result<Option<Reply>, Refusal> {
         (false, Some(length)) => Extent::Length(length),
         (false, None) => Extent::Close,
     };
-    Ok(Some(Reply { response, extent, keeps: hop.keeps && extent != Extent::Close, websocket: hop.websocket }))
+    Ok(Some(Reply { response, extent, keeps: hop.keeps() && extent != Extent::Close, websocket: hop.websocket }))
 }
 
 /// What the fields of this hop say.
-struct Hop<'h> {
+#[derive(Default)]
+struct Hop {
+    minor: u8,
     length: Option<u64>,
     chunked: bool,
-    keeps: bool,
+    closes: bool,
+    keep_alive: bool,
     websocket: bool,
-    /// The Connection field, where it names fields.
-    connection: Option<&'h [u8]>,
+    /// Connection names other fields.
+    nominates: bool,
 }
 
-/// Refuses an answer whose end could be seen in two places (RFC 9112, 6.3).
-fn hop<'h>(fields: &[Header<'h>], minor: u8) -> Result<Hop<'h>, Refusal> {
-    let mut hop = Hop { length: None, chunked: false, keeps: minor == 1, websocket: false, connection: None };
-    for Header { name, value } in fields {
-        if name.eq_ignore_ascii_case("content-length") {
-            let length = length(value).filter(|_| hop.length.is_none()).ok_or(Refusal::BadAnswer)?;
-            hop.length = Some(length);
-        } else if name.eq_ignore_ascii_case("transfer-encoding") {
-            if hop.chunked || minor == 0 || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Refusal::BadAnswer);
+impl Hop {
+    fn keeps(&self) -> bool {
+        // A length beside chunks is overridden, but whoever sends both cannot be trusted with another request.
+        let clear = !(self.chunked && self.length.is_some());
+        clear && !self.closes && (self.minor == 1 || self.keep_alive)
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for member in members(value) {
+            match member {
+                _ if member.eq_ignore_ascii_case(b"close") => self.closes = true,
+                _ if member.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+                _ => self.nominates = true,
             }
-            hop.chunked = true;
-        } else if name.eq_ignore_ascii_case("connection") {
-            let says = |token: &str| members(value).any(|member| member.eq_ignore_ascii_case(token.as_bytes()));
-            hop.keeps = hop.keeps && !says("close") || minor == 0 && says("keep-alive");
-            // Two of them is one too many to be worth following: the fields they name are still this hop's.
-            hop.connection = Some(value);
-        } else if name.eq_ignore_ascii_case("upgrade") {
-            hop.websocket = value.eq_ignore_ascii_case(b"websocket");
         }
     }
-    // A length beside chunks is overridden, but whoever sends both cannot be trusted with another request.
-    hop.keeps &= !(hop.chunked && hop.length.is_some());
-    Ok(hop)
 }
 
-/// The fields that go on to the client.
-fn end_to_end(head: &Bytes, fields: &[Header], hop: &Hop) -> Result<HeaderMap, Refusal> {
+/// The fields that go on to the client, and what the others say. Refuses an answer whose end could be seen in two
+/// places (RFC 9112, 6.3).
+fn gather(head: &Bytes, fields: &[Header], minor: u8) -> Result<(HeaderMap, Hop), Refusal> {
+    let mut hop = Hop { minor, ..Hop::default() };
     let mut headers = HeaderMap::with_capacity(fields.len());
     for Header { name, value } in fields {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| Refusal::BadAnswer)?;
-        let ends = match name.as_str() {
-            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "te" | "upgrade" => true,
-            "http2-settings" | "proxy-authorization" => true,
-            "content-length" => hop.chunked,
-            text => {
-                hop.connection.is_some_and(|named| members(named).any(|it| it.eq_ignore_ascii_case(text.as_bytes())))
+        match name.as_str() {
+            "content-length" => {
+                hop.length = Some(length(value).filter(|_| hop.length.is_none()).ok_or(Refusal::BadAnswer)?);
             }
-        };
-        if !ends {
-            let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| Refusal::BadAnswer)?;
-            headers.append(name, value);
+            "transfer-encoding" => {
+                if hop.chunked || minor == 0 || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Refusal::BadAnswer);
+                }
+                hop.chunked = true;
+                continue;
+            }
+            "connection" => {
+                hop.connection(value);
+                continue;
+            }
+            "upgrade" => {
+                hop.websocket = value.eq_ignore_ascii_case(b"websocket");
+                continue;
+            }
+            "keep-alive" | "proxy-connection" | "te" | "http2-settings" | "proxy-authorization" => continue,
+            _ => {}
+        }
+        let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| Refusal::BadAnswer)?;
+        headers.append(name, value);
+    }
+    if hop.chunked {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    if hop.nominates {
+        drop_nominated(&mut headers, fields);
+    }
+    Ok((headers, hop))
+}
+
+/// Drops what Connection names, except what frames the body.
+fn drop_nominated(headers: &mut HeaderMap, fields: &[Header]) {
+    let connection = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("connection"));
+    for name in connection.flat_map(|field| members(field.value)) {
+        if let Ok(name) = HeaderName::from_bytes(name)
+            && name != header::CONTENT_LENGTH
+        {
+            headers.remove(name);
         }
     }
-    Ok(headers)
 }
 
 /// Digits and nothing else: no sign, no list, no blank (RFC 9110, 8.6).

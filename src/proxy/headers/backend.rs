@@ -15,6 +15,18 @@ pub struct Client {
     pub port: HeaderValue,
     /// It is a proxy whose own word on the client is kept.
     pub trusted: bool,
+    /// The fields that say so, ready to be written.
+    fields: Box<[u8]>,
+}
+
+impl Client {
+    pub fn new(address: HeaderValue, proto: HeaderValue, port: HeaderValue, trusted: bool) -> Client {
+        let mut fields = Vec::new();
+        for (name, value) in [(X_FORWARDED_FOR, &address), (X_FORWARDED_PROTO, &proto), (X_FORWARDED_PORT, &port)] {
+            field(&mut fields, name.as_str(), value.as_bytes());
+        }
+        Client { address, proto, port, trusted, fields: fields.into() }
+    }
 }
 
 /// How the body that follows is framed (RFC 9112, 6).
@@ -141,11 +153,12 @@ fn is_alias(name: &str) -> bool {
 
 /// Says who the client is. A trusted proxy's word is kept, and its own address added; anyone else's is replaced.
 fn tell_of(client: &Client, host: &str, headers: &HeaderMap, out: &mut Vec<u8>) {
-    let is_told = |name: HeaderName| client.trusted && headers.contains_key(name);
-    match client.trusted {
-        true => join(out, X_FORWARDED_FOR, headers, b", ", Some(&client.address)),
-        false => field(out, X_FORWARDED_FOR.as_str(), client.address.as_bytes()),
+    if !client.trusted {
+        out.extend_from_slice(&client.fields);
+        return field(out, X_FORWARDED_HOST.as_str(), host.as_bytes());
     }
+    let is_told = |name: HeaderName| headers.contains_key(name);
+    join(out, X_FORWARDED_FOR, headers, b", ", Some(&client.address));
     if !is_told(X_FORWARDED_PROTO) {
         field(out, X_FORWARDED_PROTO.as_str(), client.proto.as_bytes());
     }

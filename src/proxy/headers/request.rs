@@ -125,22 +125,39 @@ fn vet_target(head: &request::Parts, limits: &EdgeLimits) -> Result<(), Refusal>
 
 /// A host and perhaps a port, and nothing else: no list, no userinfo, no path, no blank.
 fn vet_authority(authority: &[u8]) -> Result<(), Refusal> {
-    let bad = Refusal::BadRequest("Host is not one host with at most a port");
-    let (name, port) = match authority.iter().rposition(|b| *b == b':') {
-        Some(colon) if !authority[colon..].contains(&b']') => (&authority[..colon], Some(&authority[colon + 1..])),
-        _ => (authority, None),
+    let (name, port) = match authority {
+        [b'[', ..] => split_literal(authority),
+        _ => split_name(authority),
     };
-    let port_ok = port.is_none_or(|port| {
-        let text = std::str::from_utf8(port).unwrap_or("x");
-        port.is_empty() || (port.iter().all(u8::is_ascii_digit) && text.parse::<u16>().is_ok())
-    });
     let name_ok = match name {
         [b'[', inside @ .., b']'] => inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
         // An empty Host is how a target without an authority is written (RFC 9112, 3.2); with a port it is nonsense.
         [] => port.is_none(),
-        _ => name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')),
+        _ => true,
     };
-    if name_ok && port_ok { Ok(()) } else { Err(bad) }
+    let digits =
+        |port: &[u8]| port.iter().try_fold(0_u32, |sum, b| b.is_ascii_digit().then(|| sum * 10 + u32::from(b - b'0')));
+    let port_ok = port.is_none_or(|port| port.len() <= 5 && digits(port).is_some_and(|port| port <= 65_535));
+    if name_ok && port_ok { Ok(()) } else { Err(Refusal::BadRequest("Host is not one host with at most a port")) }
+}
+
+/// A name up to the first byte that cannot be in one; what follows that is the port, or wrong.
+fn split_name(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let is_name = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    match authority.iter().position(|b| !is_name(b)) {
+        None => (authority, None),
+        Some(end) if authority[end] == b':' => (&authority[..end], Some(&authority[end + 1..])),
+        // No port has this many bytes.
+        Some(_) => (authority, Some(b"not a port")),
+    }
+}
+
+fn split_literal(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match authority.iter().position(|b| *b == b']') {
+        Some(end) if authority.get(end + 1) == Some(&b':') => (&authority[..=end], Some(&authority[end + 2..])),
+        Some(end) if end + 1 == authority.len() => (authority, None),
+        _ => (authority, Some(b"not a port")),
+    }
 }
 
 fn vet_transfer_encoding(value: &HeaderValue) -> Result<(), Refusal> {
