@@ -6,7 +6,6 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
-use memchr::memmem;
 
 use super::{OURS, PER_FIELD, drop_aliases, drop_hop_by_hop, members};
 use crate::proxy::refusal::Refusal;
@@ -34,7 +33,7 @@ pub enum Extent {
 /// Takes the head of the final answer off the input, and the interim ones before it; `None`: there is more to come.
 /// `headless`: the request was one whose answer has no body (HEAD).
 pub fn read(input: &mut BytesMut, headless: bool) -> Result<Option<Reply>, Refusal> {
-    loop {
+    while !input.is_empty() {
         let end = end_of_head(input);
         if end.unwrap_or(input.len()) > MAX_HEAD {
             return Err(Refusal::BadAnswer);
@@ -45,15 +44,16 @@ pub fn read(input: &mut BytesMut, headless: bool) -> Result<Option<Reply>, Refus
             return Ok(Some(reply));
         }
     }
+    Ok(None)
 }
 
 /// Where the first empty line ends. Lines may end in a bare LF, as some old servers write them (RFC 9112, 2.2).
 fn end_of_head(input: &[u8]) -> Option<usize> {
-    let usual = memmem::find(input, b"\r\n\r\n").map(|at| at + 4);
-    let head = &input[..usual.unwrap_or(input.len())];
-    let bare = memmem::find(head, b"\n\n").map(|at| at + 2);
-    let mixed = if usual.is_none() { memmem::find(head, b"\n\r\n").map(|at| at + 3) } else { None };
-    [bare, mixed, usual].into_iter().flatten().min()
+    memchr::memchr_iter(b'\n', input).find_map(|at| match &input[at + 1..] {
+        [b'\n', ..] => Some(at + 2),
+        [b'\r', b'\n', ..] => Some(at + 3),
+        _ => None,
+    })
 }
 
 /// `None`: the answer is an interim one, and another follows.
