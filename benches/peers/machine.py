@@ -1,0 +1,128 @@
+"""The machine as the measurement needs it: programs installed, processes pinned and ended, CPU time read."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+TICK = os.sysconf("SC_CLK_TCK")
+PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl"}
+
+
+def install(commands):
+    """Installs Debian's package of each command that is missing."""
+    missing = [PACKAGES[command] for command in commands if not shutil.which(command)]
+    if not missing:
+        return
+    sudo = [] if os.geteuid() == 0 else ["sudo"]
+    # A runlevel in which nothing is started: a server of Debian's beside those measured would take its share.
+    env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "env": env}
+    subprocess.run([*sudo, "apt-get", "update", "-qq"], **quiet)
+    subprocess.run([*sudo, "apt-get", "install", "-qq", "-y", "--no-install-recommends", *missing], **quiet)
+
+
+def cores():
+    """The core of the proxies, and those of the load and the backend."""
+    first, *others = sorted(os.sched_getaffinity(0))
+    return {first}, set(others) or {first}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(command, on, log, **options):
+    """A process pinned to the cores `on`, what it says kept in the file `log`."""
+    said = open(log, "ab")
+    pin = lambda: os.sched_setaffinity(0, on)
+    options = {"stdin": subprocess.DEVNULL, "stdout": said, "stderr": said, **options}
+    return subprocess.Popen(command, preexec_fn=pin, **options)
+
+
+def stop(process):
+    """Ends a process that `start` has started, and waits for it."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_for(port, process, said, patience=10):
+    """Returns when something listens on the port; where nothing will, shows what the process has said."""
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            break
+        try:
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.02)
+    with open(said) as words:
+        raise SystemExit(f"{process.args[0]} does not listen on port {port}:\n{words.read()}")
+
+
+def family(pid):
+    """The process and its children, as nginx works in one."""
+    with open(f"/proc/{pid}/task/{pid}/children") as children:
+        return [pid, *map(int, children.read().split())]
+
+
+def cpu_seconds(pid):
+    """User and system time of all threads so far."""
+    total = 0
+    for one in family(pid):
+        with open(f"/proc/{one}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICK
+
+
+def resident_bytes(pid):
+    total = 0
+    for one in family(pid):
+        with open(f"/proc/{one}/statm") as statm:
+            total += int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return total
+
+
+def idle_seconds(on):
+    """How long the cores have had nothing to do, on average."""
+    with open("/proc/stat") as stat:
+        lines = (line.split() for line in stat)
+        idle = {line[0]: int(line[4]) + int(line[5]) for line in lines if line[0].startswith("cpu")}
+    return sum(idle[f"cpu{core}"] for core in on) / TICK / len(on)
+
+
+class Span:
+    """What a process and the cores have used between `begin` and `end`."""
+
+    def __init__(self, pid, proxy_cores, load_cores):
+        self.pid, self.proxy_cores, self.load_cores = pid, proxy_cores, load_cores
+        self.at = self.look()
+
+    def look(self):
+        return (time.monotonic(), cpu_seconds(self.pid), idle_seconds(self.proxy_cores), idle_seconds(self.load_cores))
+
+    def end(self):
+        wall, cpu, proxy_idle, load_idle = (now - then for now, then in zip(self.look(), self.at))
+        return {
+            "wall_s": wall,
+            "cpu_s": cpu,
+            # Of its cores, how much the proxy itself had, and whether anything was left over.
+            "proxy_share": cpu / wall / len(self.proxy_cores),
+            "proxy_idle": proxy_idle / wall,
+            "load_idle": load_idle / wall,
+        }
+
+
+def end_on_signal():
+    """SIGTERM ends like Ctrl-C does: with everything stopped and removed."""
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))

@@ -1,0 +1,75 @@
+//! The fixed backend: the same bytes for every proxy, from memory, for one read and one write each.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await?;
+    let answers = Rc::new(Answers::new());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let answers = answers.clone();
+        // A connection that breaks ends, and the load counts what it has lost.
+        tokio::task::spawn_local(async move { converse(stream, &answers).await.ok() });
+    }
+}
+
+/// Answers one request after another; none of them has a body.
+async fn converse(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
+    let mut read = Vec::with_capacity(READ);
+    loop {
+        while !read.ends_with(b"\r\n\r\n") {
+            if stream.read_buf(&mut read).await? == 0 {
+                return Ok(());
+            }
+        }
+        // Through the relay comes what the client says itself; a proxy keeps that from its backends.
+        let last = read.windows(CLOSE.len()).any(|field| field.eq_ignore_ascii_case(CLOSE));
+        stream.write_all(answers.to(&read, last)).await?;
+        if last {
+            return stream.shutdown().await;
+        }
+        read.clear();
+    }
+}
+
+/// Heads and bodies in one piece, made once.
+struct Answers {
+    kept: [Vec<u8>; 3],
+    last: [Vec<u8>; 3],
+}
+
+impl Answers {
+    fn new() -> Answers {
+        let all = |connection: &str| SIZES.map(|size| answer(size, connection));
+        Answers { kept: all(""), last: all("Connection: close\r\n") }
+    }
+
+    fn to(&self, request: &[u8], last: bool) -> &[u8] {
+        let place = match request {
+            _ if request.starts_with(b"GET /10k ") => 1,
+            _ if request.starts_with(b"GET /1m ") => 2,
+            _ => 0,
+        };
+        if last { &self.last[place] } else { &self.kept[place] }
+    }
+}
+
+fn answer(size: usize, connection: &str) -> Vec<u8> {
+    let mut answer = format!(
+        "HTTP/1.1 200 OK\r\nServer: backend\r\nContent-Type: text/plain\r\n{connection}Content-Length: {size}\r\n\r\n"
+    )
+    .into_bytes();
+    answer.resize(answer.len() + size, b'x');
+    answer
+}
+
+/// Of the bodies of `/`, `/10k` and `/1m`.
+const SIZES: [usize; 3] = [100, 10 << 10, 1 << 20];
+const CLOSE: &[u8] = b"\r\nconnection: close\r\n";
+const READ: usize = 4096;
