@@ -1,5 +1,7 @@
 """The loads: each runs for some seconds against one port and says how many requests, how fast, how many failed."""
 
+import json
+import os
 import re
 import subprocess
 
@@ -7,22 +9,42 @@ UNITS = {"us": 1, "ms": 1e3, "s": 1e6, "m": 60e6}
 
 
 class Load:
-    """Where the load runs and for how long."""
+    """Where the load runs, and what with."""
 
-    def __init__(self, on, seconds):
-        self.on, self.seconds = ",".join(map(str, sorted(on))), seconds
+    def __init__(self, on, tools, folder):
+        self.on, self.tools, self.folder = on, tools, folder
 
-    def run(self, command):
-        command = ["taskset", "-c", self.on, *command]
+    def pinned(self, *command):
+        return ["taskset", "-c", ",".join(map(str, sorted(self.on))), *map(str, command)]
+
+    def run(self, *command):
+        command = self.pinned(*command)
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
         return done.stdout
 
-    def wrk(self, url, connections, headers=(), seconds=None):
+    def wrk(self, url, connections, seconds, headers=()):
         fields = [part for header in headers for part in ("-H", header)]
-        base = ["wrk", "-t1", f"-c{connections}", f"-d{seconds or self.seconds}s", "--latency", "--timeout", "10s"]
-        return read_wrk(self.run([*base, *fields, url]))
+        options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+        return read_wrk(self.run("wrk", *options, *fields, url))
+
+    def h2load(self, url, connections, streams, seconds):
+        log = os.path.join(self.folder, "h2load.log")
+        options = ["-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}", f"--log-file={log}"]
+        said = self.run("h2load", *options, url)
+        with open(log) as lines:
+            took = sorted(int(line.rsplit("\t", 1)[1]) for line in lines)
+        os.remove(log)
+        done, failed = re.search(r"(\d+) succeeded, (\d+) failed", said).groups()
+        at = lambda percent: took[len(took) * percent // 100] if took else 0
+        return {"requests": int(done), "seconds": seconds, "p50_us": at(50), "p99_us": at(99), "failed": int(failed)}
+
+    def tool_command(self, *arguments):
+        return self.pinned(self.tools, *arguments)
+
+    def tool(self, *arguments):
+        return json.loads(self.run(self.tools, *arguments))
 
 
 def read_wrk(text):

@@ -1,5 +1,7 @@
 """The machine as the measurement needs it: programs installed, processes pinned and ended, CPU time read."""
 
+import contextlib
+import http.client
 import os
 import shutil
 import signal
@@ -8,12 +10,13 @@ import subprocess
 import time
 
 TICK = os.sysconf("SC_CLK_TCK")
-PACKAGES = {"nginx": "nginx-light", "haproxy": "haproxy", "wrk": "wrk", "h2load": "nghttp2-client", "openssl": "openssl"}
+# Debian's package of each command.
+PACKAGES = {"nginx": "nginx-light", "h2load": "nghttp2-client", "taskset": "util-linux"}
 
 
 def install(commands):
     """Installs Debian's package of each command that is missing."""
-    missing = [PACKAGES[command] for command in commands if not shutil.which(command)]
+    missing = [PACKAGES.get(command, command) for command in commands if not shutil.which(command)]
     if not missing:
         return
     sudo = [] if os.geteuid() == 0 else ["sudo"]
@@ -55,18 +58,20 @@ def stop(process):
             process.wait()
 
 
-def wait_for(port, process, said, patience=10):
-    """Returns when something listens on the port; where nothing will, shows what the process has said."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            break
-        try:
-            return socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            time.sleep(0.02)
+def wait_until_serving(port, asks, process, said, patience=60):
+    """Returns when requests are answered with 200: once the proxy believes in its backends."""
+    end, answer = time.monotonic() + patience, None
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/", headers=dict(asks))
+            answer = connection.getresponse().status
+            connection.close()
+            if answer == 200:
+                return
+        time.sleep(0.05)
     with open(said) as words:
-        raise SystemExit(f"{process.args[0]} does not listen on port {port}:\n{words.read()}")
+        raise SystemExit(f"{process.args[0]} answers {answer} on port {port}:\n{words.read()}")
 
 
 def family(pid):
@@ -77,12 +82,12 @@ def family(pid):
 
 def cpu_seconds(pid):
     """User and system time of all threads so far."""
-    total = 0
+    user = system = 0
     for one in family(pid):
         with open(f"/proc/{one}/stat") as stat:
             fields = stat.read().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICK
+        user, system = user + int(fields[11]), system + int(fields[12])
+    return user / TICK, system / TICK
 
 
 def resident_bytes(pid):
@@ -109,17 +114,21 @@ class Span:
         self.at = self.look()
 
     def look(self):
-        return (time.monotonic(), cpu_seconds(self.pid), idle_seconds(self.proxy_cores), idle_seconds(self.load_cores))
+        idle = idle_seconds(self.proxy_cores), idle_seconds(self.load_cores)
+        return time.monotonic(), *cpu_seconds(self.pid), *idle
 
     def end(self):
-        wall, cpu, proxy_idle, load_idle = (now - then for now, then in zip(self.look(), self.at))
+        wall, user, system, proxy_idle, load_idle = (now - then for now, then in zip(self.look(), self.at))
+        cpu = user + system
         return {
             "wall_s": wall,
             "cpu_s": cpu,
+            "user_s": user,
             # Of its cores, how much the proxy itself had, and whether anything was left over.
             "proxy_share": cpu / wall / len(self.proxy_cores),
             "proxy_idle": proxy_idle / wall,
             "load_idle": load_idle / wall,
+            "apart": not self.proxy_cores & self.load_cores,
         }
 
 

@@ -1,18 +1,29 @@
 //! The fixed backend: the same bytes for every proxy, from memory, for one read and one write each.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await?;
-    let answers = Rc::new(Answers::new());
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
+pub async fn serve(port: u16, addresses: u16, stack: &str) -> anyhow::Result<()> {
+    let answers = Rc::new(Answers::new(stack));
+    for n in 0..addresses {
+        let listener = TcpListener::bind(address(n, port)).await?;
+        tokio::task::spawn_local(accept(listener, answers.clone()));
+    }
+    std::future::pending().await
+}
+
+/// 127.0.0.1, then 250 of each following network.
+fn address(n: u16, port: u16) -> SocketAddr {
+    let [net, host] = n.checked_sub(1).map_or([0, 1], |n| [1 + n / 250, 1 + n % 250]).map(|part| part as u8);
+    SocketAddr::from((Ipv4Addr::new(127, 0, net, host), port))
+}
+
+async fn accept(listener: TcpListener, answers: Rc<Answers>) {
+    while let Ok((stream, _)) = listener.accept().await {
         let answers = answers.clone();
         // A connection that breaks ends, and the load counts what it has lost.
         tokio::task::spawn_local(async move { converse(stream, &answers).await.ok() });
@@ -21,6 +32,7 @@ pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
 
 /// Answers one request after another; none of them has a body.
 async fn converse(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
+    stream.set_nodelay(true)?;
     let mut read = Vec::with_capacity(READ);
     loop {
         while !read.ends_with(b"\r\n\r\n") {
@@ -45,8 +57,8 @@ struct Answers {
 }
 
 impl Answers {
-    fn new() -> Answers {
-        let all = |connection: &str| SIZES.map(|size| answer(size, connection));
+    fn new(stack: &str) -> Answers {
+        let all = |connection: &str| SIZES.map(|size| answer(size, stack, connection));
         Answers { kept: all(""), last: all("Connection: close\r\n") }
     }
 
@@ -60,9 +72,10 @@ impl Answers {
     }
 }
 
-fn answer(size: usize, connection: &str) -> Vec<u8> {
+fn answer(size: usize, stack: &str, connection: &str) -> Vec<u8> {
     let mut answer = format!(
-        "HTTP/1.1 200 OK\r\nServer: backend\r\nContent-Type: text/plain\r\n{connection}Content-Length: {size}\r\n\r\n"
+        "HTTP/1.1 200 OK\r\nServer: backend\r\nX-Stack: {stack}\r\nContent-Type: text/plain\r\n{connection}\
+         Content-Length: {size}\r\n\r\n"
     )
     .into_bytes();
     answer.resize(answer.len() + size, b'x');
