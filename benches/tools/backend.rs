@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::rc::Rc;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,7 +44,16 @@ async fn converse(mut stream: TcpStream, answers: &Answers) -> io::Result<()> {
         }
         // Through the relay comes what the client says itself; a proxy keeps that from its backends.
         let last = read.windows(CLOSE.len()).any(|field| field.eq_ignore_ascii_case(CLOSE));
-        stream.write_all(answers.to(&read, last)).await?;
+        let mut answer = answers.to(&read, last);
+        if read.starts_with(b"GET /slow ") {
+            // It begins, and then hesitates: who waits for the head only would believe it finished.
+            let half = Duration::from_millis(fastrand::u64(SLOW)) / 2;
+            tokio::time::sleep(half).await;
+            stream.write_all(&answer[..answer.len() - 10]).await?;
+            tokio::time::sleep(half).await;
+            answer = &answer[answer.len() - 10..];
+        }
+        stream.write_all(answer).await?;
         if last {
             return stream.shutdown().await;
         }
@@ -85,4 +96,6 @@ fn answer(size: usize, stack: &str, connection: &str) -> Vec<u8> {
 /// Of the bodies of `/`, `/10k` and `/1m`.
 const SIZES: [usize; 3] = [100, 10 << 10, 1 << 20];
 const CLOSE: &[u8] = b"\r\nconnection: close\r\n";
+/// How long `/slow` takes, in milliseconds.
+const SLOW: RangeInclusive<u64> = 500..=1500;
 const READ: usize = 4096;

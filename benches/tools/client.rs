@@ -18,6 +18,8 @@ pub struct Answer {
     pub status: u16,
     /// The value of `X-Stack`.
     pub stack: String,
+    /// It said `Connection: close`.
+    pub closes: bool,
     length: usize,
 }
 
@@ -72,6 +74,8 @@ impl Answer {
                 answer.length = value.parse().map_err(|_| unread())?;
             } else if name.eq_ignore_ascii_case("x-stack") {
                 answer.stack = value.to_owned();
+            } else if name.eq_ignore_ascii_case("connection") {
+                answer.closes = value.eq_ignore_ascii_case("close");
             }
         }
         Ok(answer)

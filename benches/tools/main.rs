@@ -17,7 +17,7 @@ use clap::Parser;
 enum Tool {
     /// Copies bytes between a client and the backend, and does nothing else: the floor of what a proxy costs
     Relay { port: u16, backend: SocketAddr },
-    /// Answers `/`, `/10k` and `/1m` from memory
+    /// Answers `/`, `/10k` and `/1m` from memory, and `/slow` after a while
     Backend {
         port: u16,
         /// Listens on so many addresses: 127.0.0.1, then 127.0.1.1 to 127.0.1.250, 127.0.2.1 ...
