@@ -6,7 +6,7 @@ mod converse;
 mod forward;
 pub mod headers;
 pub mod inflow;
-mod lanes;
+pub mod lanes;
 mod leave;
 mod listen;
 mod meter;
