@@ -89,6 +89,19 @@ def remark(it):
     return "  saturated: " + " and ".join(busy) if busy and it["apart"] else ""
 
 
+def markdown(rows, says):
+    """The ratios as the README shows them: Cutover over each of the others; of requests/s more is better."""
+    shown = lambda results, key, peer: f"{it:.2f}" if (it := ratio(results, key, "cutover", peer)) else ""
+    lines = ["| | CPU ÷ HAProxy | CPU ÷ nginx | CPU ÷ relay | requests/s ÷ HAProxy | requests/s ÷ nginx |",
+             "|---|---|---|---|---|---|"]
+    for name, results in rows.items():
+        if "cpu_us" in results.get("cutover", {}):
+            cells = [shown(results, "cpu_us", peer) for peer in ("haproxy", "nginx", "relay")]
+            cells += [shown(results, "rps", peer) for peer in ("haproxy", "nginx")]
+            lines.append(f"| {says[name]} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def print_goals(judgements):
     if judgements:
         print("\ngoals")
