@@ -133,6 +133,10 @@ impl Exchange {
         if patience.is_woken && patience.length >= COARSE {
             return poll_fn(|cx| self.poll_patiently(cx, wire, &mut patience)).await;
         }
+        // The first turn sends what there is, most often all of it: the patience counts from then.
+        if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(self.poll(cx, wire))).await {
+            return done;
+        }
         loop {
             let before = self.moved;
             let step = poll_fn(|cx| self.poll(cx, wire));

@@ -101,7 +101,12 @@ impl Refusal {
 
     fn closes(self) -> bool {
         use Refusal::*;
-        matches!(self, BadRequest(_) | SlowHead | SlowBody | BodyTooLarge | TargetTooLong | HeadTooLarge | ClientGone)
+        match self {
+            // Where a request was not understood, what follows it may be part of it.
+            BadRequest(_) | NotImplemented(_) => true,
+            SlowHead | SlowBody | BodyTooLarge | TargetTooLong | HeadTooLarge | ClientGone => true,
+            _ => false,
+        }
     }
 
     fn row(self) -> (usize, StatusCode, &'static str) {

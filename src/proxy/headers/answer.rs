@@ -7,7 +7,7 @@ use http_body::Frame;
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
-use super::{OURS, PER_FIELD, drop_aliases, drop_hop_by_hop, members};
+use super::{OURS, PER_FIELD, drop_claims, drop_hop_by_hop, members};
 use crate::proxy::refusal::Refusal;
 
 /// A backend's answer as far as its head tells.
@@ -195,7 +195,7 @@ pub fn clean_trailers(mut frame: Frame<Bytes>, most: usize) -> Result<Frame<Byte
     FORBIDDEN_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
     OURS.iter().for_each(|name| drop(trailers.remove(*name)));
     drop_hop_by_hop(trailers);
-    drop_aliases(trailers);
+    drop_claims(trailers);
     Ok(frame)
 }
 

@@ -6,7 +6,10 @@ use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Version, request};
 
 use super::request::{Vetted, host};
-use super::{OURS, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID, tokens};
+use super::{
+    FORWARDED, OURS, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID, is_alias,
+    tokens,
+};
 
 /// What a backend is told about the client: made once for each connection.
 pub struct Client {
@@ -100,7 +103,7 @@ pub fn to_backend(
             field(out, name.as_str(), value.as_bytes());
         }
     }
-    if vetted.cookies > 1 {
+    if vetted.cookies > 1 && !(vetted.nominates && is_nominated("cookie", &head.headers)) {
         join(out, header::COOKIE, &head.headers, b"; ", None);
     }
     if tokens(&head.headers, header::TE).any(is_trailers) {
@@ -129,10 +132,12 @@ fn passes(name: &HeaderName, value: &HeaderValue, vetted: Vetted, client: &Clien
         "host" | "content-length" | "transfer-encoding" => false,
         "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => false,
         "proxy-authorization" | "forwarded" | "x-forwarded-for" | "x-request-id" => false,
-        "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => client.trusted,
+        // Scripts behind CGI read it as HTTP_PROXY, and go through whatever it names (CVE-2016-5385).
+        "proxy" => false,
         "cookie" => vetted.cookies == 1,
         // It has been answered here, when the body was asked for (RFC 9110, 10.1.1).
         "expect" => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
+        _ if text.starts_with(FORWARDED) => client.trusted,
         _ => !vetted.underscores || !is_alias(text),
     };
     kept && !(vetted.nominates && is_nominated(text, headers))
@@ -142,13 +147,6 @@ fn passes(name: &HeaderName, value: &HeaderValue, vetted: Vetted, client: &Clien
 fn is_nominated(name: &str, headers: &HeaderMap) -> bool {
     !OURS.contains(&name)
         && tokens(headers, header::CONNECTION).any(|token| token.eq_ignore_ascii_case(name.as_bytes()))
-}
-
-/// Many backends read `X_Forwarded_For` as `X-Forwarded-For`: what the proxy says, about the client or the framing, must
-/// not be contradicted that way.
-fn is_alias(name: &str) -> bool {
-    let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    name.contains('_') && OURS.iter().any(|ours| ours.bytes().eq(name.bytes().map(dashed)))
 }
 
 /// Says who the client is. A trusted proxy's word is kept, and its own address added; anyone else's is replaced.

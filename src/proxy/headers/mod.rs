@@ -23,15 +23,19 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
+/// Drops what would speak for the proxy, under whatever name.
+fn drop_claims(headers: &mut HeaderMap) {
+    let is_claim = |name: &&HeaderName| name.as_str().starts_with(FORWARDED) || is_alias(name.as_str());
+    let claims: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
+    claims.iter().for_each(|name| drop(headers.remove(name)));
+}
+
 /// Many backends read `X_Forwarded_For` as `X-Forwarded-For`: what the proxy says, about the client or the framing, must
-/// not be contradicted that way.
-fn drop_aliases(headers: &mut HeaderMap) {
-    let is_alias = |name: &&HeaderName| {
-        let dashed = name.as_str().replace('_', "-");
-        dashed != name.as_str() && OURS.iter().any(|ours| *ours == dashed)
-    };
-    let aliases: Vec<HeaderName> = headers.keys().filter(is_alias).cloned().collect();
-    aliases.iter().for_each(|name| drop(headers.remove(name)));
+/// not be contradicted that way, nor what stops here slip past it.
+fn is_alias(name: &str) -> bool {
+    let dashed = |name: &[u8], ours: &str| ours.bytes().eq(name.iter().map(|b| if *b == b'_' { b'-' } else { *b }));
+    let (name, begin) = (name.as_bytes(), name.as_bytes().get(..FORWARDED.len()).unwrap_or_default());
+    name.contains(&b'_') && (OURS.iter().chain(&STOPS_HERE).any(|ours| dashed(name, ours)) || dashed(begin, FORWARDED))
 }
 
 /// Whom a proxy says it speaks for.
@@ -51,6 +55,10 @@ const OURS: [&str; 8] = [
     "content-length",
     "transfer-encoding",
 ];
+/// How the fields begin that tell of a client what only a proxy can know, such as X-Forwarded-Ssl.
+const FORWARDED: &str = "x-forwarded-";
+/// Fields of the client's hop that some backends take for more.
+const STOPS_HERE: [&str; 4] = ["proxy-authorization", "proxy-connection", "keep-alive", "http2-settings"];
 /// They end at this hop, both ways (RFC 9110, 7.6.1). HTTP2-Settings and Proxy-Authorization stop here as well.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
@@ -109,6 +117,7 @@ mod tests {
         Client::new(text("192.0.2.7"), text("https"), text("443"), false)
     }
 
+    const HOST: (&str, &str) = ("host", "a");
     const V11: Version = Version::HTTP_11;
     const V2: Version = Version::HTTP_2;
 
@@ -127,6 +136,9 @@ mod tests {
             (V11, "GET", "/", &[("host", "a:8x")], "bad-request"),
             (V11, "GET", "/", &[("host", ":80")], "bad-request"),
             (V11, "GET", "/", &[("host", "[::1")], "bad-request"),
+            (V11, "GET", "/", &[("host", "[]")], "bad-request"),
+            (V11, "GET", "/", &[("host", "[1.2]")], "bad-request"),
+            (V2, "GET", "http://a?x", &[], "bad-request"),
             (V11, "GET", "*", &[("host", "a")], "bad-request"),
             (V11, "GET", "ftp://a/", &[("host", "a")], "bad-request"),
             (V11, "GET", "http://u@a/", &[("host", "a")], "bad-request"),
@@ -134,20 +146,14 @@ mod tests {
             (V11, "GET", "a:80", &[("host", "a")], "bad-request"),
             (V11, "CONNECT", "a:80", &[("host", "a")], "not-implemented"),
             (V11, "TRACE", "/", &[("host", "a")], "not-implemented"),
-            (
-                V11,
-                "POST",
-                "/",
-                &[("host", "a"), ("transfer-encoding", "chunked"), ("content-length", "3")],
-                "bad-request",
-            ),
+            (V11, "POST", "/", &[HOST, ("transfer-encoding", "chunked"), ("content-length", "3")], "bad-request"),
             (V11, "POST", "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")], "not-implemented"),
             (V11, "POST", "/", &[("host", "a"), ("transfer-encoding", "xchunked")], "not-implemented"),
             (
                 V11,
                 "POST",
                 "/",
-                &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+                &[HOST, ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
                 "bad-request",
             ),
             (Version::HTTP_10, "POST", "/", &[("transfer-encoding", "chunked")], "bad-request"),
@@ -227,6 +233,10 @@ mod tests {
             ("x-forwarded_proto", "http"),
             ("forwarded", "for=10.0.0.1"),
             ("transfer_encoding", "chunked"),
+            ("x-forwarded-ssl", "on"),
+            ("x_forwarded_scheme", "https"),
+            ("proxy", "http://10.0.0.1/"),
+            ("proxy_authorization", "Basic eA=="),
             ("x_mine", "kept"),
         ];
         let headers = sent(V11, "GET", "/", &fields).headers;
@@ -234,9 +244,10 @@ mod tests {
         assert_eq!(forwarded, ["192.0.2.7"]);
         assert_eq!(headers[X_FORWARDED_PROTO], "https");
         assert_eq!(headers[X_FORWARDED_PORT], "443");
-        assert!(!headers.contains_key("x_forwarded_for") && !headers.contains_key("x-forwarded_proto"));
-        assert!(!headers.contains_key(header::FORWARDED) && !headers.contains_key("transfer_encoding"));
-        assert_eq!(headers["x_mine"], "kept");
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let told = ["x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto"];
+        assert_eq!(names, [&["host", "via"][..], &told, &["x-request-id", "x_mine"]].concat());
     }
 
     #[test]
@@ -264,6 +275,9 @@ mod tests {
         assert!(!asks(&[("host", "a"), ("connection", "upgrade"), ("upgrade", "websocket, h2c")]));
         assert!(!asks(&[("host", "a"), ("connection", "close"), ("upgrade", "websocket")]));
         assert!(!asks(&[("host", "a"), ("upgrade", "websocket")]));
+        let with =
+            |name, value| asks(&[("host", "a"), ("connection", "upgrade"), ("upgrade", "websocket"), (name, value)]);
+        assert!(with("content-length", "0") && !with("content-length", "3") && !with("transfer-encoding", "chunked"));
     }
 
     #[test]
@@ -416,13 +430,16 @@ mod tests {
 
     #[test]
     fn trailers_cannot_say_what_belongs_into_a_head() {
-        let map = |fields: &[(&'static str, &'static str)]| {
-            fields
-                .iter()
-                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-                .collect()
-        };
-        let fields = [("x-sum", "1"), ("host", "b"), ("transfer-encoding", "x"), ("x_forwarded_for", "x")];
+        type Text = (&'static str, &'static str);
+        let field = |(name, value): &Text| (HeaderName::from_static(name), HeaderValue::from_static(value));
+        let map = |fields: &[Text]| fields.iter().map(field).collect();
+        let fields = [
+            ("x-sum", "1"),
+            ("host", "b"),
+            ("transfer-encoding", "x"),
+            ("x_forwarded_for", "x"),
+            ("x-forwarded-ssl", "x"),
+        ];
         let clean = clean_trailers(Frame::trailers(map(&fields)), 1000).unwrap().into_trailers().unwrap();
         assert_eq!(clean.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
         assert!(clean_trailers(Frame::trailers(map(&[("x-sum", "1")])), 37).is_err());

@@ -1,5 +1,7 @@
 //! What may come in: refuses what is ambiguous, in one pass over the head.
 
+use std::net::Ipv6Addr;
+
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Version, request};
 
@@ -24,7 +26,7 @@ pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal
     vet_target(head, limits)?;
     let mut size = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let (mut fields, mut hosts, mut transfer, mut connection, mut upgrade) = (0, 0, 0, false, false);
-    let mut length = false;
+    let (mut length, mut body) = (false, false);
     let mut found = Vetted::default();
     for (name, value) in &head.headers {
         let name = name.as_str();
@@ -44,7 +46,10 @@ pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal
                 found.nominates |= nominates(value);
             }
             "upgrade" => upgrade = true,
-            "content-length" => length = true,
+            "content-length" => {
+                length = true;
+                body |= value != "0";
+            }
             "cookie" => found.cookies += 1,
             "x-request-id" => found.request_ids += 1,
             _ => found.underscores |= name.as_bytes().contains(&b'_'),
@@ -60,7 +65,8 @@ pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal
         }
         () if transfer > 0 && length => Err(Refusal::BadRequest("both Transfer-Encoding and Content-Length")),
         () => {
-            found.websocket = upgrade && connection && asks_for_websocket(head);
+            // Where a body ends and the tunnel begins, each side could see in another place.
+            found.websocket = upgrade && connection && !body && transfer == 0 && asks_for_websocket(head);
             Ok(found)
         }
     }
@@ -109,6 +115,10 @@ fn vet_target(head: &request::Parts, limits: &EdgeLimits) -> Result<(), Refusal>
     if uri.path() == "*" && head.method != Method::OPTIONS {
         return Err(Refusal::BadRequest("the target `*` is for OPTIONS only"));
     }
+    // An absolute target may have a query and no path; what HTTP/2 calls a path may not (RFC 9113, 8.3.1).
+    if head.version == Version::HTTP_2 && uri.path_and_query().is_some_and(|path| path.as_str().starts_with('?')) {
+        return Err(Refusal::BadRequest("the path does not begin with `/`"));
+    }
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => Ok(()),
         (None, Some(_)) if head.version < Version::HTTP_2 => {
@@ -130,7 +140,7 @@ fn vet_authority(authority: &[u8]) -> Result<(), Refusal> {
         _ => split_name(authority),
     };
     let name_ok = match name {
-        [b'[', inside @ .., b']'] => inside.iter().all(|b| b.is_ascii_hexdigit() || matches!(b, b':' | b'.')),
+        [b'[', inside @ .., b']'] => std::str::from_utf8(inside).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok()),
         // An empty Host is how a target without an authority is written (RFC 9112, 3.2); with a port it is nonsense.
         [] => port.is_none(),
         _ => true,
