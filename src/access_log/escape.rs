@@ -61,9 +61,23 @@ fn json_char(out: &mut Vec<u8>, char: char) {
     }
 }
 
-/// Looks at all of them, since that is faster than to stop at the first that is not: sixteen at once.
+/// Eight at a time: almost all text is plain, and this is most of what a line costs.
 fn are_plain(bytes: &[u8]) -> bool {
-    bytes.iter().fold(true, |plain, byte| plain & is_plain(*byte))
+    let (words, rest) = bytes.as_chunks();
+    let mut last = [b' '; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    words.iter().chain([&last]).all(|word| is_plain_word(u64::from_ne_bytes(*word)))
+}
+
+/// Whether each of the eight bytes is plain: the tests for a byte that is zero, or less than another, leave its highest
+/// bit (Bit Twiddling Hacks, "Determine if a word has a zero byte").
+fn is_plain_word(word: u64) -> bool {
+    const fn each(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let is = |byte| (word ^ each(byte)).wrapping_sub(each(1)) & !(word ^ each(byte));
+    let is_control = word.wrapping_sub(each(b' ')) & !word;
+    (is_control | word | is(0x7f) | is(b'"') | is(b'\\')) & each(0x80) == 0
 }
 
 /// Printable ASCII that means nothing in either format.
@@ -114,6 +128,17 @@ mod tests {
     }
 
     #[test]
+    fn one_byte_that_is_not_plain_is_seen_wherever_it_stands() {
+        for place in 0..20 {
+            for byte in 0..=255 {
+                let mut bytes = [b'a'; 20];
+                bytes[place] = byte;
+                assert_eq!(are_plain(&bytes), is_plain(byte), "{byte} at {place}");
+            }
+        }
+    }
+
+    #[test]
     fn numbers_are_decimal() {
         let written = |value| {
             let mut out = Vec::new();
@@ -134,6 +159,7 @@ mod tests {
             }
             let text = written(combined, &bytes, cap);
             prop_assert!(text.is_ascii() && !text.contains(|c: char| c.is_control() || c == '"'));
+            prop_assert_eq!(are_plain(&bytes), bytes.iter().all(|byte| is_plain(*byte)));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, header, request};
+use http::{HeaderName, header, request};
 
 use super::converse::Visitor;
 use super::headers::{self, RequestId};
@@ -86,13 +86,7 @@ impl Ledger {
 
     fn end(&self, mut story: Box<Story>, closing: &Closing<'_>) {
         self.book.end(&story.draft, closing);
-        let (draft, mut bytes_in) = (std::mem::take(&mut story.draft), std::mem::take(&mut story.bytes_in));
-        match Rc::get_mut(&mut bytes_in) {
-            Some(count) => count.set(0),
-            // The rest of the body still comes, and is nobody's concern.
-            None => bytes_in = Rc::default(),
-        }
-        *story = Story { draft, bytes_in, ..Story::default() };
+        story.forget();
         let mut spare = self.spare.borrow_mut();
         if spare.len() < MAX_SPARE {
             spare.push(story);
@@ -100,18 +94,42 @@ impl Ledger {
     }
 }
 
+impl Story {
+    /// As good as new, without an allocation.
+    fn forget(&mut self) {
+        match Rc::get_mut(&mut self.bytes_in) {
+            Some(count) => count.set(0),
+            // The rest of a body still comes, and is nobody's concern.
+            None => self.bytes_in = Rc::default(),
+        }
+        (self.upstream, self.generation, self.connecting) = (None, 0, Duration::ZERO);
+        (self.first_byte, self.bytes_out, self.end) = (None, 0, End::default());
+    }
+}
+
+/// What a line says of a head. One walk over the fields costs less than to look up each that is wanted.
 fn asked<'h>(visitor: &Visitor, head: &'h request::Parts) -> Asked<'h> {
-    let field = |name| head.headers.get(name).map(HeaderValue::as_bytes);
-    Asked {
+    let mut asked = Asked {
         method: head.method.as_str(),
         target: head.uri.path_and_query().map_or("", |target| target.as_str()),
         version: head.version,
         host: headers::host(head),
-        forwarded_for: visitor.client.trusted.then(|| field(headers::X_FORWARDED_FOR)).flatten(),
-        traceparent: field(TRACEPARENT),
-        referer: field(header::REFERER),
-        user_agent: field(header::USER_AGENT),
+        forwarded_for: None,
+        traceparent: None,
+        referer: None,
+        user_agent: None,
+    };
+    for (name, value) in &head.headers {
+        let place = match () {
+            () if *name == header::USER_AGENT => &mut asked.user_agent,
+            () if *name == header::REFERER => &mut asked.referer,
+            () if *name == TRACEPARENT => &mut asked.traceparent,
+            () if visitor.client.trusted && *name == headers::X_FORWARDED_FOR => &mut asked.forwarded_for,
+            () => continue,
+        };
+        place.get_or_insert(value.as_bytes());
     }
+    asked
 }
 
 impl Record {

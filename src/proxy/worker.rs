@@ -105,6 +105,7 @@ async fn work(kit: Kit) {
     let (mut tasks, leave, stage) = (LocalSet::new(), Rc::new(Leave::default()), kit.stage.clone());
     tasks.spawn_local(run(kit, leave.clone()));
     tokio::select! {
+        biased;
         () = &mut tasks => {}
         // What is still under way is dropped with its task, and recorded as everything else.
         () = abandoned(stage) => leave.reach(Stage::Gone),

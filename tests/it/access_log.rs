@@ -83,6 +83,17 @@ async fn a_switch_shows_in_the_lines_behind_it() {
 }
 
 #[tokio::test]
+async fn behind_a_trusted_proxy_a_line_says_whom_that_speaks_for() {
+    let blue = Backend::start("blue").await;
+    for (trusted, says) in [("[\"127.0.0.0/8\"]", json!("203.0.113.9")), ("[]", Value::Null)] {
+        let proxy = shop(&blue, &format!("[edge]\ntrusted_proxies = {trusted}")).await;
+        let request = Request::get("/").header("x-forwarded-for", "203.0.113.9").body(body::empty()).unwrap();
+        Client::http1(&proxy).await.send(request).await;
+        assert_eq!(proxy.logged(1).await[0]["forwarded_for"], says);
+    }
+}
+
+#[tokio::test]
 async fn refusals_have_lines_also_where_no_head_could_be_read() {
     let blue = Backend::start("blue").await;
     let proxy = shop(&blue, "").await;

@@ -61,9 +61,9 @@ pub enum RequestId<'h> {
 impl<'h> RequestId<'h> {
     /// The client's, where it gave one that is sane.
     pub fn of(headers: &'h HeaderMap, vetted: Vetted) -> RequestId<'h> {
-        let given = headers.get(X_REQUEST_ID).map(HeaderValue::as_bytes);
+        let given = (vetted.request_ids == 1).then(|| headers.get(X_REQUEST_ID)).flatten();
         let sane = |id: &&[u8]| (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
-        given.filter(|_| vetted.request_ids == 1).filter(sane).map_or_else(RequestId::make, RequestId::Kept)
+        given.map(HeaderValue::as_bytes).filter(sane).map_or_else(RequestId::make, RequestId::Kept)
     }
 
     pub fn as_bytes(&self) -> &[u8] {

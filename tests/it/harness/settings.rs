@@ -122,10 +122,11 @@ impl Settings {
             self.state_dir(),
         );
         if let Some(lines) = &self.access_log {
-            writeln!(toml, "\n[access_log]\n{lines}").unwrap();
+            writeln!(toml, "\n[access_log]").unwrap();
             if !lines.contains("file = ") {
                 writeln!(toml, "file = {:?}", self.log_file()).unwrap();
             }
+            writeln!(toml, "{lines}").unwrap();
         }
         for Listen { address, name, tls } in &self.listen {
             writeln!(toml, "\n[[listener]]\naddress = \"{address}\"").unwrap();
