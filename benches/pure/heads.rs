@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion};
-use cutover::proxy::headers::{self, Client, Framing};
+use cutover::proxy::headers::{self, Client, Framing, RequestId};
 use http::{HeaderValue, Request, request};
 
 use super::scene;
@@ -20,7 +20,8 @@ pub fn bench(criterion: &mut Criterion) {
     group.bench_function("to-backend", |bencher| {
         bencher.iter(|| {
             out.clear();
-            headers::to_backend(black_box(&head), vetted, &client, Framing::None, &mut out);
+            let id = RequestId::of(&head.headers, vetted);
+            headers::to_backend(black_box(&head), vetted, &client, &id, Framing::None, &mut out);
         });
     });
     group.bench_function("to-client", |bencher| {
@@ -45,7 +46,7 @@ fn answer() -> String {
 
 fn client() -> Client {
     let text = HeaderValue::from_static;
-    Client { address: text("203.0.113.7"), proto: text("https"), port: text("443"), trusted: false }
+    Client::new(text("203.0.113.7"), text("https"), text("443"), false)
 }
 
 const BROWSER: [(&str, &str); 13] = [

@@ -50,7 +50,7 @@ fn version(mode: u8) -> Version {
 
 fn client(trusted: bool) -> Client {
     let text = HeaderValue::from_static;
-    Client { address: text("192.0.2.7"), proto: text("https"), port: text("443"), trusted }
+    Client::new(text("192.0.2.7"), text("https"), text("443"), trusted)
 }
 
 fn target_is_plain(sent: &request::Parts, came: &request::Parts) {
