@@ -62,16 +62,17 @@ impl App {
         let (told, _) = broadcast::channel(EVENTS);
         let driven = services.iter().map(|service| Driver::new(service, &switchboard, &journal, told.clone()));
         let (drivers, desks): (Vec<_>, Vec<_>) = driven.unzip();
+        let capacity = Arc::new(Capacity::default());
         let scene = Scene {
             desks,
             journal,
             listeners: known.clone(),
             nowhere: nowhere.clone(),
+            capacity: capacity.clone(),
             access_log: access_log.clone(),
             told: told.clone(),
             started: time::now(),
         };
-        let capacity = Arc::new(Capacity::default());
         let admin = Admin::start(&config.admin, scene, handed.admin).await?;
         keepers.into_iter().flatten().for_each(|keeper| drop(tokio::spawn(keeper.run())));
         first_checks(&switchboard.table()).await;

@@ -27,7 +27,7 @@ use crate::config;
 use crate::cutover::{Desk, Journal, Told};
 use crate::metrics::RefusalSheet;
 use crate::names::ServiceName;
-use crate::proxy::Listener;
+use crate::proxy::{Capacity, Listener};
 use crate::time::Timestamp;
 
 /// The running admin face.
@@ -46,6 +46,7 @@ pub struct Scene {
     pub journal: Arc<Journal>,
     pub listeners: Vec<Arc<Listener>>,
     pub nowhere: Vec<Arc<RefusalSheet>>,
+    pub capacity: Arc<Capacity>,
     pub access_log: Option<Arc<AccessLog>>,
     pub told: broadcast::Sender<Told>,
     pub started: Timestamp,

@@ -28,6 +28,7 @@ pub fn page(scene: &Scene) -> String {
             page.put(&m::ACCESS_LOG_DROPPED, &[reason], log.dropped(place) as f64);
         }
     }
+    page.put(&m::TURNED_AWAY, &[], scene.capacity.turned_away() as f64);
     let revision = option_env!("CUTOVER_REVISION").unwrap_or("unknown");
     page.put(&m::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), revision], 1.0);
     page.text()

@@ -66,6 +66,8 @@ families! {
         "Connections to endpoints: idle, active.";
     CONNECTIONS = Gauge "cutover_connections" ["listener"]
         "Client connections open now.";
+    TURNED_AWAY = Counter "cutover_connections_turned_away_total" []
+        "Client connections closed at once, since their client had as many as one may have.";
     CERTIFICATE_EXPIRY = Gauge "cutover_certificate_expiry_timestamp_seconds" ["listener", "certificate"]
         "When a listener's certificate expires, in seconds since 1970; its label is the file.";
     ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []

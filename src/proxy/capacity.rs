@@ -17,7 +17,7 @@ pub struct Capacity {
     open: AtomicUsize,
     clients: Box<[Mutex<HashMap<IpAddr, usize>>]>,
     /// Connections closed at once, since their client had too many.
-    pub turned_away: AtomicU64,
+    turned_away: AtomicU64,
     /// Who waits for a connection to close; without anyone nobody is told.
     waiting: AtomicUsize,
     left: Notify,
@@ -73,7 +73,12 @@ impl Capacity {
         if before >= limits.connections { Err(NoPlace::Full(place)) } else { Ok(place) }
     }
 
-    pub fn is_full(&self, limits: &EdgeLimits) -> bool {
+    /// Connections closed at once, since their client had too many.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Ordering::Relaxed)
+    }
+
+    fn is_full(&self, limits: &EdgeLimits) -> bool {
         self.open.load(Ordering::Acquire) >= limits.connections
     }
 
@@ -170,7 +175,7 @@ mod tests {
         let enter = |client: &str, trusted| capacity.enter(client.parse().unwrap(), trusted, &limits(5, 2)).ok();
         let (a, _b) = (enter("192.0.2.1", false).unwrap(), enter("::ffff:192.0.2.1", false).unwrap());
         assert!(enter("192.0.2.1", false).is_none());
-        assert_eq!(capacity.turned_away.load(Ordering::Relaxed), 1);
+        assert_eq!(capacity.turned_away(), 1);
         let _other = enter("192.0.2.2", false).unwrap();
         let _trusted = enter("192.0.2.1", true).unwrap();
         drop(a);
