@@ -24,7 +24,7 @@ pub struct Client {
 
 impl Client {
     pub fn new(address: HeaderValue, proto: HeaderValue, port: HeaderValue, trusted: bool) -> Client {
-        let mut fields = Vec::new();
+        let mut fields = Vec::with_capacity(CLIENT);
         for (name, value) in [(X_FORWARDED_FOR, &address), (X_FORWARDED_PROTO, &proto), (X_FORWARDED_PORT, &port)] {
             field(&mut fields, name.as_str(), value.as_bytes());
         }
@@ -209,3 +209,6 @@ fn via(version: Version) -> &'static [u8] {
         _ => b"1.0 cutover",
     }
 }
+
+/// Room for what is told of a client: an address of any kind fits.
+const CLIENT: usize = 128;
