@@ -11,6 +11,12 @@ pub fn now() -> Timestamp {
     to_millis(Timestamp::now())
 }
 
+/// Now, by the wall clock, in seconds since 1970 and milliseconds: for who tells the time with every request.
+pub fn wall() -> (i64, u16) {
+    let at = clock_gettime(ClockId::Realtime);
+    (at.tv_sec, (at.tv_nsec / 1_000_000) as u16)
+}
+
 /// A point on the system's monotonic clock in nanoseconds, so that it fits into one atomic word.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(u64);

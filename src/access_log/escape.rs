@@ -34,6 +34,9 @@ pub fn combined(out: &mut Vec<u8>, bytes: &[u8], cap: usize) {
 
 /// Appends a number in decimal.
 pub fn number(out: &mut Vec<u8>, mut number: u64) {
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
@@ -66,7 +69,7 @@ fn are_plain(bytes: &[u8]) -> bool {
     let (words, rest) = bytes.as_chunks();
     let mut last = [b' '; 8];
     last[..rest.len()].copy_from_slice(rest);
-    words.iter().chain([&last]).all(|word| is_plain_word(u64::from_ne_bytes(*word)))
+    words.iter().all(|word| is_plain_word(u64::from_ne_bytes(*word))) && is_plain_word(u64::from_ne_bytes(last))
 }
 
 /// Whether each of the eight bytes is plain: the tests for a byte that is zero, or less than another, leave its highest

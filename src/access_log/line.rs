@@ -7,11 +7,11 @@ use http::Version;
 use super::clock::Clock;
 use super::escape;
 use crate::config::LogFormat;
-use crate::time::Timestamp;
 
 /// What is known when a request begins.
 pub struct Opening<'a> {
-    pub at: Timestamp,
+    /// As `time::wall` gives it.
+    pub at: (i64, u16),
     pub client: &'a [u8],
     /// Nothing where no head could be read.
     pub asked: Option<Asked<'a>>,
@@ -101,15 +101,18 @@ impl Draft {
         text(out, b",\"target\":\"", asked.target.as_bytes(), MAX_TARGET);
         word(out, b",\"protocol\":\"", protocol(asked.version));
         text(out, b",\"host\":\"", asked.host.as_bytes(), MAX_HOST);
-        let mut if_there = |key, value: Option<&[u8]>, cap| {
-            if let Some(value) = value {
-                text(out, key, value, cap);
-            }
-        };
-        if_there(b",\"forwarded_for\":\"", asked.forwarded_for, MAX_HOST);
-        if_there(b",\"traceparent\":\"", asked.traceparent, MAX_ID);
-        if_there(b",\"referer\":\"", asked.referer, MAX_FIELD);
-        if_there(b",\"user_agent\":\"", asked.user_agent, MAX_FIELD);
+        if let Some(address) = asked.forwarded_for {
+            text(out, b",\"forwarded_for\":\"", address, MAX_HOST);
+        }
+        if let Some(trace) = asked.traceparent {
+            text(out, b",\"traceparent\":\"", trace, MAX_ID);
+        }
+        if let Some(referer) = asked.referer {
+            text(out, b",\"referer\":\"", referer, MAX_FIELD);
+        }
+        if let Some(agent) = asked.user_agent {
+            text(out, b",\"user_agent\":\"", agent, MAX_FIELD);
+        }
     }
 
     fn begin_combined(&mut self, clock: &mut Clock, opening: &Opening<'_>) {
@@ -164,21 +167,21 @@ fn end_json(out: &mut Vec<u8>, closing: &Closing<'_>) {
     out.push(b'}');
 }
 
-/// A key up to its quote, the value, the quote.
-fn text(out: &mut Vec<u8>, key: &[u8], value: &[u8], cap: usize) {
+/// A key up to its quote, the value, the quote. Keys of a known length are copied without a call.
+fn text<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: &[u8], cap: usize) {
     out.extend_from_slice(key);
     escape::json(out, value, cap);
     out.push(b'"');
 }
 
 /// A word of our own, which is plain and short.
-fn word(out: &mut Vec<u8>, key: &[u8], word: &str) {
+fn word<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], word: &str) {
     out.extend_from_slice(key);
     out.extend_from_slice(&word.as_bytes()[..word.len().min(MAX_WORD)]);
     out.push(b'"');
 }
 
-fn figure(out: &mut Vec<u8>, key: &[u8], value: u64) {
+fn figure<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], value: u64) {
     out.extend_from_slice(key);
     escape::number(out, value);
 }
@@ -243,7 +246,7 @@ mod tests {
     }
 
     fn written(format: LogFormat, asked: Option<Asked<'_>>, id: Option<&[u8]>, closing: &Closing<'_>) -> String {
-        let at = Timestamp::from_millisecond(1_795_532_523_007).unwrap();
+        let at = (1_795_532_523, 7);
         let (mut draft, mut out) = (Draft::default(), Vec::new());
         draft.begin(format, &mut Clock::new(format), &Opening { at, client: b"192.0.2.7", asked });
         id.into_iter().for_each(|id| draft.name(format, id));

@@ -14,7 +14,7 @@ use super::refusal::{Refusal, client_gone};
 use super::upstream::Upstream;
 use crate::access_log::{Asked, Book, Closing, Draft, Opening};
 use crate::metrics::RefusalSheet;
-use crate::time::{Moment, Timestamp};
+use crate::time::{self, Moment};
 
 /// What is known of a request so far. Dropping it counts it and ends its line in the access log, however it ended.
 pub struct Record {
@@ -80,7 +80,7 @@ impl Ledger {
         let mut story = self.spare.borrow_mut().pop().unwrap_or_default();
         let client = visitor.client.address.as_bytes();
         let asked = head.map(|head| asked(visitor, head));
-        self.book.begin(&mut story.draft, &Opening { at: Timestamp::now(), client, asked });
+        self.book.begin(&mut story.draft, &Opening { at: time::wall(), client, asked });
         (self.clone(), story)
     }
 
