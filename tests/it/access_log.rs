@@ -15,9 +15,16 @@ use crate::harness::{
 
 /// A proxy before `shop.test` that writes a log, with these lines in its section.
 async fn shop(blue: impl Address, lines: &str) -> Cutover {
-    let service = |s: Service| {
-        s.hosts(&["shop.test"]).blue([blue]).health("/healthz").extra("timeouts", "head = \"200ms\"\nbody = \"300ms\"")
-    };
+    start(|s| s.blue([blue]), lines).await
+}
+
+/// One whose patience with heads and bodies soon ends.
+async fn impatient(blue: impl Address) -> Cutover {
+    start(|s| s.blue([blue]).extra("timeouts", "head = \"200ms\"\nbody = \"300ms\""), "").await
+}
+
+async fn start(describe: impl FnOnce(Service) -> Service, lines: &str) -> Cutover {
+    let service = |s: Service| describe(s.hosts(&["shop.test"]).health("/healthz"));
     // One worker, so that lines are in the order of the requests.
     Cutover::with().service("shop", service).access_log(lines).workers(1).start().await
 }
@@ -96,7 +103,7 @@ async fn behind_a_trusted_proxy_a_line_says_whom_that_speaks_for() {
 #[tokio::test]
 async fn refusals_have_lines_also_where_no_head_could_be_read() {
     let blue = Backend::start("blue").await;
-    let proxy = shop(&blue, "").await;
+    let proxy = impatient(&blue).await;
     Client::http1(&proxy).await.host("other.test").get("/").await;
     for bytes in ["GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "nonsense\r\n\r\n", "GET / HT"] {
         let mut raw = Raw::connect(&proxy).await;
@@ -141,11 +148,12 @@ async fn who_ended_a_request_early_is_named() {
     let mut events = client.open(get("/events")).await;
     let event = events.chunk().await.unwrap().len();
     drop((events, client));
-    let mut client = Client::http2(&proxy).await;
+    let _ = Client::http1(&proxy).await.try_send(get("/die-midway")).await;
+    let impatient = impatient(&blue).await;
+    let mut client = Client::http2(&impatient).await;
     let mut stuck = client.open(get("/chunks/2?gated")).await;
     while stuck.0.body_mut().frame().await.is_some_and(|frame| frame.is_ok()) {}
-    let _ = Client::http1(&proxy).await.try_send(get("/die-midway")).await;
-    let lines = proxy.logged(4).await;
+    let lines = [proxy.logged(3).await, impatient.logged(1).await].concat();
     let line = |path: &str| lines.iter().find(|line| line["target"] == path).unwrap();
     let how = ["status", "bytes_out", "ended_by", "why"];
     assert_eq!(says(line("/slow"), how), [json!(499), json!(0), json!("client"), json!("client-gone")]);
