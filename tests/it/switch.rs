@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::harness::{Backend, Client, Crowd, Cutover, Health, PATIENCE, Service, WebSocket, eventually, within};
 
@@ -133,6 +134,29 @@ async fn requests_left_at_the_deadline_are_named_and_left_to_finish() {
     assert_eq!((status, &answer["drained"], &answer["requests_left"]), (200, &json!(false), &json!(1)), "{answer}");
     blue.release();
     assert_eq!(slow.await.unwrap().backend(), Some("blue"));
+}
+
+#[tokio::test]
+async fn slow_requests_outlive_fifty_switches_and_end_where_they_began() {
+    let (blue, _green, proxy) = shop(|s| s.extra("cutover", "drain = { requests = \"0s\", tunnels = \"0s\" }")).await;
+    let mut slow = JoinSet::new();
+    for _ in 0..8 {
+        let mut client = Client::http1(&proxy).await;
+        slow.spawn(async move { client.get("/slow").await });
+    }
+    blue.waiting(8).await;
+    let quick = Crowd::of(16).think(Duration::from_millis(5)).start(&proxy);
+    for round in 1..=50 {
+        let (status, answer) = switch(&proxy, if round % 2 == 0 { "blue" } else { "green" }).await;
+        assert_eq!((status, &answer["proof"]["requests_to_old_since"]), (200, &json!(0)), "{answer}");
+        let left = answer["requests_left"].as_u64().unwrap();
+        assert!(round % 2 == 0 || left >= 8, "{answer}");
+        quick.seen_more(20).await;
+    }
+    blue.release();
+    let answers = within("the slow requests to end", slow.join_all()).await;
+    assert!(answers.iter().all(|answer| answer.status == 200 && answer.backend() == Some("blue")), "{answers:?}");
+    quick.stop().await.assert_nothing_lost();
 }
 
 #[tokio::test]
