@@ -136,7 +136,8 @@ impl From<ServiceName> for String {
 }
 
 /// A host a service answers for: an exact name, or `*.` and a suffix that stands for any name below it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub enum HostPattern {
     /// `shop.example.com`, in lower case, without a port.
     Exact(String),
@@ -150,6 +151,12 @@ impl fmt::Display for HostPattern {
             HostPattern::Exact(name) => f.write_str(name),
             HostPattern::Below(suffix) => write!(f, "*.{suffix}"),
         }
+    }
+}
+
+impl From<HostPattern> for String {
+    fn from(host: HostPattern) -> String {
+        host.to_string()
     }
 }
 
@@ -181,7 +188,7 @@ impl FromStr for HostPattern {
 }
 
 /// The beginning of a path a service answers for; it matches whole segments, so `/api` takes `/api/x` but not `/apix`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct PathPrefix(String);
 
 impl PathPrefix {

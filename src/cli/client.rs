@@ -303,7 +303,7 @@ pub fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<
 /// The socket that the config names.
 fn socket_of(global: &Global) -> Result<PathBuf, Failure> {
     let path = global.config.display();
-    Config::load(&global.config).map(|config| config.admin.socket).map_err(|report| match global.json {
+    Config::socket(&global.config).map_err(|report| match global.json {
         true => Failure::Config(Box::new(report), true),
         false => Failure::Usage(format!(
             "the proxy's socket is named in the config, and {path} cannot be used\n  \

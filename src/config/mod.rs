@@ -1,5 +1,6 @@
 //! The config, checked: what every other room is built from. Text becomes these types here and is never checked again.
 
+mod diff;
 mod file;
 mod page;
 mod report;
@@ -15,10 +16,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Serialize;
 use toml::de::DeTable;
 
 use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 
+pub use diff::{Change, diff};
 pub use report::{Finding, Mistake, Report, Weight, Wrong};
 pub use toml::Spanned;
 pub use value::parse_duration;
@@ -46,9 +49,20 @@ impl Config {
     /// As `load`, and `look` is asked about what the file names, such as certificates: every mistake in either comes in
     /// one report. Beside the config stands the report of what is right but doubtful.
     pub fn load_with(path: &Path, look: impl FnOnce(&Config) -> Vec<Finding>) -> Result<(Config, Report), Report> {
-        let bytes = std::fs::read(path).map_err(|error| Report::unreadable(path, &error))?;
-        let text = String::from_utf8(bytes).map_err(|error| Report::not_text(path, &error))?;
-        Config::parse_with(&text, path, look)
+        Config::parse_with(&read(path)?, path, look)
+    }
+
+    /// Where the proxy's socket is, if that much of the file can be read: commands have to reach a proxy whose config is
+    /// just being edited.
+    pub fn socket(path: &Path) -> Result<PathBuf, Report> {
+        let text = read(path)?;
+        Config::parse(&text, path).map(|config| config.admin.socket).or_else(|report| {
+            let (readable, _) = syntax::repair(&text);
+            let (root, _) = DeTable::parse_recoverable(&readable);
+            let admin = root.get_ref().get("admin").and_then(|admin| admin.get_ref().as_table());
+            let socket = admin.and_then(|admin| admin.get("socket")?.get_ref().as_str()).filter(|path| !path.is_empty());
+            socket.map(|socket| path.parent().unwrap_or(Path::new("")).join(socket)).ok_or(report)
+        })
     }
 
     /// As `load`, with the text at hand; `path` is only where it is said to come from.
@@ -72,8 +86,13 @@ impl Config {
     }
 }
 
+fn read(path: &Path) -> Result<String, Report> {
+    let bytes = std::fs::read(path).map_err(|error| Report::unreadable(path, &error))?;
+    String::from_utf8(bytes).map_err(|error| Report::not_text(path, &error))
+}
+
 /// Where operators reach the proxy.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Admin {
     pub socket: PathBuf,
     pub listen: Option<SocketAddr>,
@@ -88,7 +107,7 @@ impl Default for Admin {
 }
 
 /// Where the journal lives.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct State {
     pub dir: PathBuf,
 }
@@ -100,7 +119,7 @@ impl Default for State {
 }
 
 /// What every client's connection is held to, before and beside the service it is for.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Edge {
     /// Peers whose forwarding fields are believed and appended to.
     pub trusted_proxies: Vec<IpNet>,
@@ -109,27 +128,32 @@ pub struct Edge {
 }
 
 /// How much one connection, and all of them, may bring.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EdgeLimits {
     /// Client connections open at one time.
     pub connections: usize,
     /// Of those, from one client: an IPv4 address or an IPv6 /64. Trusted proxies are not counted.
     pub connections_per_client: usize,
     /// Bytes of a method.
+    #[serde(serialize_with = "diff::size")]
     pub method: usize,
     /// Bytes of a target: path and query.
+    #[serde(serialize_with = "diff::size")]
     pub target: usize,
     /// Bytes of a head, each field counting 32 more (RFC 9113, 6.5.2).
+    #[serde(serialize_with = "diff::size")]
     pub head: usize,
     /// Fields of a head.
     pub fields: usize,
     /// Bytes of a body's trailers, counted as those of a head.
+    #[serde(serialize_with = "diff::size")]
     pub trailers: usize,
     /// Requests at one time on one HTTP/2 connection.
     pub http2_streams: u32,
     /// HTTP/2 frames that carry nothing forward, from one connection in ten seconds.
     pub http2_controls: u32,
     /// Bytes a second that a client has to take of what waits for it; 0: any progress will do.
+    #[serde(serialize_with = "diff::size")]
     pub send_rate: u64,
 }
 
@@ -151,7 +175,7 @@ impl Default for EdgeLimits {
 }
 
 /// How long a connection may take over what belongs to no service yet.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EdgeTimeouts {
     /// From accept to the first byte.
     pub opening: Duration,
@@ -235,7 +259,7 @@ impl std::fmt::Display for LogFormat {
 }
 
 /// One address clients connect to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Listener {
     pub address: SocketAddr,
     /// What a service manager calls the socket that it hands over for this listener.
@@ -244,7 +268,7 @@ pub struct Listener {
 }
 
 /// What a listener needs to speak TLS.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tls {
     /// At least one; the first also answers clients that name no host or an unknown one.
     pub certificates: Vec<CertificateFiles>,
@@ -254,27 +278,31 @@ pub struct Tls {
 }
 
 /// The versions of TLS there are; older ones are broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub enum TlsVersion {
+    #[serde(rename = "1.2")]
     V1_2,
+    #[serde(rename = "1.3")]
     V1_3,
 }
 
 /// A certificate chain and its private key, both PEM. Where a path stands in the file is known, so that what is wrong
 /// with the file it names can be shown there; it does not count when two configs are compared.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CertificateFiles {
     pub cert: Spanned<PathBuf>,
     pub key: Spanned<PathBuf>,
 }
 
 /// One service: which requests are its own, and the two colors that can serve it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Service {
+    #[serde(skip)]
     pub name: ServiceName,
     /// Empty: it takes what no other service does.
     pub hosts: Vec<HostPattern>,
     pub path: PathPrefix,
+    #[serde(flatten)]
     pub stacks: PerColor<Stack>,
     pub health: Health,
     pub timeouts: Timeouts,
@@ -283,14 +311,14 @@ pub struct Service {
 }
 
 /// One color's side of a service.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stack {
     /// May be empty; none is named twice.
     pub endpoints: Vec<SocketAddr>,
 }
 
 /// How an endpoint proves that it works.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Health {
     /// Left out: a TCP connect is enough.
     pub path: Option<String>,
@@ -318,7 +346,7 @@ impl Default for Health {
 }
 
 /// How long each part of a request may take.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Timeouts {
     /// Connecting to one endpoint.
     pub connect: Duration,
@@ -348,13 +376,16 @@ impl Default for Timeouts {
 }
 
 /// What one request may bring.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Limits {
     /// Bytes of one request's body. Left out: no limit, since bodies stream and are never held whole.
+    #[serde(serialize_with = "diff::size_if_any")]
     pub request_body: Option<u64>,
     /// Bytes of a body that are waited for before an endpoint is bothered with it.
+    #[serde(serialize_with = "diff::size")]
     pub request_buffer: usize,
     /// Bytes a second that a body, either way, has to bring over each period of `timeouts.body`; 0: any progress will do.
+    #[serde(serialize_with = "diff::size")]
     pub body_rate: u64,
 }
 
@@ -365,7 +396,7 @@ impl Default for Limits {
 }
 
 /// What a cutover of this service asks for.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CutoverRules {
     /// The share of a color's endpoints that must be up before it may go live.
     pub min_healthy: Share,
@@ -381,7 +412,7 @@ impl Default for CutoverRules {
 }
 
 /// How long the old color may take to empty.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Drain {
     /// Then requests still running are reported and left to finish.
     pub requests: Duration,
@@ -396,12 +427,19 @@ impl Default for Drain {
 }
 
 /// A share in hundredths of a percent, 0 to 10,000: exact, comparable, without floating point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(into = "String")]
 pub struct Share(pub u16);
 
 impl std::fmt::Display for Share {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}%", f64::from(self.0) / 100.0)
+    }
+}
+
+impl From<Share> for String {
+    fn from(share: Share) -> String {
+        share.to_string()
     }
 }
 

@@ -103,6 +103,46 @@ fn walk(text: &str, above: &str, table: &DeTable, shown: &mut BTreeSet<String>, 
     }
 }
 
+/// What two configs are compared by knows every key that can be written.
+#[test]
+fn no_key_can_change_unseen() {
+    let text = full_file();
+    let (mut shown, mut compared) = (BTreeSet::new(), BTreeSet::new());
+    walk(&text, "", DeTable::parse(&text).unwrap().get_ref(), &mut shown, &mut BTreeSet::new());
+    flatten("", &diff::tree(&Config::parse(&text, Path::new("")).unwrap()), &mut compared);
+    let address = |path: &String| ["listener.0.0.0.0:80", "listener.0.0.0.0:443"].contains(&path.as_str());
+    compared.retain(|path| !address(path));
+    let compared: BTreeSet<_> =
+        compared.iter().map(|path| path.replace(".0.0.0.0:80", "").replace(".0.0.0.0:443", "")).collect();
+    assert_eq!(compared, shown);
+}
+
+/// Collects the path of every key of what two configs are compared by.
+fn flatten(above: &str, value: &serde_json::Value, paths: &mut BTreeSet<String>) {
+    let items = value.as_array().map_or(vec![value], |items| items.iter().collect());
+    for (key, value) in items.into_iter().filter_map(|item| item.as_object()).flatten() {
+        paths.insert(format!("{above}{key}"));
+        flatten(&format!("{above}{key}."), value, paths);
+    }
+}
+
+#[test]
+fn a_broken_file_still_says_where_the_socket_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cutover.toml");
+    for (text, socket) in [
+        ("[admin]\nsocket = \"a.sock\"\n[service.shop\n", Some("a.sock")),
+        ("[admin]\nsocket = \"/run/a.sock\"\nlisten = 7\n", Some("/run/a.sock")),
+        ("[admin]\nsocket = 7\n", None),
+        ("[admim]\nsocket = \"a.sock\"\n", None),
+        ("", None),
+    ] {
+        fs::write(&path, text).unwrap();
+        assert_eq!(Config::socket(&path).ok(), socket.map(|socket| folder.path().join(socket)), "{text}");
+    }
+    assert!(Config::socket(Path::new("/nowhere/cutover.toml")).is_err());
+}
+
 #[test]
 fn every_valid_file_is_read() {
     for path in files("valid") {
