@@ -128,7 +128,7 @@ pub enum AppError {
 fn build(config: &config::Service, workers: usize, refusals: Box<[Arc<RefusalSheet>]>) -> (Arc<Service>, Vec<Keeper>) {
     let mut keepers = Vec::new();
     let pools = PerColor::from_fn(|color| {
-        let (pool, keeper) = Pool::new(config, color, workers);
+        let (pool, keeper) = Pool::new(config, color, &[], workers);
         keepers.push(keeper);
         pool
     });

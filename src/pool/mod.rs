@@ -8,10 +8,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use self::health::{Check, EndpointHealth, Readiness, State};
-pub use self::keeper::Keeper;
+use self::keeper::{Ends, Follow, Order};
+pub use self::keeper::{Keeper, meet};
 use crate::config;
 use crate::metrics::ColorSheet;
 use crate::names::{Color, ServiceName};
@@ -28,6 +29,7 @@ pub struct Pool {
     pub eligible: EligibleCell,
     health: watch::Receiver<Arc<Vec<EndpointHealth>>>,
     rounds: mpsc::Sender<keeper::RoundDone>,
+    orders: mpsc::Sender<keeper::Order>,
     cut: watch::Sender<u64>,
 }
 
@@ -43,10 +45,16 @@ pub struct Endpoint {
 }
 
 impl Pool {
-    /// A closed pool whose endpoints are all unknown, and the keeper that will check them once it runs.
-    pub fn new(service: &config::Service, color: Color, workers: usize) -> (Arc<Pool>, Keeper) {
+    /// A closed pool, and the keeper that will check its endpoints once it runs. Those that have been met already come
+    /// with what is known of them; the others are unknown.
+    pub fn new(
+        service: &config::Service,
+        color: Color,
+        met: &[EndpointHealth],
+        workers: usize,
+    ) -> (Arc<Pool>, Keeper) {
         let eligible = Arc::new(ArcSwap::from_pointee(Vec::new()));
-        let (keeper, health, rounds) = Keeper::new(service, color, eligible.clone());
+        let (keeper, Ends { health, rounds, orders }) = Keeper::new(service, color, met, eligible.clone());
         let pool = Pool {
             service: service.name.clone(),
             color,
@@ -55,6 +63,7 @@ impl Pool {
             eligible,
             health,
             rounds,
+            orders,
             cut: watch::Sender::new(0),
         };
         (Arc::new(pool), keeper)
@@ -79,11 +88,26 @@ impl Pool {
 
     /// Checks every endpoint once more, now, and resolves when the answers are in.
     pub async fn check_now(&self) {
-        let (done, answered) = tokio::sync::oneshot::channel();
+        let (done, answered) = oneshot::channel();
         if self.rounds.send(done).await.is_ok() {
-            // The keeper ends only with the process, and then nobody waits for the answer.
+            // The keeper has ended where there is no answer: what is known now is all that will be known.
             let _ = answered.await;
         }
+    }
+
+    /// Takes over the service's endpoints and rules, also in the middle of a round. Endpoints that stay are not touched;
+    /// those that join are as they have been `met`. When this returns, the next look of any worker finds them.
+    pub async fn follow(&self, service: &config::Service, met: Vec<EndpointHealth>) {
+        let (done, answered) = oneshot::channel();
+        if self.orders.send(Order::Follow(Follow::new(service, self.color, met, done))).await.is_ok() {
+            let _ = answered.await;
+        }
+    }
+
+    /// Ends the checks: the pool is out of use. Requests inside it go on.
+    pub async fn retire(&self) {
+        // Where the keeper has ended already that is as good.
+        let _ = self.orders.send(Order::End).await;
     }
 
     /// Closes every tunnel that is open now.
