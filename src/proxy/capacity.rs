@@ -10,6 +10,7 @@ use foldhash::fast::FixedState;
 use tokio::sync::Notify;
 
 use crate::config::EdgeLimits;
+use crate::table::Edge;
 
 /// The count of all connections. Its locks are taken once when a connection opens and once when it closes, never by a
 /// request, and two workers rarely want the same one.
@@ -82,12 +83,17 @@ impl Capacity {
         self.open.load(Ordering::Acquire) >= limits.connections
     }
 
-    /// Resolves when there is a place; meanwhile the longest parked connection is asked to leave.
-    pub async fn room(&self, limits: &EdgeLimits) {
-        if self.is_full(limits) && self.parked.load(Ordering::Acquire) > 0 {
+    /// Resolves when there is a place, as the limits are then; meanwhile the longest parked connection is asked to leave.
+    pub async fn room(&self, edge: impl Fn() -> Arc<Edge>) {
+        if self.is_full(&edge().rules.limits) && self.parked.load(Ordering::Acquire) > 0 {
             self.evict.notify_one();
         }
-        self.until(|open| open < limits.connections).await;
+        self.until(|open| open < edge().rules.limits.connections).await;
+    }
+
+    /// The limits have changed: whoever waits for a place looks again.
+    pub fn look_again(&self) {
+        self.left.notify_waiters();
     }
 
     /// Resolves when no connection is open.

@@ -2,14 +2,13 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{HeaderValue, Request};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -19,8 +18,8 @@ use tokio::net::TcpStream;
 
 use super::body::Answer;
 use super::headers::Client;
-use super::leave::Stage;
-use super::listen::{Listener, Socketed, Station};
+use super::leave::{Leave, Stage};
+use super::listen::{Socketed, Station};
 use super::meter::Meter;
 use super::pulse::{self, Connection, Ended, Pulse, Terms};
 use super::refusal::Refusal;
@@ -36,17 +35,16 @@ pub struct Visitor {
     pub client: Client,
     pub pulse: Arc<Pulse>,
     pub edge: Arc<Edge>,
+    /// How far its listener's leaving is.
+    pub leave: Rc<Leave>,
     pub http2: bool,
     /// The certificates it was greeted from, and which of them it was.
     greeted: Option<(Arc<Certificates>, usize)>,
 }
 
 impl Visitor {
-    pub fn new(ip: IpAddr, trusted: bool, listener: &Listener, edge: Arc<Edge>) -> Visitor {
-        let text = |text: String| HeaderValue::from_str(&text).unwrap_or(HeaderValue::from_static(""));
-        let proto = HeaderValue::from_static(if listener.is_tls() { "https" } else { "http" });
-        let client = Client::new(text(ip.to_string()), proto, listener.port.clone(), trusted);
-        Visitor { client, pulse: Arc::default(), edge, http2: false, greeted: None }
+    pub fn new(client: Client, edge: Arc<Edge>, leave: Rc<Leave>) -> Visitor {
+        Visitor { client, pulse: Arc::default(), edge, leave, http2: false, greeted: None }
     }
 
     pub fn speaking(self, http2: bool) -> Visitor {

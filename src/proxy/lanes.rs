@@ -9,9 +9,9 @@ use arc_swap::{ArcSwap, Cache};
 use super::refusal::Refusal;
 use super::upstream::{Turn, Upstream};
 use crate::metrics::{ColorSheet, RefusalSheet};
-use crate::names::{Color, PerColor};
+use crate::names::PerColor;
 use crate::pool::{Eligible, EligibleCell, Endpoint, Pool};
-use crate::table::{Service, Switchboard, Table};
+use crate::table::{Entry, Service, Switchboard, Table};
 use crate::time::Moment;
 use crate::turnstile::{Entrance, Pass};
 
@@ -85,27 +85,35 @@ impl Lanes {
 
 impl View {
     fn new(table: Arc<Table>, worker: usize, before: &[PerColor<Rc<Lane>>]) -> View {
-        let lane = |service: &Arc<Service>, color: Color| {
-            let pool = &service.pools[color];
-            let same = |lane: &&Rc<Lane>| Arc::ptr_eq(&lane.pool, pool);
-            let kept = before.iter().flat_map(|pair| [&pair.blue, &pair.green]).find(same);
-            kept.cloned().unwrap_or_else(|| Rc::new(Lane::new(service.clone(), pool.clone(), worker)))
-        };
-        let lanes = table.entries.iter().map(|entry| PerColor::from_fn(|color| lane(&entry.service, color))).collect();
-        View { table, lanes }
+        let lanes = table.entries.iter().enumerate().map(|(place, Entry { service, .. })| {
+            let same = |pair: &&PerColor<Rc<Lane>>| Arc::ptr_eq(&pair.blue.pool, &service.pools.blue);
+            // Most tables are a switch of one service: then each is where it was.
+            let kept = before.get(place).filter(same).or_else(|| before.iter().find(same));
+            PerColor::from_fn(|color| match kept.map(|pair| &pair[color]) {
+                Some(lane) if Arc::ptr_eq(&lane.service, service) => lane.clone(),
+                Some(lane) => Rc::new(lane.under(service.clone())),
+                None => Rc::new(Lane::new(service.clone(), service.pools[color].clone(), worker)),
+            })
+        });
+        View { lanes: lanes.collect(), table }
     }
 }
 
-/// This worker's side of one pool.
+/// This worker's side of one pool, under the rules the service has. Other rules make another lane on the same road.
 pub struct Lane {
     pub service: Arc<Service>,
     pub pool: Arc<Pool>,
     pub sheet: Arc<ColorSheet>,
     pub refusals: Arc<RefusalSheet>,
     entrance: Rc<Entrance>,
+    road: Rc<Road>,
+}
+
+/// What of a lane lasts as long as its pool: the connections to its endpoints.
+struct Road {
     eligible: RefCell<Cache<EligibleCell, Eligible>>,
     upstreams: RefCell<Upstreams>,
-    /// Seconds this lane has lived: the clock its idle connections age by, so that no request reads a real one for it.
+    /// Seconds this road has lived: the clock its idle connections age by, so that no request reads a real one for it.
     age: Cell<u64>,
 }
 
@@ -121,11 +129,25 @@ impl Lane {
             sheet: pool.sheets[worker].clone(),
             refusals: service.refusals[worker].clone(),
             entrance: Entrance::new(pool.turnstile.clone(), worker),
-            eligible: RefCell::new(Cache::new(pool.eligible.clone())),
-            upstreams: RefCell::default(),
-            age: Cell::new(0),
+            road: Rc::new(Road {
+                eligible: RefCell::new(Cache::new(pool.eligible.clone())),
+                upstreams: RefCell::default(),
+                age: Cell::new(0),
+            }),
             service,
             pool,
+        }
+    }
+
+    /// The same lane under other rules. Requests that are under way keep the rules they began with.
+    fn under(&self, service: Arc<Service>) -> Lane {
+        Lane {
+            service,
+            pool: self.pool.clone(),
+            sheet: self.sheet.clone(),
+            refusals: self.refusals.clone(),
+            entrance: self.entrance.clone(),
+            road: self.road.clone(),
         }
     }
 
@@ -134,7 +156,7 @@ impl Lane {
     /// Busy counts this worker's requests only: a count for all workers would be a cache line they fight over.
     pub fn choose(&self, tried: &[Rc<Upstream>]) -> Option<Turn> {
         self.refresh();
-        let upstreams = self.upstreams.borrow();
+        let upstreams = self.road.upstreams.borrow();
         let list = upstreams.list.as_slice();
         let untried = |upstream: &&Rc<Upstream>| !tried.iter().any(|other| Rc::ptr_eq(other, upstream));
         let better = match list.len() {
@@ -150,21 +172,21 @@ impl Lane {
     }
 
     pub fn age(&self) -> u64 {
-        self.age.get()
+        self.road.age.get()
     }
 
     fn sweep(&self) {
-        self.age.set(self.age.get() + 1);
+        self.road.age.set(self.age() + 1);
         self.refresh();
         let keep = self.service.rules.timeouts.upstream_idle.as_secs().max(1);
-        self.upstreams.borrow().list.iter().for_each(|upstream| upstream.sweep(self.age.get(), keep));
+        self.road.upstreams.borrow().list.iter().for_each(|upstream| upstream.sweep(self.age(), keep));
     }
 
     /// Follows the pool's endpoints; those that stay keep their connections.
     fn refresh(&self) {
-        let mut cache = self.eligible.borrow_mut();
+        let mut cache = self.road.eligible.borrow_mut();
         let eligible = cache.load();
-        let mut upstreams = self.upstreams.borrow_mut();
+        let mut upstreams = self.road.upstreams.borrow_mut();
         if upstreams.made_from.as_ref().is_some_and(|made_from| Arc::ptr_eq(made_from, eligible)) {
             return;
         }

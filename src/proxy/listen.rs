@@ -1,22 +1,24 @@
 //! Listening: a socket for each worker, and the way of an accepted connection to the conversation on it.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::Proxy;
 use super::capacity::{Capacity, NoPlace, Place};
 use super::converse::{self, Visitor};
+use super::headers::Client;
 use super::leave::{Leave, Stage};
 use super::meter::PREFACE;
 use super::tls::{Identity, TlsError};
@@ -26,7 +28,8 @@ use crate::metrics::Level;
 /// One address clients connect to, as every worker sees it.
 pub struct Listener {
     pub address: SocketAddr,
-    tls: Option<Arc<Identity>>,
+    /// Looked at once for each connection; a reload swaps it.
+    identity: ArcSwapOption<Identity>,
     /// The port as backends are told it.
     pub port: HeaderValue,
     /// One for each worker.
@@ -53,16 +56,26 @@ impl Listener {
         let address = sockets[0].local_addr().map_err(unbound)?;
         let port = HeaderValue::from(address.port());
         let connections = (0..workers).map(|_| Level::default()).collect();
-        Ok((Listener { address, tls, port, connections }, sockets))
+        Ok((Listener { address, identity: ArcSwapOption::new(tls), port, connections }, sockets))
     }
 
     pub fn is_tls(&self) -> bool {
-        self.tls.is_some()
+        self.identity.load().is_some()
     }
 
     /// Who it is to clients, where it speaks TLS.
     pub fn identity(&self) -> Option<Arc<Identity>> {
-        self.tls.clone()
+        self.identity.load_full()
+    }
+
+    /// Who it is from the next connection on.
+    pub fn identify_as(&self, identity: Option<Arc<Identity>>) {
+        self.identity.store(identity);
+    }
+
+    /// Client connections open now.
+    pub fn open(&self) -> i64 {
+        self.connections.iter().map(Level::get).sum()
     }
 }
 
@@ -96,7 +109,7 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// What the connections of one worker share.
+/// What the connections of one listener share at one worker.
 pub struct Station {
     pub worker: usize,
     pub proxy: Rc<Proxy>,
@@ -104,17 +117,23 @@ pub struct Station {
     pub capacity: Arc<Capacity>,
 }
 
-/// Accepts on one worker's socket until the worker leaves; every connection becomes a task of the same worker.
-pub async fn accept(socket: tokio::net::TcpListener, listener: Arc<Listener>, station: Rc<Station>) {
+/// Accepts on one worker's socket until the worker leaves or the listener is shut; every connection becomes a task of
+/// the same worker.
+pub async fn accept(
+    socket: tokio::net::TcpListener,
+    listener: Arc<Listener>,
+    station: Rc<Station>,
+    mut shut: oneshot::Receiver<()>,
+) {
     loop {
-        let edge = station.proxy.edge();
         let accepted = async {
-            station.capacity.room(&edge.rules.limits).await;
+            station.capacity.room(|| station.proxy.edge()).await;
             socket.accept().await
         };
         let accepted = tokio::select! {
             accepted = accepted => accepted,
             () = station.leave.reached(Stage::Closing) => break,
+            _ = &mut shut => break,
         };
         match accepted {
             Ok((stream, peer)) => receive(stream, peer, &listener, &station),
@@ -125,9 +144,12 @@ pub async fn accept(socket: tokio::net::TcpListener, listener: Arc<Listener>, st
             }
         }
     }
-    // Who has been let in by the kernel already would be turned away with the socket.
-    while let Some(Ok((stream, peer))) = socket.accept().now_or_never() {
-        receive(stream, peer, &listener, &station);
+    // Who has been let in by the kernel already would be turned away with the socket. It is asked itself: the runtime
+    // may not have heard of the last of them.
+    let Ok(socket) = socket.into_std() else { return };
+    while let Ok((stream, peer)) = socket.accept() {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        stream.into_iter().for_each(|stream| receive(stream, peer, &listener, &station));
     }
 }
 
@@ -141,10 +163,11 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
         Err(NoPlace::TooManyOfClient) => return,
     };
     let open = Open::new(listener.clone(), station.worker, place);
-    let visitor = Visitor::new(ip, trusted, listener, edge);
-    let station = station.clone();
+    let (station, identity) = (station.clone(), listener.identity());
+    let client = client(ip, identity.is_some(), listener.port.clone(), trusted);
+    let visitor = Visitor::new(client, edge, station.leave.clone());
     // Two kinds of tasks, so that cleartext connections are not as large as those over TLS.
-    match listener.identity() {
+    match identity {
         None => drop(tokio::task::spawn_local(async move {
             let _open = open;
             let Some((stream, ahead, visitor)) = Box::pin(hear(stream, visitor, &station)).await else { return };
@@ -156,6 +179,12 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
             converse::hold(stream, Vec::new(), visitor, &station).await;
         })),
     }
+}
+
+/// The client as backends are told of it.
+fn client(ip: IpAddr, tls: bool, port: HeaderValue, trusted: bool) -> Client {
+    let address = HeaderValue::from_str(&ip.to_string()).unwrap_or(HeaderValue::from_static(""));
+    Client::new(address, HeaderValue::from_static(if tls { "https" } else { "http" }), port, trusted)
 }
 
 /// One open connection, counted.

@@ -3,6 +3,7 @@
 mod body;
 mod capacity;
 mod converse;
+mod doors;
 mod forward;
 pub mod headers;
 pub mod inflow;
@@ -36,6 +37,7 @@ use hyper::upgrade::OnUpgrade;
 use self::body::{AbortOnDrop, Answer, Download, Hold};
 pub use self::capacity::Capacity;
 use self::converse::Visitor;
+pub use self::doors::Doors;
 use self::forward::{Arrived, Outgoing};
 use self::headers::RequestId;
 use self::inflow::Inflow;
@@ -61,7 +63,6 @@ pub struct Proxy {
     lanes: Lanes,
     /// Counts refusals of requests that belong to no service.
     nowhere: Arc<RefusalSheet>,
-    leave: Rc<Leave>,
     /// Where there is an access log.
     ledger: Option<Rc<Ledger>>,
 }
@@ -75,9 +76,9 @@ struct Carried {
 }
 
 impl Proxy {
+    /// `leave` is the worker's own.
     pub fn new(lanes: Lanes, nowhere: Arc<RefusalSheet>, leave: Rc<Leave>, book: Option<Rc<Book>>) -> Rc<Proxy> {
-        let ledger = book.map(|book| Ledger::new(book, leave.clone()));
-        Rc::new(Proxy { lanes, nowhere, leave, ledger })
+        Rc::new(Proxy { lanes, nowhere, ledger: book.map(|book| Ledger::new(book, leave)) })
     }
 
     /// What connections are held to, as it is now.
@@ -109,7 +110,7 @@ impl Proxy {
                 response
             }
         };
-        if self.leave.stage() > Stage::Staying && !visitor.http2 && answer.status() != SWITCHING_PROTOCOLS {
+        if visitor.leave.stage() > Stage::Staying && !visitor.http2 && answer.status() != SWITCHING_PROTOCOLS {
             headers::close(answer.headers_mut());
         }
         Ok(answer.map(|body| body.with(busy, flow)))

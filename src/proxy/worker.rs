@@ -10,9 +10,10 @@ use tokio::task::LocalSet;
 
 use super::Proxy;
 use super::capacity::Capacity;
+use super::doors::{Doors, Orders, Porter};
 use super::lanes::Lanes;
 use super::leave::{Leave, Stage};
-use super::listen::{self, Listener, Station};
+use super::listen::Listener;
 use crate::access_log::{AccessLog, Book};
 use crate::config::EdgeTimeouts;
 use crate::metrics::RefusalSheet;
@@ -21,6 +22,7 @@ use crate::table::{Seat, Switchboard};
 /// The running workers. They stop when told to; dropping it ends them with whatever is still under way.
 pub struct Workers {
     stage: watch::Sender<Stage>,
+    doors: Doors,
     capacity: Arc<Capacity>,
     ended: Vec<oneshot::Receiver<()>>,
 }
@@ -31,6 +33,7 @@ struct Kit {
     switchboard: Arc<Switchboard>,
     nowhere: Arc<RefusalSheet>,
     sockets: Vec<(Arc<Listener>, TcpListener)>,
+    orders: Orders,
     capacity: Arc<Capacity>,
     access_log: Option<Arc<AccessLog>>,
     stage: watch::Receiver<Stage>,
@@ -47,14 +50,17 @@ impl Workers {
         access_log: Option<&Arc<AccessLog>>,
     ) -> std::io::Result<Workers> {
         let (stage, told) = watch::channel(Stage::Staying);
+        let (doors, orders) = Doors::new(nowhere.len());
         let mut kits: Vec<Kit> = nowhere
             .iter()
+            .zip(orders)
             .enumerate()
-            .map(|(worker, nowhere)| Kit {
+            .map(|(worker, (nowhere, orders))| Kit {
                 worker,
                 switchboard: switchboard.clone(),
                 nowhere: nowhere.clone(),
                 sockets: Vec::new(),
+                orders,
                 capacity: capacity.clone(),
                 access_log: access_log.cloned(),
                 stage: told.clone(),
@@ -66,7 +72,12 @@ impl Workers {
             }
         }
         let ended = kits.into_iter().map(start).collect::<std::io::Result<_>>()?;
-        Ok(Workers { stage, capacity, ended })
+        Ok(Workers { stage, doors, capacity, ended })
+    }
+
+    /// What listeners are opened and shut through.
+    pub fn doors(&self) -> Doors {
+        self.doors.clone()
     }
 
     /// Tells every client to come back on another connection, and after a while closes what is idle and waits for the
@@ -114,21 +125,19 @@ async fn work(kit: Kit) {
 
 /// The worker's first task. Its thread ends when this and every connection has.
 async fn run(kit: Kit, leave: Rc<Leave>) {
-    let Kit { worker, switchboard, nowhere, sockets, capacity, access_log, stage } = kit;
+    let Kit { worker, switchboard, nowhere, sockets, orders, capacity, access_log, stage } = kit;
     let book = access_log.map(|log| Rc::new(log.book(worker)));
     book.iter().for_each(|book| drop(tokio::task::spawn_local(Book::keep(Rc::downgrade(book)))));
     let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, leave.clone(), book);
-    let station = Rc::new(Station { worker, proxy: proxy.clone(), leave: leave.clone(), capacity });
+    let porter = Porter::new(worker, proxy.clone(), leave, capacity);
     for (listener, socket) in sockets {
-        match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => drop(tokio::task::spawn_local(listen::accept(socket, listener, station.clone()))),
-            Err(error) => tracing::error!(listener = %listener.address, worker, "cannot listen: {error}"),
-        }
+        porter.open(listener, socket);
     }
     let seat = switchboard.seat(worker);
+    let work = async { tokio::join!(attend(&proxy, &seat), porter.obey(orders)) };
     tokio::select! {
-        () = attend(&proxy, &seat) => {}
-        () = follow(stage, &leave) => {}
+        _ = work => {}
+        () = porter.follow(stage) => {}
     }
 }
 
@@ -147,13 +156,6 @@ async fn attend(proxy: &Rc<Proxy>, seat: &Seat) {
 /// Resolves when nobody waits for the workers any more.
 async fn abandoned(mut stage: watch::Receiver<Stage>) {
     while stage.changed().await.is_ok() {}
-}
-
-/// Leaves as far as all workers are told to.
-async fn follow(mut stage: watch::Receiver<Stage>, leave: &Leave) {
-    while leave.stage() < Stage::Closing && stage.changed().await.is_ok() {
-        leave.reach(*stage.borrow_and_update());
-    }
 }
 
 /// Beyond what requests may take to finish: for the threads to end.

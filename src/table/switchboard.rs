@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
 
-use super::{Entry, Table};
+use super::{Edge, Entry, Routes, Table};
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Moment, Timestamp};
 
@@ -73,11 +73,40 @@ impl Switchboard {
         pools[to].turnstile.open();
         self.cell.store(Arc::new(table));
         pools[to.other()].turnstile.close();
-        self.seats.iter().for_each(|seat| seat.wake.notify_one());
-        // A worker that does not answer holds up nobody: the old pool is closed, whatever table it reads.
-        let missing = self.wait_for(PATIENCE, |seat| seat.seen.load(Ordering::Acquire) >= version).await;
-        let answered = self.seats.len() - missing.len();
+        let answered = self.ask_for(version).await;
         Published { at, took: Moment::now().since(begun), answered, workers: self.seats.len() }
+    }
+
+    /// Replaces everything but what a cutover decides: a service the table knows stays as live as it is, another one
+    /// begins as it comes. Services that are gone are closed, and what is inside them goes on. Returns when every worker
+    /// has answered with the new table.
+    pub async fn replace(&self, edge: Arc<Edge>, routes: Arc<Routes>, entries: Vec<Entry>) -> Published {
+        let _writer = self.writer.lock().await;
+        let old = self.cell.load_full();
+        let at = time::now();
+        let entries = entries.into_iter().map(|entry| match old.entry(&entry.service.name) {
+            Some(known) => Entry { service: entry.service, ..known.clone() },
+            None => entry,
+        });
+        let table = Arc::new(Table { version: old.version + 1, edge, routes, entries: entries.collect() });
+        let missing = |from: &Table, entry: &&Entry| from.entry(&entry.service.name).is_none();
+        let new = table.entries.iter().filter(|entry| missing(&old, entry));
+        let gone = old.entries.iter().filter(|entry| missing(&table, entry));
+
+        let begun = Moment::now();
+        new.for_each(|entry| entry.service.pools[entry.live].turnstile.open());
+        self.cell.store(table.clone());
+        gone.for_each(|entry| entry.service.pools[entry.live].turnstile.close());
+        let answered = self.ask_for(table.version).await;
+        Published { at, took: Moment::now().since(begun), answered, workers: self.seats.len() }
+    }
+
+    /// Wakes every worker for `version`: how many have answered with it, once all have or the patience is over. A worker
+    /// that does not answer holds up nobody: what is closed is closed, whatever table it reads.
+    async fn ask_for(&self, version: u64) -> usize {
+        self.seats.iter().for_each(|seat| seat.wake.notify_one());
+        let missing = self.wait_for(PATIENCE, |seat| seat.seen.load(Ordering::Acquire) >= version).await;
+        self.seats.len() - missing.len()
     }
 
     /// Calls every worker, and names those that have not come round to answering within `patience`.
