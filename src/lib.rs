@@ -9,8 +9,8 @@
 /// The command line: every command, what it prints and the code it exits with.
 pub mod cli;
 
-// floor: roof — builds every room from the config, starts them in order, stops them in reverse
-/// The whole proxy as one value: built from a config, started, stopped.
+// floor: roof — builds every room from the config, starts them in order, changes what runs, stops them in reverse
+/// The whole proxy as one value: built from a config, started, changed by reloads, stopped.
 pub mod app;
 
 // floor: faces — each looks at one party outside

@@ -49,7 +49,7 @@ pub fn lanes(config: &Config) -> Lanes {
 
 fn pool(rules: &cutover::config::Service, color: Color) -> Arc<Pool> {
     // Its keeper never runs: what is eligible is said here.
-    let (pool, _) = Pool::new(rules, color, 1);
+    let (pool, _) = Pool::new(rules, color, &[], 1);
     let endpoints = rules.stacks[color].endpoints.iter().map(|address| Arc::new(Endpoint { address: *address }));
     pool.eligible.store(Arc::new(endpoints.collect()));
     pool

@@ -20,6 +20,7 @@ pub enum Peer {
 }
 
 /// The secret that allows writes over TCP. It is never shown.
+#[derive(PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {

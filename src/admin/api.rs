@@ -17,18 +17,17 @@ use axum::routing::{get, post};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::access::{self, Peer, Token};
+use super::access::{self, Peer};
 use super::problem::Problem;
 use super::view::{AdminView, Outcome, ServiceView, Status};
-use super::{Scene, events, scrape};
+use super::{Scene, events, reload, scrape};
 use crate::config;
 use crate::cutover::{Cutover, Denied, Desk, Granted, Until, Wish};
 use crate::names::Color;
 
 /// What every route may look at.
 pub struct State {
-    pub scene: Scene,
-    pub token: Option<Token>,
+    pub scene: Arc<Scene>,
     pub address: Option<SocketAddr>,
     pub socket: PathBuf,
     /// The proxy has been asked to end.
@@ -39,6 +38,11 @@ impl State {
     /// A problem where the proxy is about to end: what began now would be somebody else's to finish.
     fn stays(&self) -> Result<(), Denied> {
         if self.leaving.load(Ordering::Relaxed) { Err(Denied::Stopping) } else { Ok(()) }
+    }
+
+    /// Who asks for a write; a problem where he may not.
+    fn writer(&self, peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> {
+        access::writer(peer, headers, self.scene.token.load().as_deref())
     }
 }
 
@@ -52,6 +56,7 @@ pub fn routes(state: Arc<State>) -> Router {
         .route("/v1/services/{service}/switch", post(switch))
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/abort", post(abort))
+        .route("/v1/reload", post(reload_config))
         .route("/v1/history", get(history))
         .route("/v1/events", get(listen))
         .route("/metrics", get(metrics))
@@ -96,7 +101,7 @@ async fn status(Shared(state): App) -> Json<Status> {
 
 async fn service(Shared(state): App, Path(service): Path<String>) -> Answer {
     let desk = desk(&state, &service)?;
-    let view = ServiceView::of(desk).ok_or_else(|| unknown(&state, &service))?;
+    let view = ServiceView::of(&desk).ok_or_else(|| unknown(&state, &service))?;
     Ok(Json(view).into_response())
 }
 
@@ -111,14 +116,14 @@ async fn switch(
     let ask: AskSwitch = read(&body)?;
     let to = ask.to.ok_or_else(|| Problem::bad_request("say where to: {\"to\":\"green\"} or {\"to\":\"blue\"}"))?;
     // A rehearsal changes nothing, but it makes the proxy ask every endpoint: not for everyone who can connect.
-    let by = access::writer(&peer, &headers, state.token.as_ref())?;
+    let by = state.writer(&peer, &headers)?;
     if ask.dry_run {
         return Ok(Json(desk.rehearse(to).await).into_response());
     }
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
     let reason = short(ask.reason)?;
     state.stays()?;
-    carry_out(desk, Wish::Switch { to, by, reason }, patience).await
+    carry_out(&desk, Wish::Switch { to, by, reason }, patience).await
 }
 
 async fn rollback(
@@ -130,11 +135,11 @@ async fn rollback(
 ) -> Answer {
     let desk = desk(&state, &service)?;
     let ask: AskRollback = read(&body)?;
-    let by = access::writer(&peer, &headers, state.token.as_ref())?;
+    let by = state.writer(&peer, &headers)?;
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
     let reason = short(ask.reason)?;
     state.stays()?;
-    carry_out(desk, Wish::Rollback { by, reason }, patience).await
+    carry_out(&desk, Wish::Rollback { by, reason }, patience).await
 }
 
 async fn abort(
@@ -146,11 +151,32 @@ async fn abort(
 ) -> Answer {
     let desk = desk(&state, &service)?;
     let AskAbort {} = read(&body)?;
-    let by = access::writer(&peer, &headers, state.token.as_ref())?;
+    let by = state.writer(&peer, &headers)?;
     match desk.ask(Wish::Abort { by }).await? {
         Granted::Begun(cutover) | Granted::Turned(cutover) => Ok(Json(Outcome::from(*cutover)).into_response()),
-        Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(desk, live)).into_response()),
+        Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(&desk, live)).into_response()),
     }
+}
+
+/// The body of `reload`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskReload {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn reload_config(
+    Shared(state): App,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let ask: AskReload = read(&body)?;
+    // A rehearsal changes nothing, but it reads files: not for everyone who can connect.
+    let by = state.writer(&peer, &headers)?;
+    state.stays()?;
+    Ok(Json(reload::ask(&state.scene.reload, by, ask.dry_run).await?).into_response())
 }
 
 #[derive(Deserialize)]
@@ -163,9 +189,10 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
     let Query(which) = which.map_err(|error| Problem::bad_request(error.body_text()))?;
     let service = match &which.service {
         None => None,
-        Some(service) => Some(&desk(&state, service)?.service.name),
+        Some(service) => Some(desk(&state, service)?),
     };
-    let cutovers = state.scene.journal.history(service).into_iter().take(which.limit.unwrap_or(HISTORY));
+    let cutovers =
+        state.scene.journal.history(service.as_ref().map(Desk::name)).into_iter().take(which.limit.unwrap_or(HISTORY));
     Ok(Json(cutovers.map(Outcome::from).collect::<Vec<_>>()).into_response())
 }
 
@@ -258,13 +285,14 @@ fn read<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {
         .map_err(|error| Problem::bad_request(format!("the body is not what it should be: {error}")))
 }
 
-fn desk<'a>(state: &'a State, service: &str) -> Result<&'a Desk, Problem> {
+fn desk(state: &State, service: &str) -> Result<Desk, Problem> {
     let name = service.parse().ok();
     name.and_then(|name| state.scene.desk(&name)).ok_or_else(|| unknown(state, service))
 }
 
 fn unknown(state: &State, service: &str) -> Problem {
-    let known: Vec<&str> = state.scene.desks.iter().map(|desk| desk.service.name.as_str()).collect();
+    let desks = state.scene.desks.load();
+    let known: Vec<&str> = desks.iter().map(|desk| desk.name().as_str()).collect();
     Problem::not_found(format!("there is no service `{service}`; there is {}", known.join(", ")))
 }
 

@@ -4,6 +4,7 @@ mod access;
 mod api;
 mod events;
 mod problem;
+mod reload;
 mod scrape;
 mod view;
 
@@ -15,10 +16,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
-pub use self::problem::{HELD, Problem};
+pub use self::access::Token;
+pub use self::problem::{BAD_CONFIG, HELD, Problem};
+pub use self::reload::{AskReload, ChangeView, ConfigState, ConfigView, RefusedReload, ReloadError, Reloaded};
 pub use self::view::{
     Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Proof, ServiceView, Status, Upstream,
 };
@@ -28,6 +32,7 @@ use crate::cutover::{Desk, Journal, Told};
 use crate::metrics::RefusalSheet;
 use crate::names::ServiceName;
 use crate::proxy::{Capacity, Listener};
+use crate::table::Switchboard;
 use crate::time::Timestamp;
 
 /// The running admin face.
@@ -42,9 +47,16 @@ pub struct Admin {
 /// What the face looks at and acts through.
 pub struct Scene {
     /// One for each service, in the order of the config.
-    pub desks: Vec<Desk>,
+    pub desks: ArcSwap<Vec<Desk>>,
+    pub switchboard: Arc<Switchboard>,
     pub journal: Arc<Journal>,
-    pub listeners: Vec<Arc<Listener>>,
+    /// Those of the config, in its order; then those that are shut and still have connections.
+    pub listeners: ArcSwap<Vec<Arc<Listener>>>,
+    pub config: ConfigState,
+    /// Where a reload is asked for.
+    pub reload: mpsc::Sender<AskReload>,
+    /// What allows writes over TCP.
+    pub token: ArcSwapOption<Token>,
     pub nowhere: Vec<Arc<RefusalSheet>>,
     pub capacity: Arc<Capacity>,
     pub access_log: Option<Arc<AccessLog>>,
@@ -53,8 +65,8 @@ pub struct Scene {
 }
 
 impl Scene {
-    fn desk(&self, service: &ServiceName) -> Option<&Desk> {
-        self.desks.iter().find(|desk| desk.service.name == *service)
+    pub fn desk(&self, service: &ServiceName) -> Option<Desk> {
+        self.desks.load().iter().find(|desk| desk.name() == service).cloned()
     }
 }
 
@@ -62,13 +74,9 @@ impl Admin {
     /// The socket is bound here, unless it has been inherited.
     pub async fn start(
         config: &config::Admin,
-        scene: Scene,
+        scene: Arc<Scene>,
         inherited: Option<InheritedSocket>,
     ) -> Result<Admin, AdminError> {
-        let token = match &config.token_file {
-            None => None,
-            Some(path) => Some(access::Token::read(path)?),
-        };
         let tcp = match config.listen {
             None => None,
             Some(address) => {
@@ -85,7 +93,7 @@ impl Admin {
         let bound = unix.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
         let socket = bound.filter(|_| !own).unwrap_or(config.socket.clone());
         let leaving = AtomicBool::new(false);
-        let state = Arc::new(api::State { scene, token, address, socket, leaving });
+        let state = Arc::new(api::State { scene, address, socket, leaving });
         let routes = api::routes(state.clone());
         tokio::spawn(
             axum::serve(unix, routes.clone().into_make_service_with_connect_info::<access::Peer>()).into_future(),

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::reload::ReloadError;
 use crate::cutover::Denied;
 
 /// One problem.
@@ -80,7 +81,32 @@ impl From<Denied> for Problem {
             }
             Denied::NothingToAbort | Denied::TooLate(_) => Problem::failed(detail),
             Denied::Journal(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "journal", detail),
+            Denied::Gone => Problem::not_found(detail),
             Denied::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
+        }
+    }
+}
+
+impl From<ReloadError> for Problem {
+    fn from(error: ReloadError) -> Problem {
+        let detail = format!("{error}; nothing has changed");
+        match error {
+            ReloadError::Config(report) => {
+                let detail = format!("the config is not right, and nothing has changed\n\n{report}");
+                let report = serde_json::to_value(report).unwrap_or_default();
+                let more = Map::from_iter([("report".into(), report)]);
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "config", detail).with(more)
+            }
+            ReloadError::Denied { service, denied } => {
+                let more = Map::from_iter([("service".into(), Value::from(service.as_str()))]);
+                Problem { detail, ..Problem::from(denied) }.with(more)
+            }
+            ReloadError::Stopping => Problem::from(Denied::Stopping),
+            ReloadError::Bereft { .. }
+            | ReloadError::Listen(_)
+            | ReloadError::Tls(_)
+            | ReloadError::Token(_)
+            | ReloadError::NoFile => Problem::failed(detail),
         }
     }
 }
@@ -99,3 +125,5 @@ impl IntoResponse for Problem {
 const PREFIX: &str = "urn:cutover:problem:";
 /// The type of the problem that another cutover holds the service.
 pub const HELD: &str = "urn:cutover:problem:held";
+/// The type of the problem that the config file is not right.
+pub const BAD_CONFIG: &str = "urn:cutover:problem:config";

@@ -1,26 +1,25 @@
 //! `GET /metrics`: every figure added up over the workers and put on one page.
 
-use super::Scene;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::view::{ServiceView, phases};
+use super::{ConfigState, Scene};
 use crate::access_log::AccessLog;
 use crate::cutover::{Desk, Phase};
 use crate::metrics::{self as m, CODES, LatencySum, Page, RefusalSheet};
 use crate::names::Color;
 use crate::pool::{Pool, State};
-use crate::proxy::Refusal;
+use crate::proxy::{Listener, Refusal};
 
 /// The page as it is now.
 pub fn page(scene: &Scene) -> String {
     let mut page = Page::new();
-    scene.desks.iter().for_each(|desk| service(&mut page, desk));
+    scene.desks.load().iter().for_each(|desk| service(&mut page, desk));
     refusals(&mut page, "-", &scene.nowhere);
-    for listener in &scene.listeners {
-        let open: i64 = listener.connections.iter().map(|level| level.get()).sum();
-        let address = listener.address.to_string();
-        page.put(&m::CONNECTIONS, &[&address], open as f64);
-        for (file, end) in listener.identity().iter().flat_map(|identity| identity.certificates.ends()) {
-            page.put(&m::CERTIFICATE_EXPIRY, &[&address, &file.display().to_string()], end.as_second() as f64);
-        }
+    listeners(&mut page, &scene.listeners.load());
+    for (place, outcome) in ConfigState::OUTCOMES.iter().enumerate() {
+        page.put(&m::CONFIG_RELOADS, &[outcome], scene.config.count(place) as f64);
     }
     if let Some(log) = &scene.access_log {
         page.put(&m::ACCESS_LOG_LINES, &[], log.lines() as f64);
@@ -29,14 +28,30 @@ pub fn page(scene: &Scene) -> String {
         }
     }
     page.put(&m::TURNED_AWAY, &[], scene.capacity.turned_away() as f64);
+    page.put(&m::CONFIG_LOADED, &[], scene.config.view().loaded.as_millisecond() as f64 / 1e3);
     let revision = option_env!("CUTOVER_REVISION").unwrap_or("unknown");
     page.put(&m::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), revision], 1.0);
     page.text()
 }
 
+fn listeners(page: &mut Page, listeners: &[Arc<Listener>]) {
+    // One that is shut may have the address of another that has come after it.
+    let mut open = BTreeMap::<String, i64>::new();
+    for listener in listeners {
+        *open.entry(listener.address.to_string()).or_default() += listener.open();
+    }
+    open.iter().for_each(|(address, open)| page.put(&m::CONNECTIONS, &[address], *open as f64));
+    for listener in listeners.iter().filter(|listener| !listener.is_shut()) {
+        let address = listener.address.to_string();
+        for (file, end) in listener.identity().iter().flat_map(|identity| identity.certificates.ends()) {
+            page.put(&m::CERTIFICATE_EXPIRY, &[&address, &file.display().to_string()], end.as_second() as f64);
+        }
+    }
+}
+
 fn service(page: &mut Page, desk: &Desk) {
-    let name = desk.service.name.as_str();
-    let Some(view) = ServiceView::of(desk) else { return };
+    let name = desk.name().as_str();
+    let (of, Some(view)) = (desk.service(), ServiceView::of(desk)) else { return };
     for phase in phases() {
         page.put(&m::PHASE, &[name, phase], f64::from(u8::from(view.phase == phase)));
     }
@@ -44,7 +59,7 @@ fn service(page: &mut Page, desk: &Desk) {
         let labels = [name, color.as_str()];
         page.put(&m::LIVE, &labels, f64::from(u8::from(view.live == color)));
         page.put(&m::WEIGHT, &labels, view.colors[color].weight);
-        pool(page, &desk.service.pools[color]);
+        pool(page, &of.pools[color]);
         for outcome in Phase::OUTCOMES {
             let count = desk.figures.ended(color, outcome) as f64;
             page.put(&m::CUTOVERS, &[name, color.as_str(), outcome.as_str()], count);
@@ -52,7 +67,7 @@ fn service(page: &mut Page, desk: &Desk) {
         page.put_latency(&m::DRAIN_DURATION, &labels, &sum([&desk.figures.drains[color]]));
     }
     page.put_latency(&m::SWITCH_DURATION, &[name], &sum([&desk.figures.switches]));
-    refusals(page, name, &desk.service.refusals);
+    refusals(page, name, &of.refusals);
 }
 
 fn pool(page: &mut Page, pool: &Pool) {
@@ -81,7 +96,7 @@ fn pool(page: &mut Page, pool: &Pool) {
     }
 }
 
-fn refusals(page: &mut Page, service: &str, sheets: &[std::sync::Arc<RefusalSheet>]) {
+fn refusals(page: &mut Page, service: &str, sheets: &[Arc<RefusalSheet>]) {
     for (number, reason) in Refusal::REASONS.iter().enumerate() {
         let count: u64 = sheets.iter().map(|sheet| sheet.reasons[number].get()).sum();
         page.put(&m::REFUSALS, &[service, reason], count as f64);

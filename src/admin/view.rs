@@ -4,9 +4,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Scene;
+use super::reload::ConfigView;
 use crate::cutover::{Cutover, Desk, Kind, Phase};
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
+use crate::proxy::Listener;
 use crate::time::Timestamp;
 
 /// `GET /v1/status`.
@@ -14,6 +16,9 @@ use crate::time::Timestamp;
 pub struct Status {
     pub version: String,
     pub started: Timestamp,
+    pub config: ConfigView,
+    /// Grows with every table that the workers are given.
+    pub table_version: u64,
     pub listeners: Vec<ListenerView>,
     pub admin: AdminView,
     pub services: Vec<ServiceView>,
@@ -24,6 +29,8 @@ pub struct ListenerView {
     pub address: String,
     pub tls: bool,
     pub connections: i64,
+    /// It takes no more connections, and is here as long as it has some.
+    pub shut: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,17 +149,22 @@ impl Status {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: scene.started,
-            listeners: scene
-                .listeners
-                .iter()
-                .map(|listener| ListenerView {
-                    address: listener.address.to_string(),
-                    tls: listener.is_tls(),
-                    connections: listener.connections.iter().map(|level| level.get()).sum(),
-                })
-                .collect(),
+            config: scene.config.view(),
+            table_version: scene.switchboard.table().version,
+            listeners: scene.listeners.load().iter().map(|listener| ListenerView::of(listener)).collect(),
             admin,
-            services: scene.desks.iter().filter_map(ServiceView::of).collect(),
+            services: scene.desks.load().iter().filter_map(ServiceView::of).collect(),
+        }
+    }
+}
+
+impl ListenerView {
+    fn of(listener: &Listener) -> ListenerView {
+        ListenerView {
+            address: listener.address.to_string(),
+            tls: listener.is_tls(),
+            connections: listener.open(),
+            shut: listener.is_shut(),
         }
     }
 }
@@ -163,13 +175,13 @@ impl ServiceView {
         let entry = desk.entry()?;
         let current = desk.current();
         Some(ServiceView {
-            name: desk.service.name.clone(),
+            name: desk.name().clone(),
             live: entry.live,
             since: entry.since,
             phase: current.as_ref().map_or("idle", |cutover| cutover.phase.as_str()).to_owned(),
             generation: entry.generation,
             cutover: current.map(CutoverView::from),
-            colors: PerColor::from_fn(|color| ColorView::of(&desk.service.pools[color], entry.live == color)),
+            colors: PerColor::from_fn(|color| ColorView::of(&entry.service.pools[color], entry.live == color)),
         })
     }
 
@@ -231,7 +243,7 @@ impl Outcome {
     pub fn unchanged(desk: &Desk, live: Color) -> Outcome {
         Outcome {
             id: None,
-            service: desk.service.name.clone(),
+            service: desk.name().clone(),
             kind: None,
             from: live,
             to: live,

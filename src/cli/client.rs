@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::address::Address;
 use super::events::Events;
 use super::{Failure, Global};
-use crate::admin::{HELD, Problem, Status};
+use crate::admin::{BAD_CONFIG, HELD, Problem, Status};
 use crate::config::Config;
 use crate::names::ServiceName;
 use crate::time::Human;
@@ -285,6 +285,7 @@ pub fn hint(problem: &Problem) -> Option<&'static str> {
 pub fn exit_code(problem: &Problem) -> u8 {
     match problem.status {
         _ if problem.kind == HELD => 4,
+        _ if problem.kind == BAD_CONFIG => 2,
         400 | 404 => 2,
         _ => 1,
     }

@@ -10,6 +10,7 @@ mod failure;
 mod history;
 mod out;
 mod progress;
+mod reload;
 mod serve;
 mod status;
 mod switch;
@@ -73,6 +74,7 @@ enum Command {
     Rollback(switch::Rollback),
     Abort(switch::Abort),
     History(history::History),
+    Reload(reload::Reload),
     Completions(complete::Completions),
     Man(complete::Man),
 }
@@ -89,6 +91,7 @@ impl Cli {
             Command::Rollback(rollback) => rollback.run(&global),
             Command::Abort(abort) => abort.run(&global),
             Command::History(history) => history.run(&global),
+            Command::Reload(reload) => reload.run(&global),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
         }

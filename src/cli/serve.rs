@@ -9,9 +9,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Global};
 use crate::access_log::AccessLog;
-use crate::app::App;
+use crate::app::{App, Outside};
 use crate::config::{Config, Mistake};
-use crate::process::{self, EndSignals, Inherited, Notifier, ReopenSignal};
+use crate::process::{self, EndSignals, Inherited, Notifier, ReloadSignal, ReopenSignal};
 use crate::proxy::{Purpose, inspect};
 use crate::time::{self, Human};
 
@@ -20,7 +20,9 @@ use crate::time::{self, Human};
 #[command(
     long_about = "Run the proxy until SIGTERM or Ctrl-C.\n\n\
         It then tells its clients to come back elsewhere, closes what is idle, and gives the requests under way up to \
-        30 s to finish (`notice` and `finish` under [edge.timeouts]); a second signal ends it at once. What it logs goes to stderr; CUTOVER_LOG=debug says more. SIGUSR1 opens the access log anew.",
+        30 s to finish (`notice` and `finish` under [edge.timeouts]); a second signal ends it at once. What it logs \
+        goes to stderr; CUTOVER_LOG=debug says more. SIGHUP reads the config anew, as `cutover reload` does; SIGUSR1 \
+        opens the access log anew.",
     after_help = "Examples:
   cutover serve
   cutover serve --config shop.toml --workers 2"
@@ -44,15 +46,17 @@ impl Serve {
             tracing::warn!("{}:{line}: {message}: {}", report.path, help.as_deref().unwrap_or_default());
         }
         process::raise_open_files();
-        Ok(runtime()?.block_on(serve(&config, workers(self.workers), inherited))?)
+        let outside = Outside { file: Some(global.config.clone()), inherited, notifier: Notifier::from_env() };
+        Ok(runtime()?.block_on(serve(&config, workers(self.workers), outside))?)
     }
 }
 
-async fn serve(config: &Config, workers: usize, inherited: Inherited) -> anyhow::Result<()> {
+async fn serve(config: &Config, workers: usize, outside: Outside) -> anyhow::Result<()> {
     let mut signals = EndSignals::listen().context("signals cannot be listened for")?;
+    let mut reloads = ReloadSignal::listen().context("signals cannot be listened for")?;
     let reopen_signal = ReopenSignal::listen().context("signals cannot be listened for")?;
-    let (notifier, watchdog) = (Notifier::from_env(), process::watchdog());
-    let app = App::start(config, workers, inherited).await?;
+    let (notifier, watchdog) = (outside.notifier.clone(), process::watchdog());
+    let app = App::start(config, workers, outside).await?;
     for listener in &app.listeners {
         tracing::info!(tls = listener.is_tls(), workers, "listening on {}", listener.address);
     }
@@ -62,8 +66,13 @@ async fn serve(config: &Config, workers: usize, inherited: Inherited) -> anyhow:
     let watch = app.report(&notifier, watchdog).await?;
     let access_log = app.access_log.clone();
     tokio::spawn(reopen(access_log.clone(), reopen_signal));
-    let signal = signals.next().await;
-    let times = &config.edge.timeouts;
+    let signal = loop {
+        tokio::select! {
+            signal = signals.next() => break signal,
+            signal = reloads.next() => app.reload(signal),
+        }
+    };
+    let times = app.ending();
     watch.abort();
     notifier.stopping(times.notice + times.finish + MARGIN);
     tokio::spawn(process::watch_the_end(notifier, watchdog));
@@ -73,7 +82,7 @@ async fn serve(config: &Config, workers: usize, inherited: Inherited) -> anyhow:
         Human(times.finish)
     );
     tokio::select! {
-        finished = app.stop(times) => match finished {
+        finished = app.stop(&times) => match finished {
             true => tracing::info!("everything is finished"),
             false => tracing::warn!("time is up: what is still open is closed"),
         },

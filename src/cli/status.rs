@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::client::{self, Client, Trouble};
 use super::{Failure, Global, out, watch};
-use crate::admin::{ColorView, CutoverView, EndpointView, ServiceView, Status as Whole};
+use crate::admin::{ColorView, CutoverView, EndpointView, RefusedReload, ServiceView, Status as Whole};
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Human, Timestamp};
 
@@ -40,7 +40,11 @@ impl Status {
                 return watch::run(&client, self.service.as_ref(), global.json).await;
             }
             let look = look(&client, self.service.as_ref()).await.map_err(client.fails())?;
-            out::line(&if global.json { look.json } else { page(&look.services, time::now()) })
+            if global.json {
+                return out::line(&look.json);
+            }
+            let refused = look.refused.as_ref().map(refused_says).unwrap_or_default();
+            out::line(&format!("{}{refused}", page(&look.services, time::now())))
         })
     }
 }
@@ -50,22 +54,24 @@ pub struct Look {
     /// The answer as it came.
     pub json: String,
     pub services: Vec<ServiceView>,
+    /// Where all services are looked at, and the last reload was refused.
+    pub refused: Option<RefusedReload>,
 }
 
 pub async fn look(client: &Client, service: Option<&ServiceName>) -> Result<Look, Trouble> {
-    let (answer, services) = match service {
+    let (answer, services, refused) = match service {
         None => {
             let answer = client.get("/v1/status").await?;
             let status: Whole = answer.read()?;
-            (answer, status.services)
+            (answer, status.services, status.config.refused)
         }
         Some(service) => {
             let answer = client.get(&format!("/v1/services/{service}")).await?;
             let view = answer.read()?;
-            (answer, vec![view])
+            (answer, vec![view], None)
         }
     };
-    Ok(Look { json: answer.text, services })
+    Ok(Look { json: answer.text, services, refused })
 }
 
 /// All of it, for people.
@@ -91,6 +97,14 @@ pub fn in_words(phase: &str) -> String {
 /// From then until now; nothing where a clock says otherwise.
 pub fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
+}
+
+/// What is on disk is not what runs, and nobody may have noticed.
+fn refused_says(refused: &RefusedReload) -> String {
+    let (by, at) = (&refused.by, refused.at.strftime("%Y-%m-%d %H:%M:%SZ"));
+    let says =
+        format!("the config runs as it was: the reload by {by} at {at} was refused; see `cutover reload --dry-run`");
+    format!("\n\n{}", out::styled(WARNING, &says))
 }
 
 fn service_says(service: &ServiceView, now: Timestamp) -> String {

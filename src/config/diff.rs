@@ -30,7 +30,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
 impl Change {
     /// Whether only a start reads this key.
     pub fn needs_restart(&self) -> bool {
-        STARTING.iter().any(|start| self.key.strip_prefix(start).is_some_and(|rest| !rest.starts_with('_')))
+        let is_name = self.key.starts_with("listener.") && self.key.ends_with(".name");
+        let starts = |start: &&str| self.key.strip_prefix(*start).is_some_and(|rest| !rest.starts_with('_'));
+        is_name || STARTING.iter().any(starts)
     }
 }
 
@@ -90,12 +92,13 @@ fn quoted(key: &str) -> String {
 
 /// The whole config as sections within sections. A key that is added to the config is in it by itself.
 pub fn tree(config: &Config) -> Value {
-    let Config { admin, state, edge, listeners, services } = config;
+    let Config { admin, state, edge, listeners, services, access_log } = config;
     let mut all = Map::new();
     let mut put = |key: &str, value: Value| drop(all.insert(key.to_owned(), value));
     put("admin", plain(admin));
     put("state", plain(state));
     put("edge", plain(edge));
+    put("access_log", plain(access_log));
     put("listener", named(listeners.iter().map(|listener| (listener.address.to_string(), plain(listener)))));
     put("service", named(services.iter().map(|service| (service.name.to_string(), plain(service)))));
     Value::Object(all)
@@ -155,7 +158,12 @@ pub fn size<T: Copy + TryInto<u64>, S: Serializer>(bytes: &T, serializer: S) -> 
     serializer.serialize_str(&format!("{}{unit}", bytes >> shift))
 }
 
-/// The same where it may be left out.
+/// Tells a value as it is shown.
+pub fn shown<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+/// A number of bytes where it may be left out.
 pub fn size_if_any<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
     match bytes {
         Some(bytes) => size(bytes, serializer),
@@ -163,8 +171,8 @@ pub fn size_if_any<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<
     }
 }
 
-/// Keys that only a start reads, or sections of them: a running proxy has its address, its journal.
-const STARTING: [&str; 3] = ["admin.socket", "admin.listen", "state"];
+/// Keys that only a start reads, or sections of them: a running proxy has its address, its journal, its log.
+const STARTING: [&str; 4] = ["admin.socket", "admin.listen", "state", "access_log"];
 
 #[cfg(test)]
 mod tests {
@@ -195,9 +203,17 @@ mod tests {
         let edits = [
             ("[[listener]]", "[edge.timeouts]\nsend = \"1m30s\"\n[[listener]]", "edge.timeouts.send: 1m → 1m30s"),
             ("[[listener]]", "[edge.limits]\nhead = \"1025B\"\n[[listener]]", "edge.limits.head: 32KiB → 1025B"),
-            ("\"10.0.0.2:80\"", "\"10.0.0.3:80\"", "service.shop.blue.endpoints: with 10.0.0.3:80, without 10.0.0.2:80"),
+            (
+                "\"10.0.0.2:80\"",
+                "\"10.0.0.3:80\"",
+                "service.shop.blue.endpoints: with 10.0.0.3:80, without 10.0.0.2:80",
+            ),
             (", \"10.0.0.2:80\"", "", "service.shop.blue.endpoints: without 10.0.0.2:80"),
-            ("[service.shop.blue]", "[service.shop.health]\nrise = 5\n[service.shop.blue]", "service.shop.health.rise: 2 → 5"),
+            (
+                "[service.shop.blue]",
+                "[service.shop.health]\nrise = 5\n[service.shop.blue]",
+                "service.shop.health.rise: 2 → 5",
+            ),
             (
                 "[service.shop.blue]",
                 "[service.shop]\npath = \"/x\"\nlimits.request_body = \"3MiB\"\n[service.shop.blue]",
@@ -232,7 +248,9 @@ mod tests {
     #[test]
     fn equal_configs_differ_in_nothing_however_they_are_written() {
         let a = format!("{PLAIN}\n[service.api]\nhosts = [\"a.test\"]\nblue.endpoints = [\"10.0.0.9:80\"]\n");
-        let b = format!("# a remark\n[service.api]\nhosts = [\"A.test\"]\nblue = {{ endpoints = [\"10.0.0.9:80\"] }}\n{PLAIN}");
+        let b = format!(
+            "# a remark\n[service.api]\nhosts = [\"A.test\"]\nblue = {{ endpoints = [\"10.0.0.9:80\"] }}\n{PLAIN}"
+        );
         assert_eq!(says(&a, &b), Vec::<String>::new());
         let defaults = format!("{PLAIN}\n[service.shop.health]\nrise = 2\n[service.shop.timeouts]\nbody = \"1m\"\n");
         assert_eq!(says(PLAIN, &defaults), Vec::<String>::new());

@@ -136,7 +136,7 @@ fn listeners(page: &Page, sections: Vec<Section>, mut addresses: Vec<Spanned<Soc
 }
 
 /// Whether both would bind the same: 0.0.0.0 is every IPv4 address, [::] every address. Port 0 is another one each time.
-fn clash(earlier: &SocketAddr, later: &SocketAddr) -> bool {
+pub fn clash(earlier: &SocketAddr, later: &SocketAddr) -> bool {
     let covers =
         |wide: &SocketAddr, other: &SocketAddr| wide.ip().is_unspecified() && (wide.is_ipv6() || other.is_ipv4());
     let same = earlier.ip() == later.ip() || covers(earlier, later) || covers(later, earlier);

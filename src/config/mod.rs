@@ -22,9 +22,10 @@ use toml::de::DeTable;
 use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 
 pub use diff::{Change, diff};
+pub use file::clash;
 pub use report::{Finding, Mistake, Report, Weight, Wrong};
 pub use toml::Spanned;
-pub use value::parse_duration;
+pub use value::{Share, parse_duration};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +61,8 @@ impl Config {
             let (readable, _) = syntax::repair(&text);
             let (root, _) = DeTable::parse_recoverable(&readable);
             let admin = root.get_ref().get("admin").and_then(|admin| admin.get_ref().as_table());
-            let socket = admin.and_then(|admin| admin.get("socket")?.get_ref().as_str()).filter(|path| !path.is_empty());
+            let socket =
+                admin.and_then(|admin| admin.get("socket")?.get_ref().as_str()).filter(|path| !path.is_empty());
             socket.map(|socket| path.parent().unwrap_or(Path::new("")).join(socket)).ok_or(report)
         })
     }
@@ -209,12 +211,16 @@ impl Default for EdgeTimeouts {
 
 /// What a service manager calls the socket it hands over for the admin API; no listener can have this name.
 pub const ADMIN_SOCKET: &str = "admin";
+
 /// A line for every request.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AccessLog {
+    #[serde(serialize_with = "diff::shown")]
     pub file: LogFile,
+    #[serde(serialize_with = "diff::shown")]
     pub format: LogFormat,
     /// Bytes of lines that may wait for a slow disk; what comes then is dropped and counted.
+    #[serde(serialize_with = "diff::size")]
     pub buffer: u64,
 }
 
@@ -399,6 +405,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CutoverRules {
     /// The share of a color's endpoints that must be up before it may go live.
+    #[serde(serialize_with = "diff::shown")]
     pub min_healthy: Share,
     /// How long a cutover may take before the switch; then it is undone.
     pub deadline: Duration,
@@ -423,31 +430,5 @@ pub struct Drain {
 impl Default for Drain {
     fn default() -> Drain {
         Drain { requests: Duration::from_secs(30), tunnels: Duration::from_mins(10) }
-    }
-}
-
-/// A share in hundredths of a percent, 0 to 10,000: exact, comparable, without floating point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(into = "String")]
-pub struct Share(pub u16);
-
-impl std::fmt::Display for Share {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}%", f64::from(self.0) / 100.0)
-    }
-}
-
-impl From<Share> for String {
-    fn from(share: Share) -> String {
-        share.to_string()
-    }
-}
-
-impl Share {
-    pub const ALL: Share = Share(10_000);
-
-    /// The least whole number of `total` that is at least this share of it.
-    pub fn of(self, total: usize) -> usize {
-        (total * usize::from(self.0)).div_ceil(10_000)
     }
 }

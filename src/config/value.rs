@@ -1,5 +1,6 @@
 //! How single values are written: durations, sizes, shares, addresses; and what to say where one is not.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
@@ -9,7 +10,7 @@ use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::report::Wrong;
-use super::{ADMIN_SOCKET, LogFormat, Share, TlsVersion};
+use super::{ADMIN_SOCKET, LogFormat, TlsVersion};
 use crate::names::BadName;
 
 /// A duration from `least` to `most`, both written as in the file.
@@ -166,6 +167,25 @@ pub fn unnamed(BadName(sentence): BadName) -> Wrong {
 pub fn misplaced(value: &DeValue, what: &str) -> String {
     let article = if matches!(value, DeValue::Integer(_) | DeValue::Array(_)) { "an" } else { "a" };
     format!("found {article} {} where {what} belongs", value.type_str())
+}
+
+/// A share in hundredths of a percent, 0 to 10,000: exact, comparable, without floating point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(pub u16);
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", f64::from(self.0) / 100.0)
+    }
+}
+
+impl Share {
+    pub const ALL: Share = Share(10_000);
+
+    /// The least whole number of `total` that is at least this share of it.
+    pub fn of(self, total: usize) -> usize {
+        (total * usize::from(self.0)).div_ceil(10_000)
+    }
 }
 
 /// One kind of value: its name with an article, and how it is written.

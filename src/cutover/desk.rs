@@ -10,8 +10,9 @@ use super::driver::Mail;
 use super::figures::Figures;
 use super::journal::Journal;
 use super::machine::{Cutover, Phase};
+use super::pause::{Ask, Matter, Paused};
 use crate::config::Drain;
-use crate::names::Color;
+use crate::names::{Color, ServiceName};
 use crate::pool::Readiness;
 use crate::table::{Entry, Service, Switchboard};
 use crate::time::{Human, Timestamp};
@@ -48,6 +49,8 @@ pub enum Denied {
     Unhealthy { color: Color, reasons: Vec<String> },
     #[error("{0}; nothing has changed")]
     Journal(String),
+    #[error("the service has just been taken out of the config")]
+    Gone,
     #[error("the proxy is stopping")]
     Stopping,
 }
@@ -64,7 +67,7 @@ pub enum Until {
 /// One service's desk; clones hand in at the same one.
 #[derive(Clone)]
 pub struct Desk {
-    pub service: Arc<Service>,
+    pub(super) service: Arc<Service>,
     pub figures: Arc<Figures>,
     pub(super) switchboard: Arc<Switchboard>,
     pub(super) journal: Arc<Journal>,
@@ -74,6 +77,22 @@ pub struct Desk {
 }
 
 impl Desk {
+    pub fn name(&self) -> &ServiceName {
+        &self.service.name
+    }
+
+    /// The service as it is now.
+    pub fn service(&self) -> Arc<Service> {
+        self.switchboard.newest(&self.service)
+    }
+
+    /// Has the driver wait while the service is changed; not where that would disturb a cutover.
+    pub async fn pause(&self, matter: Matter) -> Result<Paused, Denied> {
+        let (ask, answer) = Ask::new(matter);
+        self.mail.send(Mail::Pause(ask)).await.map_err(|_| Denied::Gone)?;
+        answer.await.map_err(|_| Denied::Gone)?
+    }
+
     /// Hands in a wish and waits for the word on it, which comes at once except for a rollback, whose color is checked.
     pub async fn ask(&self, wish: Wish) -> Result<Granted, Denied> {
         let (reply, answer) = oneshot::channel();
@@ -103,13 +122,13 @@ impl Desk {
 
     /// What the table says about the service now.
     pub fn entry(&self) -> Option<Entry> {
-        self.switchboard.table().entry(&self.service.name).cloned()
+        self.switchboard.table().entry(self.name()).cloned()
     }
 
     /// What `switch` would do now, step by step, with a fresh look at the color's health. Changes nothing.
     pub async fn rehearse(&self, to: Color) -> Plan {
-        let rules = &self.service.rules.cutover;
-        let pools = &self.service.pools;
+        let service = self.service();
+        let (rules, pools) = (&service.rules.cutover, &service.pools);
         let live = self.entry().map_or(to.other(), |entry| entry.live);
         if live != to {
             pools[to].check_now().await;
@@ -133,7 +152,7 @@ impl Desk {
             format!("drain: wait up to {} for its tunnels: {} now; then close them", Human(*tunnels), old.tunnels),
         ];
         let would_switch = reasons.is_empty() && held.is_none();
-        Plan { service: self.service.name.to_string(), live, to, would_switch, reasons, held, steps }
+        Plan { service: self.name().to_string(), live, to, would_switch, reasons, held, steps }
     }
 }
 

@@ -10,19 +10,23 @@ use tokio::time::Instant;
 
 use super::desk::{Denied, Desk, Granted, Wish};
 use super::figures::Figures;
+use super::hands::Hands;
 use super::journal::{Journal, JournalError};
-use super::machine::{self, Cutover, Drained, Effect, Event, Evidence, Kind, Phase, Switched};
+use super::machine::{self, Cutover, Effect, Event, Evidence, Kind, Phase};
+use super::pause::{Ask, Paused};
+use crate::config::Drain;
 use crate::names::Color;
 use crate::pool::Readiness;
 use crate::table::{Service, Switchboard};
-use crate::time::{self, Moment};
-use crate::turnstile::Entries;
+use crate::time;
 
 /// What comes into a driver's mailbox.
 pub enum Mail {
     Wish(Wish, Reply),
     /// Something happened to the cutover with this id.
     Event(String, Event),
+    /// Somebody is about to change the service.
+    Pause(Ask),
 }
 
 pub type Reply = oneshot::Sender<Result<Granted, Denied>>;
@@ -110,6 +114,9 @@ impl Driver {
                 mail = self.mailbox.recv() => match mail {
                     Some(Mail::Wish(wish, reply)) => self.grant(wish, reply).await,
                     Some(Mail::Event(id, event)) => self.happen(&id, event).await,
+                    Some(Mail::Pause(ask)) => if let Some(drain) = self.pause(ask).await {
+                        return self.end(&drain).await;
+                    },
                     None => return,
                 },
                 () = tokio::time::sleep(CATCH_UP), if self.unwritten.is_some() => {
@@ -124,6 +131,37 @@ impl Driver {
                 }
             }
         }
+    }
+
+    /// Waits while the service is changed, unless that would take the ground from under a cutover. Wishes and events wait
+    /// as well. Comes back with how long to drain where the service is gone.
+    async fn pause(&mut self, ask: Ask) -> Option<Drain> {
+        let denied = match self.current().filter(|cutover| ask.disturbs(cutover)) {
+            Some(cutover) => Some(Denied::Held(Box::new(cutover))),
+            None if ask.is_for_good() => self.catch_up().await.err().map(|error| Denied::Journal(error.to_string())),
+            None => None,
+        };
+        let (paused, goes_on) = Paused::new();
+        ask.answer(denied.map_or(Ok(paused), Err));
+        goes_on.await.ok()
+    }
+
+    /// The service is out of the table, and no cutover is under way: what is inside its pools is given its time.
+    async fn end(mut self, drain: &Drain) {
+        self.mailbox.close();
+        while let Some(mail) = self.mailbox.recv().await {
+            match mail {
+                Mail::Wish(_, reply) => drop(reply.send(Err(Denied::Gone))),
+                Mail::Pause(ask) => ask.answer(Err(Denied::Gone)),
+                Mail::Event(..) => {}
+            }
+        }
+        let hands = self.hands();
+        let (blue, green) = tokio::join!(hands.drain(Color::Blue, drain), hands.drain(Color::Green, drain));
+        let (requests, tunnels) =
+            (blue.requests_left + green.requests_left, blue.tunnels_closed + green.tunnels_closed);
+        let name = &self.service.name;
+        tracing::info!("{name} is gone: {requests} requests are left to finish, {tunnels} tunnels were closed");
     }
 
     fn current(&self) -> Option<Cutover> {
@@ -310,7 +348,8 @@ impl Driver {
     /// Counted from when it was wished for, also over a restart: an old wish must not come true by surprise.
     fn set_deadline(&mut self, cutover: &Cutover) {
         let gone = Duration::try_from(time::now().duration_since(cutover.started)).unwrap_or_default();
-        let left = self.service.rules.cutover.deadline.saturating_sub(gone);
+        let rules = &self.switchboard.newest(&self.service).rules;
+        let left = rules.cutover.deadline.saturating_sub(gone);
         self.deadline = (cutover.phase == Phase::Prepare).then(|| Instant::now() + left);
     }
 
@@ -350,14 +389,18 @@ impl Driver {
 
     /// Begins an effect beside the driver; what comes of it arrives in the mailbox.
     fn start(&mut self, id: &str, effect: Effect) {
-        let hands = Hands { service: self.service.clone(), switchboard: self.switchboard.clone() };
+        let hands = self.hands();
         let (mail, id) = (self.mail.clone(), id.to_owned());
         let generation = self.newest.borrow().as_ref().map_or(0, Cutover::generation);
         self.effects.spawn(async move {
             let event = hands.perform(effect, generation).await;
-            // The driver ends only with the process.
+            // The driver ends only with its service, and no cutover is under way then.
             let _ = mail.send(Mail::Event(id, event)).await;
         });
+    }
+
+    fn hands(&self) -> Hands {
+        Hands { service: self.service.clone(), switchboard: self.switchboard.clone() }
     }
 }
 
@@ -368,78 +411,7 @@ struct WayBack {
     reply: Reply,
 }
 
-/// What an effect works with.
-struct Hands {
-    service: Arc<Service>,
-    switchboard: Arc<Switchboard>,
-}
-
-impl Hands {
-    async fn perform(self, effect: Effect, generation: u64) -> Event {
-        match effect {
-            Effect::Check(color) => self.check(color).await,
-            Effect::CheckLater(color) => {
-                tokio::time::sleep(self.service.rules.health.interval).await;
-                self.check(color).await
-            }
-            Effect::Publish(color) => self.publish(color, generation).await,
-            Effect::Drain(color) => self.drain(color).await,
-        }
-    }
-
-    async fn check(&self, color: Color) -> Event {
-        let pool = &self.service.pools[color];
-        pool.check_now().await;
-        Event::Health(color, pool.readiness(self.service.rules.cutover.min_healthy))
-    }
-
-    async fn publish(&self, color: Color, generation: u64) -> Event {
-        let published = self.switchboard.publish(&self.service.name, color, generation).await;
-        let old = self.service.pools[color.other()].turnstile.entries();
-        let switched = Switched {
-            at: published.at,
-            switch_us: u64::try_from(published.took.as_micros()).unwrap_or(u64::MAX),
-            workers: published.workers,
-            answered: published.answered,
-            last_request_to_old: old.last.map(Moment::timestamp),
-        };
-        Event::Published(color, switched)
-    }
-
-    /// Waits for requests and tunnels, each up to its deadline. Requests end by their own timeouts and are left to;
-    /// a tunnel may last for ever, so what is left of those is closed.
-    async fn drain(&self, color: Color) -> Event {
-        let pool = &self.service.pools[color];
-        let turnstile = &pool.turnstile;
-        let rules = &self.service.rules.cutover.drain;
-        let begun = Moment::now();
-        let before: Entries = turnstile.entries();
-        let requests = || tokio::time::timeout(rules.requests, turnstile.requests_gone());
-        let tunnels = async {
-            // A request that is still inside may yet become a tunnel.
-            let _ = requests().await;
-            turnstile.tunnels_gone().await;
-        };
-        let (_, all) = tokio::join!(requests(), tokio::time::timeout(rules.tunnels, tunnels));
-        let mut tunnels_closed = 0;
-        if all.is_err() {
-            tunnels_closed = turnstile.inside().tunnels;
-            pool.cut_tunnels();
-            let _ = tokio::time::timeout(CUT, turnstile.tunnels_gone()).await;
-        }
-        let drained = Drained {
-            drain_ms: u64::try_from(Moment::now().since(begun).as_millis()).unwrap_or(u64::MAX),
-            requests_left: turnstile.inside().requests,
-            tunnels_closed,
-            requests_to_old_since: turnstile.entries().count - before.count,
-        };
-        Event::Drained(color, drained)
-    }
-}
-
 /// Wishes and events that may wait at a driver.
 const MAILBOX: usize = 64;
-/// A tunnel that has been told to end takes no longer than a turn of its worker.
-const CUT: Duration = Duration::from_secs(1);
 /// Between two tries to write down what could not be.
 const CATCH_UP: Duration = Duration::from_secs(1);

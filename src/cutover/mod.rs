@@ -3,11 +3,14 @@
 mod desk;
 mod driver;
 mod figures;
+mod hands;
 mod journal;
 mod machine;
+mod pause;
 
 pub use self::desk::{Denied, Desk, Granted, Plan, Until, Wish};
 pub use self::driver::{Driver, Told};
 pub use self::figures::Figures;
 pub use self::journal::{Journal, JournalError};
 pub use self::machine::{Cutover, Drained, Evidence, Kind, Phase, Switched};
+pub use self::pause::{Matter, Paused};

@@ -74,6 +74,10 @@ families! {
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]
         "Lines dropped because the log was behind, or because writing it had failed.";
+    CONFIG_RELOADS = Counter "cutover_config_reloads_total" ["outcome"]
+        "Reloads of the config since the start: applied, unchanged, refused.";
+    CONFIG_LOADED = Gauge "cutover_config_loaded_timestamp_seconds" []
+        "When the config file was last read and found to say what runs (Unix time).";
     BUILD_INFO = Gauge "cutover_build_info" ["version", "revision"]
         "Always 1; the labels say what runs.";
 }

@@ -48,9 +48,10 @@ impl Follow {
 pub async fn meet(service: &config::Service, color: Color, known: &[EndpointHealth]) -> Vec<EndpointHealth> {
     let terms = Terms::of(service);
     let is_new = |address: &&SocketAddr| !known.iter().any(|endpoint| endpoint.address == **address);
-    let checks = service.stacks[color].endpoints.iter().filter(is_new).map(async |address| {
-        let check = terms.check(*address).await;
-        EndpointHealth::unknown(*address).checked(check, &terms.rules, Pace::Regular)
+    let newcomers: Vec<_> = service.stacks[color].endpoints.iter().filter(is_new).copied().collect();
+    let terms = &terms;
+    let checks = newcomers.into_iter().map(|address| async move {
+        EndpointHealth::unknown(address).checked(terms.check(address).await, &terms.rules, Pace::Regular)
     });
     stream::iter(checks).buffered(CHECKS_AT_ONCE).collect().await
 }

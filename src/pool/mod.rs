@@ -47,12 +47,7 @@ pub struct Endpoint {
 impl Pool {
     /// A closed pool, and the keeper that will check its endpoints once it runs. Those that have been met already come
     /// with what is known of them; the others are unknown.
-    pub fn new(
-        service: &config::Service,
-        color: Color,
-        met: &[EndpointHealth],
-        workers: usize,
-    ) -> (Arc<Pool>, Keeper) {
+    pub fn new(service: &config::Service, color: Color, met: &[EndpointHealth], workers: usize) -> (Arc<Pool>, Keeper) {
         let eligible = Arc::new(ArcSwap::from_pointee(Vec::new()));
         let (keeper, Ends { health, rounds, orders }) = Keeper::new(service, color, met, eligible.clone());
         let pool = Pool {

@@ -46,6 +46,21 @@ impl ReopenSignal {
     }
 }
 
+/// The signal that asks for the config to be read anew; until this is made it ends the process.
+pub struct ReloadSignal(tokio::signal::unix::Signal);
+
+impl ReloadSignal {
+    pub fn listen() -> io::Result<ReloadSignal> {
+        signal(SignalKind::hangup()).map(ReloadSignal)
+    }
+
+    /// Resolves with the name of the next one; several that come at once may be one.
+    pub async fn next(&mut self) -> &'static str {
+        self.0.recv().await;
+        "SIGHUP"
+    }
+}
+
 /// Raises the limit of open files as far as the system allows: every connection is one, and its backend another.
 pub fn raise_open_files() -> Option<u64> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);

@@ -13,7 +13,7 @@ use crate::table::Table;
 use crate::time::Moment;
 
 /// Where nobody listens, telling does nothing.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Notifier(Option<Arc<Ear>>);
 
 /// Who listens.

@@ -47,6 +47,7 @@ impl Doors {
     /// No worker accepts on the listener any more: who was waiting has been let in. The connections there are live on;
     /// their clients are told to come back elsewhere.
     pub async fn shut(&self, listener: &Arc<Listener>) {
+        listener.shut();
         self.tell(listener, std::iter::repeat_with(|| What::Shut)).await;
     }
 

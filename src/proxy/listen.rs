@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -34,6 +35,7 @@ pub struct Listener {
     pub port: HeaderValue,
     /// One for each worker.
     pub connections: Box<[Level]>,
+    shut: AtomicBool,
 }
 
 impl Listener {
@@ -44,7 +46,6 @@ impl Listener {
         workers: usize,
         inherited: &[TcpListener],
     ) -> Result<(Listener, Vec<TcpListener>), ListenError> {
-        let tls = config.tls.as_ref().map(|tls| Identity::load(tls, None)).transpose()?.map(Arc::new);
         let unbound = |source| ListenError::Bind { address: config.address, source };
         let sockets = match inherited {
             [] => bind_all(config.address, workers).map_err(unbound)?,
@@ -53,10 +54,23 @@ impl Listener {
             }
             some => share(some, workers).map_err(unbound)?,
         };
+        Listener::on(config, sockets)
+    }
+
+    /// Binds beside another listener of ours that the address overlaps with, and that is about to be shut.
+    pub fn bind_beside(config: &config::Listener, workers: usize) -> Result<(Listener, Vec<TcpListener>), ListenError> {
+        let sockets = (0..workers).map(|_| bind(config.address, true)).collect::<Result<_, _>>();
+        Listener::on(config, sockets.map_err(|source| ListenError::Bind { address: config.address, source })?)
+    }
+
+    fn on(config: &config::Listener, sockets: Vec<TcpListener>) -> Result<(Listener, Vec<TcpListener>), ListenError> {
+        let identity = config.tls.as_ref().map(|tls| Identity::load(tls, None)).transpose()?.map(Arc::new);
+        let unbound = |source| ListenError::Bind { address: config.address, source };
         let address = sockets[0].local_addr().map_err(unbound)?;
         let port = HeaderValue::from(address.port());
-        let connections = (0..workers).map(|_| Level::default()).collect();
-        Ok((Listener { address, identity: ArcSwapOption::new(tls), port, connections }, sockets))
+        let connections = sockets.iter().map(|_| Level::default()).collect();
+        let (identity, shut) = (ArcSwapOption::new(identity), AtomicBool::new(false));
+        Ok((Listener { address, identity, port, connections, shut }, sockets))
     }
 
     pub fn is_tls(&self) -> bool {
@@ -71,6 +85,15 @@ impl Listener {
     /// Who it is from the next connection on.
     pub fn identify_as(&self, identity: Option<Arc<Identity>>) {
         self.identity.store(identity);
+    }
+
+    /// It is out of the config, and only for those who came by it.
+    pub fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Relaxed)
+    }
+
+    pub fn shut(&self) {
+        self.shut.store(true, Ordering::Relaxed);
     }
 
     /// Client connections open now.

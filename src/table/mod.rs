@@ -68,6 +68,13 @@ pub struct Service {
     pub refusals: Box<[Arc<RefusalSheet>]>,
 }
 
+impl Service {
+    /// The same service under other rules: who is inside, what is counted and what is known of its endpoints stays.
+    pub fn under(&self, rules: config::Service) -> Service {
+        Service { name: self.name.clone(), rules, pools: self.pools.clone(), refusals: self.refusals.clone() }
+    }
+}
+
 impl Table {
     /// Nothing to serve.
     #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
 
-use super::{Edge, Entry, Routes, Table};
+use super::{Edge, Entry, Routes, Service, Table};
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Moment, Timestamp};
 
@@ -40,6 +40,11 @@ impl Switchboard {
 
     pub fn table(&self) -> Arc<Table> {
         self.cell.load_full()
+    }
+
+    /// The service under the rules it has now; where it is out of the table, as it was known.
+    pub fn newest(&self, known: &Arc<Service>) -> Arc<Service> {
+        self.cell.load().entry(&known.name).map_or_else(|| known.clone(), |entry| entry.service.clone())
     }
 
     /// What a worker reads from; it keeps a cached look at it.
@@ -189,6 +194,9 @@ pub mod tests {
     use std::thread;
 
     use super::*;
+    use crate::config;
+    use crate::names::PerColor;
+    use crate::pool::Pool;
 
     /// Does what a worker does at its seat; each message is something that keeps it from coming round.
     pub fn worker(seat: Arc<Seat>) -> mpsc::Sender<mpsc::Receiver<()>> {
@@ -208,6 +216,50 @@ pub mod tests {
             });
         });
         keep
+    }
+
+    /// What the table of a config with these services is made of.
+    fn draft(names: &[&str]) -> (Arc<Edge>, Arc<Routes>, Vec<Entry>) {
+        let services: String = names
+            .iter()
+            .map(|name| format!("[service.{name}]\nhosts = [\"{name}.test\"]\nblue.endpoints = [\"127.0.0.1:1\"]\n"))
+            .collect();
+        let text = format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{services}");
+        let config = config::Config::parse(&text, std::path::Path::new("")).unwrap_or_else(|report| panic!("{report}"));
+        let entry = |rules: &config::Service| {
+            let pools = PerColor::from_fn(|color| Pool::new(rules, color, &[], 1).0);
+            let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals: Box::new([]) };
+            Entry { service: Arc::new(service), live: Color::Blue, generation: 0, since: Timestamp::UNIX_EPOCH }
+        };
+        let entries = config.services.iter().map(entry).collect();
+        (Arc::new(Edge::new(&config)), Arc::new(Routes::new(&config.services)), entries)
+    }
+
+    #[tokio::test]
+    async fn replacing_the_table_keeps_what_a_cutover_has_decided() {
+        // Without a worker nobody has to be waited for.
+        let switchboard = Switchboard::new(Table::empty(), 0);
+        let is_open = |entry: &Entry, color| !entry.service.pools[color].turnstile.is_closed();
+        let (edge, routes, entries) = draft(&["shop", "api"]);
+        let known = entries.clone();
+        switchboard.replace(edge, routes, entries).await;
+        assert!(known.iter().all(|entry| is_open(entry, Color::Blue) && !is_open(entry, Color::Green)));
+        let shop = known[0].service.name.clone();
+        switchboard.publish(&shop, Color::Green, 7).await;
+
+        // The service that stays comes with rules of its own and an idea of what is live that is out of date.
+        let (edge, routes, mut entries) = draft(&["blog", "shop"]);
+        let others = Arc::new(known[0].service.under(entries[1].service.rules.clone()));
+        entries[1].service = others.clone();
+        switchboard.replace(edge, routes, entries).await;
+        let table = switchboard.table();
+        let entry = table.entry(&shop).unwrap();
+        assert_eq!((table.version, entry.live, entry.generation), (4, Color::Green, 7));
+        assert!(Arc::ptr_eq(&entry.service, &others) && is_open(entry, Color::Green) && !is_open(entry, Color::Blue));
+        assert!(is_open(&table.entries[0], Color::Blue), "who is new is let in to");
+        assert!(!is_open(&known[1], Color::Blue), "who is gone is closed");
+        assert!(Arc::ptr_eq(&switchboard.newest(&known[0].service), &others));
+        assert!(Arc::ptr_eq(&switchboard.newest(&known[1].service), &known[1].service));
     }
 
     #[tokio::test]

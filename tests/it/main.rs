@@ -7,6 +7,7 @@ mod harness;
 mod managed;
 mod operate;
 mod plan;
+mod reload;
 mod survive;
 mod switch;
 mod tls;

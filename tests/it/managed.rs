@@ -104,8 +104,16 @@ async fn a_socket_finds_its_listener_by_address_and_else_by_name() {
     let settings = Cutover::with().listen_on(any_port(), Some("web")).tls(&ca, &["shop.test"]);
     let mut settings = settings.handed(vec![one.into(), other.into()], "web:web");
     settings.listen[1].address = first;
-    let (_blue, proxy) = shop(settings).await;
+    let blue = Backend::start("blue").await;
+    let settings = settings.service("shop", |s| s.blue([&blue]));
+    settings.write();
+    let asked = fs::read_to_string(settings.file()).unwrap();
+    let proxy = settings.start().await;
     assert_eq!((proxy.address(), proxy.tls_address()), (second, first));
+    // Asked for the same again, that is what it has.
+    fs::write(proxy.config_file(), asked).unwrap();
+    let (_, answer) = proxy.api("POST", "/v1/reload", serde_json::Value::Null).await;
+    assert_eq!(answer["outcome"], "unchanged", "{answer}");
     assert_eq!(Client::http1(&proxy).await.get("/").await.status, 200);
     assert_eq!(Client::tls(first, &ca, "shop.test", &["h2"]).await.get("/").await.status, 200);
 }
@@ -220,6 +228,24 @@ async fn the_manager_hears_that_it_serves_who_is_live_that_it_lives_and_that_it_
     proxy.ended().await.assert_code(0);
     proxy.restart().await;
     assert_eq!(manager.news().await, "READY=1\nSTATUS=serving shop from green, blog from blue\n");
+}
+
+#[tokio::test]
+async fn the_manager_hears_of_every_reload_and_when_it_is_over() {
+    let (mut manager, settings) = Ear::listen();
+    let (blue, mut proxy) = shop(settings).await;
+    assert_eq!(manager.next().await, "READY=1\nSTATUS=serving shop from blue\n");
+    proxy.hang_up();
+    assert!(manager.next().await.starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(manager.next().await, "READY=1\nSTATUS=serving shop from blue\n");
+    proxy.rewrite(|settings| settings.service("blog", |s| s.hosts(&["blog.test"]).blue([&blue])));
+    assert_eq!(proxy.reload().await.0, 200);
+    assert!(manager.next().await.starts_with("RELOADING=1\n"));
+    assert_eq!(manager.next().await, "READY=1\nSTATUS=serving shop from blue, blog from blue\n");
+    fs::write(proxy.config_file(), "nonsense").unwrap();
+    assert_eq!(proxy.reload().await.0, 422);
+    assert!(manager.next().await.starts_with("RELOADING=1\n"));
+    assert_eq!(manager.next().await, "READY=1\nSTATUS=serving shop from blue, blog from blue\n");
 }
 
 #[tokio::test]

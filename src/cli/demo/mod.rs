@@ -27,10 +27,10 @@ use self::show::Show;
 use self::stacks::Stacks;
 use super::serve::{runtime, workers};
 use super::{Failure, Global};
-use crate::app::App;
+use crate::app::{App, Outside};
 use crate::config::{Config, EdgeTimeouts};
 use crate::names::Color;
-use crate::process::{self, EndSignals, Inherited};
+use crate::process::{self, EndSignals};
 use crate::time::Moment;
 
 /// See it work: two small stacks, real traffic, several switches, and what became of every request
@@ -123,7 +123,7 @@ impl Stage {
         let text = config(&folder.0, &stacks);
         let parsed = Config::parse(&text, &folder.0.join("demo.toml"));
         let config = parsed.map_err(|report| anyhow!("the demo's own config is wrong:\n{}", report.render(false)))?;
-        let app = App::start(&config, workers, Inherited::default()).await?;
+        let app = App::start(&config, workers, Outside::default()).await?;
         let proxy = app.listeners.first().context("the proxy has no listener")?.address;
         let operator = Operator::new(&config.admin.socket)?;
         Ok(Stage { stacks, app, operator, proxy, _folder: folder })

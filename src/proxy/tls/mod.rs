@@ -122,6 +122,11 @@ impl Certificates {
         self.list.len() == 1 || self.list[place].covers(name) || self.covering(name).is_none()
     }
 
+    /// Whether both would serve the same chains. The keys are those of the chains, so they need no look.
+    pub fn are(&self, others: &Certificates) -> bool {
+        self.list.iter().map(|one| &one.key.cert).eq(others.list.iter().map(|one| &one.key.cert))
+    }
+
     /// Each certificate's file, and when it ends.
     pub fn ends(&self) -> impl Iterator<Item = (&Path, Timestamp)> {
         self.list.iter().map(|certificate| (certificate.path.as_path(), certificate.not_after))

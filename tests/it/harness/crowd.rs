@@ -93,6 +93,8 @@ impl Running {
 /// What a crowd has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
+    /// Connections made so far: one for each client, as long as none is closed.
+    pub connections: usize,
     pub requests: usize,
     pub failures: usize,
     /// The first ten.
@@ -155,14 +157,24 @@ impl Member {
     async fn ask(&self, client: &mut Option<Client>) -> Result<(u16, Option<String>), String> {
         let mut it = match client.take() {
             Some(it) => it,
-            None if self.crowd.http2 => Client::try_http2(self.address).await?.host(&self.crowd.host),
-            None => Client::try_http1(self.address).await?.host(&self.crowd.host),
+            None => self.connect().await?,
         };
         let answer = it.try_send(Request::get(&self.crowd.path).body(body::empty()).unwrap()).await?;
         if answer.header("connection").is_none_or(|value| !value.eq_ignore_ascii_case("close")) {
             *client = Some(it);
         }
         Ok((answer.status, answer.backend().map(str::to_owned)))
+    }
+}
+
+impl Member {
+    async fn connect(&self) -> Result<Client, String> {
+        self.tally.lock().unwrap().connections += 1;
+        let connected = match self.crowd.http2 {
+            true => Client::try_http2(self.address).await,
+            false => Client::try_http1(self.address).await,
+        };
+        Ok(connected?.host(&self.crowd.host))
     }
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 pub use backend::{Address, Backend, Health};
 pub use client::{Answer, Client};
-pub use crowd::Crowd;
+pub use crowd::{Crowd, Running};
 pub use metrics::Metrics;
 pub use process::{Manager, Process, Ran, cutover};
 pub use proxy::Cutover;

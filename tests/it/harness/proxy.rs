@@ -134,6 +134,40 @@ impl Cutover {
         Process::start(&[args, &["--admin", &admin]].concat())
     }
 
+    /// Changes the config file; the proxy does not know yet.
+    pub fn rewrite(&mut self, change: impl FnOnce(Settings) -> Settings) {
+        let settings = std::mem::replace(&mut self.settings, Settings::new());
+        self.settings = change(settings);
+        self.settings.write();
+    }
+
+    /// Has it read the file anew: what it answers, with the ports it chose in the file from then on.
+    pub async fn reload(&mut self) -> (u16, Value) {
+        let answer = self.api("POST", "/v1/reload", Value::Null).await;
+        if answer.0 == 200 {
+            self.learn_ports().await;
+        }
+        answer
+    }
+
+    /// Changes the config file and has it read, which must work: what it answers.
+    pub async fn reload_with(&mut self, change: impl FnOnce(Settings) -> Settings) -> Value {
+        self.rewrite(change);
+        let (status, answer) = self.reload().await;
+        assert_eq!(status, 200, "{answer:#}");
+        answer
+    }
+
+    /// Asks for the same by a signal, and does not wait for it.
+    pub fn hang_up(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
+    /// Where the listener at this place of the config really listens.
+    pub fn address_of(&self, place: usize) -> SocketAddr {
+        self.settings.listen[place].address
+    }
+
     /// Ends it as a power cut would.
     pub async fn kill9(&mut self) {
         self.process.signal(Signal::KILL);

@@ -17,6 +17,8 @@ pub struct Settings {
     services: Vec<Service>,
     /// Lines of `[access_log]`, if there is one.
     access_log: Option<String>,
+    /// Other sections by name, each with its lines.
+    sections: BTreeMap<String, String>,
     folder: tempfile::TempDir,
 }
 
@@ -26,12 +28,41 @@ impl Settings {
         std::fs::create_dir(folder.path().join("state")).unwrap();
         std::fs::write(folder.path().join("token"), TOKEN).unwrap();
         let listen = vec![Listen { address: ANY, name: None, tls: None }];
-        let (manager, services, access_log) = (Manager::default(), Vec::new(), None);
-        Settings { workers: 2, listen, admin: ANY, manager, services, access_log, folder }
+        let (manager, services, access_log, sections) = (Manager::default(), Vec::new(), None, BTreeMap::new());
+        Settings { workers: 2, listen, admin: ANY, manager, services, access_log, sections, folder }
     }
 
+    /// One service more, or more about one that is there.
     pub fn service(mut self, name: &str, describe: impl FnOnce(Service) -> Service) -> Settings {
-        self.services.push(describe(Service::new(name)));
+        match self.services.iter().position(|service| service.name == name) {
+            Some(place) => {
+                let known = self.services.remove(place);
+                self.services.insert(place, describe(known));
+            }
+            None => self.services.push(describe(Service::new(name))),
+        }
+        self
+    }
+
+    pub fn without_service(mut self, name: &str) -> Settings {
+        self.services.retain(|service| service.name != name);
+        self
+    }
+
+    /// One more cleartext listener.
+    pub fn listener(mut self) -> Settings {
+        self.listen.push(Listen { address: ANY, name: None, tls: None });
+        self
+    }
+
+    pub fn without_listener(mut self, address: SocketAddr) -> Settings {
+        self.listen.retain(|listen| listen.address != address);
+        self
+    }
+
+    /// A section that stories seldom have, such as `edge.limits`, with its lines of `key = value`.
+    pub fn section(mut self, name: &str, lines: &str) -> Settings {
+        self.sections.insert(name.to_owned(), lines.to_owned());
         self
     }
 
@@ -136,6 +167,9 @@ impl Settings {
             if let Some(tls) = tls {
                 writeln!(toml, "[listener.tls]\n{tls}").unwrap();
             }
+        }
+        for (name, lines) in &self.sections {
+            writeln!(toml, "\n[{name}]\n{lines}").unwrap();
         }
         for service in &self.services {
             service.write(&mut toml);

@@ -1,34 +1,53 @@
-//! The whole proxy as one value: built from a config, started in order, stopped in reverse.
+//! The whole proxy as one value: built from a config, started in order, changed by reloads, stopped in reverse.
+
+mod apply;
+mod build;
+mod plan;
+mod reload;
+mod renew;
+mod running;
+mod watch;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::broadcast;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use self::build::{Draft, Met, Tasks, sheets};
+use self::reload::Reloader;
+use self::running::Running;
+use self::watch::Watch;
 use crate::access_log::{AccessError, AccessLog};
-use crate::admin::{Admin, AdminError, Scene};
-use crate::config::{self, Config, EdgeTimeouts};
-use crate::cutover::{Driver, Journal, JournalError, Told};
-use crate::metrics::RefusalSheet;
-use crate::names::{Color, PerColor};
-use crate::pool::{Keeper, Pool};
+use crate::admin::{Admin, AdminError, AskReload, ConfigState, Scene, Token};
+use crate::config::{Config, EdgeTimeouts};
+use crate::cutover::{Journal, JournalError};
 use crate::process::{InheritError, Inherited, Notifier, status, watch};
-use crate::proxy::{Capacity, ListenError, Listener, Refusal, Workers};
-use crate::table::{Edge, Entry, Routes, Service, Switchboard, Table};
+use crate::proxy::{Capacity, ListenError, Listener, Workers};
+use crate::table::{Edge, Routes, Switchboard, Table};
 use crate::time;
 
 /// A running proxy.
 pub struct App {
     workers: Workers,
     admin: Admin,
-    switchboard: Arc<Switchboard>,
-    told: broadcast::Sender<Told>,
+    scene: Arc<Scene>,
     /// Where the config asks for one.
     pub access_log: Option<Arc<AccessLog>>,
-    /// The real addresses of the listeners, in the order of the config.
+    /// The real addresses of the listeners it was started with, in the order of the config.
     pub listeners: Vec<Arc<Listener>>,
+}
+
+/// What a proxy has from whoever starts it.
+#[derive(Default)]
+pub struct Outside {
+    /// What a reload reads again, if the config is from a file.
+    pub file: Option<PathBuf>,
+    pub inherited: Inherited,
+    pub notifier: Notifier,
 }
 
 impl App {
@@ -36,7 +55,8 @@ impl App {
     ///
     /// What can fail on what stands outside comes first and in an order that leaves nothing half done: the journal,
     /// then the sockets, then the access log. Only then does anything run.
-    pub async fn start(config: &Config, workers: usize, inherited: Inherited) -> Result<App, AppError> {
+    pub async fn start(config: &Config, workers: usize, outside: Outside) -> Result<App, AppError> {
+        let Outside { file, inherited, notifier } = outside;
         let journal = Journal::open(&config.state.dir)?;
         let handed = inherited.share_out(config)?;
         let mut listeners = Vec::new();
@@ -46,55 +66,78 @@ impl App {
         }
         let access_log = config.access_log.as_ref().map(|log| AccessLog::open(log, workers)).transpose()?;
         let known: Vec<Arc<Listener>> = listeners.iter().map(|(listener, _)| listener.clone()).collect();
+        let token = config.admin.token_file.as_deref().map(Token::read).transpose()?;
 
-        let sheets = || (0..workers).map(|_| Arc::new(RefusalSheet::new(Refusal::REASONS.len())));
-        let (services, keepers): (Vec<_>, Vec<_>) =
-            config.services.iter().map(|service| build(service, workers, sheets().collect())).unzip();
+        let services = config.services.iter().map(|service| Draft::new(service, &Met::default(), workers));
+        let services: Vec<Draft> = services.collect();
         let table = Table {
             version: 1,
             edge: Arc::new(Edge::new(config)),
             routes: Arc::new(Routes::new(&config.services)),
-            entries: services.iter().map(|service| entry(service, &journal)).collect(),
+            entries: services.iter().map(|service| service.entry(&journal)).collect(),
         };
         let switchboard = Arc::new(Switchboard::new(table, workers));
-        let nowhere: Vec<Arc<RefusalSheet>> = sheets().collect();
+        let nowhere = sheets(workers).into_vec();
 
         let (told, _) = broadcast::channel(EVENTS);
-        let driven = services.iter().map(|service| Driver::new(service, &switchboard, &journal, told.clone()));
-        let (drivers, desks): (Vec<_>, Vec<_>) = driven.unzip();
+        let seated = services.into_iter().map(|service| service.seat(&switchboard, &journal, &told));
+        let (desks, mut tasks): (Vec<_>, Vec<_>) = seated.unzip();
+        let (reload, asks) = mpsc::channel(RELOADS);
+        let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
         let capacity = Arc::new(Capacity::default());
-        let scene = Scene {
-            desks,
+        let scene = Arc::new(Scene {
+            desks: ArcSwap::from_pointee(desks),
+            switchboard: switchboard.clone(),
             journal,
-            listeners: known.clone(),
+            listeners: ArcSwap::from_pointee(known.clone()),
+            config: ConfigState::new(file.clone()),
+            reload,
+            token: ArcSwapOption::from_pointee(token),
             nowhere: nowhere.clone(),
             capacity: capacity.clone(),
             access_log: access_log.clone(),
-            told: told.clone(),
+            told,
             started: time::now(),
-        };
-        let admin = Admin::start(&config.admin, scene, handed.admin).await?;
-        keepers.into_iter().flatten().for_each(|keeper| drop(tokio::spawn(keeper.run())));
+        });
+        let admin = Admin::start(&config.admin, scene.clone(), handed.admin).await?;
+        tasks.iter_mut().for_each(Tasks::check);
         first_checks(&switchboard.table()).await;
-        let workers = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.as_ref());
-        let workers = workers.map_err(AppError::Workers)?;
-        drivers.into_iter().for_each(|driver| drop(tokio::spawn(driver.run())));
-        Ok(App { workers, admin, switchboard, told, access_log, listeners: known })
+        let crew = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.as_ref());
+        let crew = crew.map_err(AppError::Workers)?;
+        tasks.into_iter().for_each(Tasks::drive);
+        let running = Running::new(config, known.iter().map(|listener| listener.address), admin.address);
+        let (doors, watch) = (crew.doors(), Watch::default());
+        let reloader = Reloader { file, running, scene: scene.clone(), doors, workers, watch, notifier };
+        tokio::spawn(reloader.run(asks));
+        Ok(App { workers: crew, admin, scene, access_log, listeners: known })
     }
 
     /// Says that the proxy serves once every worker has answered, and from then on who is live and that all still answer.
     pub async fn report(&self, notifier: &Notifier, watchdog: Option<Duration>) -> Result<JoinHandle<()>, AppError> {
-        let missing = self.switchboard.roll_call(BEGINNING).await;
+        let switchboard = &self.scene.switchboard;
+        let missing = switchboard.roll_call(BEGINNING).await;
         if let Some(worker) = missing.first() {
             return Err(AppError::Stuck { worker: *worker });
         }
-        notifier.ready(&status(&self.switchboard.table()));
-        Ok(tokio::spawn(watch(notifier.clone(), self.switchboard.clone(), self.told.subscribe(), watchdog)))
+        notifier.ready(&status(&switchboard.table()));
+        Ok(tokio::spawn(watch(notifier.clone(), switchboard.clone(), self.scene.told.subscribe(), watchdog)))
     }
 
     /// Where the admin API listens on TCP, if it does.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.address
+    }
+
+    /// Has the config file read anew. What comes of it stands in the log.
+    pub fn reload(&self, by: &str) {
+        let (reply, _) = oneshot::channel();
+        // Where so many wait already that there is no room, the file will be read after this all the same.
+        let _ = self.scene.reload.try_send(AskReload { by: by.to_owned(), dry_run: false, reply });
+    }
+
+    /// What the end takes, by the config that runs now.
+    pub fn ending(&self) -> EdgeTimeouts {
+        self.scene.switchboard.table().edge.rules.timeouts.clone()
     }
 
     /// Tells clients to leave and lets every request finish that is under way, as long as `times` allows: whether all did.
@@ -125,26 +168,6 @@ pub enum AppError {
     Stuck { worker: usize },
 }
 
-fn build(config: &config::Service, workers: usize, refusals: Box<[Arc<RefusalSheet>]>) -> (Arc<Service>, Vec<Keeper>) {
-    let mut keepers = Vec::new();
-    let pools = PerColor::from_fn(|color| {
-        let (pool, keeper) = Pool::new(config, color, &[], workers);
-        keepers.push(keeper);
-        pool
-    });
-    let service = Service { name: config.name.clone(), rules: config.clone(), pools, refusals };
-    (Arc::new(service), keepers)
-}
-
-/// The live color is what the journal says; a service it has never heard of begins with blue.
-fn entry(service: &Arc<Service>, journal: &Journal) -> Entry {
-    let (live, generation, since) = match journal.last(&service.name) {
-        Some(cutover) => (cutover.live(), cutover.generation(), cutover.ended.unwrap_or(cutover.started)),
-        None => (Color::Blue, 0, time::now()),
-    };
-    Entry { service: service.clone(), live, generation, since }
-}
-
 /// Whoever connects before the live endpoints have been checked waits in the socket, and is not told that there are none.
 async fn first_checks(table: &Table) {
     let all = async {
@@ -159,5 +182,8 @@ async fn first_checks(table: &Table) {
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// How long the workers may take to come to work.
 const BEGINNING: Duration = Duration::from_secs(10);
+
 /// Events that a slow listener may fall behind before it misses some.
 const EVENTS: usize = 1024;
+/// Reloads that may be asked for and not yet begun; whoever asks beyond that waits.
+const RELOADS: usize = 16;

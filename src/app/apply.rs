@@ -1,0 +1,93 @@
+//! The applying of a plan. Nothing here can fail, and each step leaves a proxy that serves.
+
+use std::sync::Arc;
+
+use super::plan::{Fate, Opened, Plan};
+use super::reload::Reloader;
+use super::running::Running;
+use crate::names::Color;
+use crate::table::{Edge, Entry, Published, Routes};
+
+impl Reloader {
+    /// What the workers answered, where they were given another table.
+    ///
+    /// Endpoints change before the table, so that a worker that has answered with it chooses none that is gone.
+    pub async fn apply(&mut self, plan: Plan) -> Option<Published> {
+        let Plan { to, services, needs_table, opened, gone, waiting } = plan;
+        for fate in &services {
+            if let Fate::Changes(service, met) = fate {
+                for color in Color::BOTH {
+                    service.pools[color].follow(&service.rules, met[color].clone()).await;
+                }
+            }
+        }
+        let published = if needs_table { Some(self.publish(&to, &services).await) } else { None };
+        self.scene.capacity.look_again();
+        self.seat(services);
+        self.change_listeners(&to, opened).await;
+        drop(waiting);
+        for (service, paused) in gone {
+            paused.end(service.rules.cutover.drain.clone());
+            for (_, pool) in service.pools.iter() {
+                pool.retire().await;
+            }
+        }
+        self.running = to;
+        published
+    }
+
+    async fn publish(&self, to: &Running, services: &[Fate]) -> Published {
+        let switchboard = &self.scene.switchboard;
+        let table = switchboard.table();
+        let entry = |fate: &Fate| match fate {
+            Fate::Begins(draft) => Some(draft.entry(&self.scene.journal)),
+            Fate::Stays(service) | Fate::Changes(service, _) => {
+                table.entry(&service.name).map(|known| Entry { service: service.clone(), ..known.clone() })
+            }
+        };
+        // Every service that does not begin is in the table, and only a reload takes one out.
+        let entries = services.iter().filter_map(entry).collect();
+        let (edge, routes) = (Edge::new(&to.config), Routes::new(&to.config.services));
+        switchboard.replace(Arc::new(edge), Arc::new(routes), entries).await
+    }
+
+    /// Gives every service that begins its desk and its tasks.
+    fn seat(&self, services: Vec<Fate>) {
+        let scene = &self.scene;
+        let known = scene.desks.load_full();
+        let desks = services.into_iter().filter_map(|fate| match fate {
+            Fate::Begins(draft) => {
+                let (desk, mut tasks) = draft.seat(&scene.switchboard, &scene.journal, &scene.told);
+                tasks.check();
+                tasks.drive();
+                Some(desk)
+            }
+            Fate::Stays(service) | Fate::Changes(service, _) => {
+                known.iter().find(|desk| *desk.name() == service.name).cloned()
+            }
+        });
+        scene.desks.store(Arc::new(desks.collect()));
+    }
+
+    async fn change_listeners(&self, to: &Running, opened: Vec<Opened>) {
+        let before = self.scene.listeners.load_full();
+        let (mut after, mut others) = (Vec::new(), Vec::new());
+        for listener in before.iter().cloned() {
+            let stays = !listener.is_shut() && to.config.listeners.iter().any(|it| it.address == listener.address);
+            if stays { after.push(listener) } else { others.push(listener) }
+        }
+        for (listener, sockets) in opened {
+            tracing::info!(tls = listener.is_tls(), "listening on {}", listener.address);
+            self.doors.open(&listener, sockets).await;
+            after.push(listener);
+        }
+        for listener in others.iter().filter(|listener| !listener.is_shut()) {
+            tracing::info!(connections = listener.open(), "no longer listening on {}", listener.address);
+            self.doors.shut(listener).await;
+        }
+        let place = |address| to.config.listeners.iter().position(|listener| listener.address == address);
+        after.sort_by_key(|listener| place(listener.address));
+        after.extend(others);
+        self.scene.listeners.store(Arc::new(after));
+    }
+}

@@ -1,0 +1,79 @@
+//! A service and its tasks, built alike at the start and by a reload.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::config;
+use crate::cutover::{Desk, Driver, Journal, Told};
+use crate::metrics::RefusalSheet;
+use crate::names::{Color, PerColor};
+use crate::pool::{EndpointHealth, Keeper, Pool};
+use crate::proxy::Refusal;
+use crate::table::{Entry, Service, Switchboard};
+use crate::time;
+
+/// What is known of the endpoints of both colors before they join.
+pub type Met = PerColor<Vec<EndpointHealth>>;
+
+/// A service that nobody drives yet.
+pub struct Draft {
+    pub service: Arc<Service>,
+    keepers: Vec<Keeper>,
+}
+
+/// What a service keeps running: its keepers and its driver.
+pub struct Tasks {
+    keepers: Vec<Keeper>,
+    driver: Driver,
+}
+
+impl Draft {
+    pub fn new(rules: &config::Service, met: &Met, workers: usize) -> Draft {
+        let mut keepers = Vec::new();
+        let pools = PerColor::from_fn(|color| {
+            let (pool, keeper) = Pool::new(rules, color, &met[color], workers);
+            keepers.push(keeper);
+            pool
+        });
+        let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals: sheets(workers) };
+        Draft { service: Arc::new(service), keepers }
+    }
+
+    /// The live color is what the journal says; a service it has never heard of begins with blue.
+    pub fn entry(&self, journal: &Journal) -> Entry {
+        let (live, generation, since) = match journal.last(&self.service.name) {
+            Some(cutover) => (cutover.live(), cutover.generation(), cutover.ended.unwrap_or(cutover.started)),
+            None => (Color::Blue, 0, time::now()),
+        };
+        Entry { service: self.service.clone(), live, generation, since }
+    }
+
+    /// Its desk, and the tasks that have to run for it.
+    pub fn seat(
+        self,
+        switchboard: &Arc<Switchboard>,
+        journal: &Arc<Journal>,
+        told: &broadcast::Sender<Told>,
+    ) -> (Desk, Tasks) {
+        let (driver, desk) = Driver::new(&self.service, switchboard, journal, told.clone());
+        (desk, Tasks { keepers: self.keepers, driver })
+    }
+}
+
+impl Tasks {
+    /// Begins to check endpoints.
+    pub fn check(&mut self) {
+        self.keepers.drain(..).for_each(|keeper| drop(tokio::spawn(keeper.run())));
+    }
+
+    /// Begins to take orders, and goes on with a cutover that was under way.
+    pub fn drive(self) {
+        drop(tokio::spawn(self.driver.run()));
+    }
+}
+
+/// One for each worker.
+pub fn sheets(workers: usize) -> Box<[Arc<RefusalSheet>]> {
+    (0..workers).map(|_| Arc::new(RefusalSheet::new(Refusal::REASONS.len()))).collect()
+}

@@ -1,0 +1,74 @@
+//! A driver's pause: while it lasts, no cutover begins and none goes on, so that the service can be changed under it.
+
+use tokio::sync::oneshot;
+
+use super::desk::Denied;
+use super::machine::{Cutover, Phase};
+use crate::config::Drain;
+
+/// What is about to be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matter {
+    /// Endpoints come or go.
+    Endpoints,
+    /// The service itself goes.
+    Service,
+}
+
+/// The asking for a pause.
+pub struct Ask {
+    matter: Matter,
+    reply: oneshot::Sender<Result<Paused, Denied>>,
+}
+
+impl Ask {
+    pub fn new(matter: Matter) -> (Ask, oneshot::Receiver<Result<Paused, Denied>>) {
+        let (reply, answer) = oneshot::channel();
+        (Ask { matter, reply }, answer)
+    }
+
+    /// Whether the change would take the ground from under the cutover.
+    pub fn disturbs(&self, cutover: &Cutover) -> bool {
+        match self.matter {
+            Matter::Endpoints => rests_on_endpoints(cutover),
+            Matter::Service => !cutover.phase.ends(),
+        }
+    }
+
+    /// Whether the driver is to end with this pause.
+    pub fn is_for_good(&self) -> bool {
+        self.matter == Matter::Service
+    }
+
+    pub fn answer(self, answer: Result<Paused, Denied>) {
+        // Whoever asked may have gone; then the pause is over at once.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// A color has been found fit, or is being looked at, and goes live on the strength of that: its endpoints have to stay
+/// those that were looked at. While the old color drains, nothing rests on them.
+fn rests_on_endpoints(cutover: &Cutover) -> bool {
+    match cutover.phase {
+        Phase::Prepare | Phase::Switch | Phase::RollBack => true,
+        Phase::Drain => cutover.returning,
+        Phase::DrainBack | Phase::Done | Phase::Aborted | Phase::RolledBack => false,
+    }
+}
+
+/// A driver that waits. It goes on when this is dropped.
+#[derive(Debug)]
+pub struct Paused(oneshot::Sender<Drain>);
+
+impl Paused {
+    pub fn new() -> (Paused, oneshot::Receiver<Drain>) {
+        let (over, goes_on) = oneshot::channel();
+        (Paused(over), goes_on)
+    }
+
+    /// The service is out of the table: its driver gives what is left inside that time, and ends.
+    pub fn end(self, drain: Drain) {
+        // A driver that is gone already has ended.
+        let _ = self.0.send(drain);
+    }
+}

@@ -1,0 +1,162 @@
+//! The file as a whole: equal, wrong, or for the next start; and who may have it read.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{reloads, says, shop};
+use crate::harness::{Client, Crowd, Cutover, PATIENCE, WebSocket, cutover, eventually};
+
+/// Everything that a reload could touch and a story can see.
+async fn untouched(proxy: &Cutover) -> Value {
+    let mut status = proxy.status().await;
+    let states: Vec<_> =
+        ["blue", "green"].map(|color| status["services"][0][color]["endpoints"][0]["state"].take()).into();
+    json!({
+        "table": status["table_version"],
+        "connections": status["listeners"][0]["connections"],
+        "states": states,
+        "since": status["services"][0]["since"],
+        "generation": status["services"][0]["generation"],
+    })
+}
+
+#[tokio::test]
+async fn a_thousand_equal_reloads_under_load_touch_nothing() {
+    let (blue, _green, proxy) = shop(|s| s).await;
+    let mut socket = WebSocket::connect(&proxy, "shop.test", "/ws").await;
+    socket.hear().await;
+    let mut idle = Client::http1(&proxy).await;
+    idle.get("/").await;
+    let think = Duration::from_millis(2);
+    let crowds = [Crowd::of(8).think(think).start(&proxy), Crowd::of(4).think(think).http2().start(&proxy)];
+    for crowd in &crowds {
+        crowd.seen(100).await;
+    }
+    let (before, loaded) = (untouched(&proxy).await, proxy.status().await["config"]["loaded"].clone());
+    assert_eq!(before["connections"], 13, "one for each client; the tunnel is counted as one");
+    for _ in 0..990 {
+        let (status, answer) = proxy.api("POST", "/v1/reload", Value::Null).await;
+        assert_eq!((status, &answer["outcome"]), (200, &json!("unchanged")), "{answer}");
+    }
+    for round in 1..=10 {
+        proxy.hang_up();
+        let heard = || async { reloads(&proxy, "unchanged").await == f64::from(990 + round) };
+        assert!(eventually(PATIENCE, heard).await, "SIGHUP {round} is not heard");
+    }
+    for crowd in &crowds {
+        crowd.seen_more(100).await;
+    }
+    assert_eq!(untouched(&proxy).await, before);
+    assert_ne!(proxy.status().await["config"]["loaded"], loaded);
+    for (crowd, clients) in crowds.into_iter().zip([8, 4]) {
+        let tally = crowd.stop().await;
+        tally.assert_nothing_lost();
+        assert_eq!(tally.connections, clients, "{tally:#?}");
+    }
+    // As many as there can be requests at one time, each opened once: none has been closed.
+    assert!(blue.accepted() <= 14, "{} connections to the backend", blue.accepted());
+    socket.say("still there").await;
+    assert_eq!(socket.hear().await.as_deref(), Some("still there"));
+    assert_eq!(idle.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_says_why_with_places() {
+    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    let before = untouched(&proxy).await;
+    let good = fs::read_to_string(proxy.config_file()).unwrap();
+    let bad = good.replace(
+        "[service.shop.health]",
+        "[service.shop.healt]\n[service.shop.limits]\nrequest_body = 7\n[service.shop.health]",
+    );
+    fs::write(proxy.config_file(), &bad).unwrap();
+    let line = 1 + bad.lines().position(|line| line == "request_body = 7").unwrap();
+    let place = format!("cutover.toml:{line}:16");
+
+    // The socket is found in the broken file as well.
+    let config = proxy.config_file();
+    let ran = cutover(&["reload", "--config", config.to_str().unwrap()]).await.assert_code(2);
+    for part in [&*place, "nothing has changed", "request_body = 7", "did you mean `health`?", "2 mistakes"] {
+        assert!(ran.stderr.contains(part), "`{part}` is missing: {ran:#?}");
+    }
+    let problem = proxy.run(&["reload", "--json"]).await.assert_code(2).json();
+    assert_eq!(
+        (&problem["type"], &problem["status"]),
+        (&json!("urn:cutover:problem:config"), &json!(422)),
+        "{problem}"
+    );
+    assert_eq!(problem["report"]["mistakes"][1]["line"], line, "{problem}");
+    assert!(proxy.stderr().contains(&place), "the log names the place");
+
+    assert_eq!(untouched(&proxy).await, before);
+    let refused = &proxy.status().await["config"]["refused"];
+    assert!(
+        refused["by"] == "uid 0" && refused["why"].as_str().is_some_and(|why| why.ends_with(", and 1 more")),
+        "{refused}"
+    );
+    assert_eq!(reloads(&proxy, "refused").await, 2.0);
+    let status = proxy.run(&["status"]).await.assert_code(0);
+    assert!(status.stdout.contains("the config runs as it was: the reload by uid 0"), "{status:#?}");
+
+    fs::remove_file(proxy.config_file()).unwrap();
+    let gone = proxy.run(&["reload"]).await.assert_code(2);
+    assert!(gone.stderr.contains("No such file"), "{gone:#?}");
+    proxy.rewrite(|settings| settings);
+    proxy.run(&["reload"]).await.assert_code(0);
+    assert_eq!(proxy.status().await["config"]["refused"], Value::Null, "the next good one makes up for it");
+}
+
+#[tokio::test]
+async fn what_only_a_start_reads_is_told_and_the_rest_applied() {
+    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    proxy.rewrite(|mut settings| {
+        settings.admin.set_port(1);
+        settings.service("shop", |s| s.extra("limits", "request_body = \"1KiB\""))
+    });
+    let ran = proxy.run(&["reload"]).await.assert_code(0);
+    for part in
+        ["1 change", "service.shop.limits.request_body: nothing → 1KiB", "only a restart changes", "admin.listen: "]
+    {
+        assert!(ran.stdout.contains(part), "`{part}` is missing: {ran:#?}");
+    }
+    let again = proxy.run(&["reload", "--json"]).await.assert_code(0).json();
+    assert_eq!((&again["outcome"], &again["needs_restart"][0]["key"]), (&json!("unchanged"), &json!("admin.listen")));
+    assert_eq!(proxy.api_tcp("GET", "/v1/status", Value::Null, None).await.0, 200, "it listens where it did");
+}
+
+#[tokio::test]
+async fn a_rehearsal_says_what_would_change_and_changes_nothing() {
+    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    let before = untouched(&proxy).await;
+    proxy.rewrite(|settings| settings.service("shop", |s| s.extra("timeouts", "body = \"90s\"")));
+    let ran = proxy.run(&["reload", "--dry-run"]).await.assert_code(0);
+    assert!(
+        ran.stdout.contains("would be taken over with 1 change\n  service.shop.timeouts.body: 1m → 1m30s"),
+        "{ran:#?}"
+    );
+    assert_eq!(untouched(&proxy).await, before);
+    let (_, answer) = proxy.reload().await;
+    assert_eq!((&answer["outcome"], says(&answer).len()), (&json!("applied"), 1));
+    assert_eq!((&answer["by"], &answer["workers_answered"]), (&json!("uid 0"), &json!(2)));
+    assert_eq!(reloads(&proxy, "applied").await, 1.0);
+}
+
+#[tokio::test]
+async fn over_tcp_a_reload_takes_the_token_and_the_token_can_be_another() {
+    let (_blue, _green, proxy) = shop(|s| s).await;
+    let reload = |token| proxy.api_tcp("POST", "/v1/reload", Value::Null, token);
+    assert_eq!(reload(None).await.0, 401);
+    assert_eq!(proxy.api("POST", "/v1/reload", json!({ "dry-run": true })).await.0, 400);
+    assert_eq!(reload(Some(proxy.token())).await.0, 200);
+    let file = proxy.config_file().with_file_name("token");
+    fs::write(&file, "short").unwrap();
+    let (status, problem) = reload(Some(proxy.token())).await;
+    assert!(status == 409 && problem["detail"].as_str().unwrap().contains("at least 16"), "{problem}");
+    fs::write(&file, "another-token-for-stories").unwrap();
+    let (_, answer) = reload(Some(proxy.token())).await;
+    assert_eq!(says(&answer), ["admin.token_file: the file holds another now"]);
+    assert_eq!(reload(Some(proxy.token())).await.0, 401);
+    assert_eq!(reload(Some("another-token-for-stories")).await.0, 200);
+}
