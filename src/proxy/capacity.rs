@@ -79,13 +79,16 @@ impl Capacity {
         self.turned_away.load(Ordering::Relaxed)
     }
 
-    fn is_full(&self, limits: &EdgeLimits) -> bool {
+    pub fn is_full(&self, limits: &EdgeLimits) -> bool {
         self.open.load(Ordering::Acquire) >= limits.connections
     }
 
     /// Resolves when there is a place, as the limits are then; meanwhile the longest parked connection is asked to leave.
     pub async fn room(&self, edge: impl Fn() -> Arc<Edge>) {
-        if self.is_full(&edge().rules.limits) && self.parked.load(Ordering::Acquire) > 0 {
+        if !self.is_full(&edge().rules.limits) {
+            return;
+        }
+        if self.parked.load(Ordering::Acquire) > 0 {
             self.evict.notify_one();
         }
         self.until(|open| open < edge().rules.limits.connections).await;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt;
 use http::HeaderValue;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::AsyncReadExt;
@@ -159,7 +160,10 @@ pub async fn accept(
             _ = &mut shut => break,
         };
         match accepted {
-            Ok((stream, peer)) => receive(stream, peer, &listener, &station),
+            Ok((stream, peer)) => {
+                receive(stream, peer, &listener, &station);
+                receive_more(&socket, &listener, &station);
+            }
             // Out of descriptors, most likely: connections that end will free some.
             Err(error) => {
                 tracing::warn!(listener = %listener.address, "cannot accept: {error}");
@@ -173,6 +177,18 @@ pub async fn accept(
     while let Ok((stream, peer)) = socket.accept() {
         let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         stream.into_iter().for_each(|stream| receive(stream, peer, &listener, &station));
+    }
+}
+
+/// Takes what else has come by now, without waiting: under load most connections are taken here.
+fn receive_more(socket: &tokio::net::TcpListener, listener: &Arc<Listener>, station: &Rc<Station>) {
+    let edge = station.proxy.edge();
+    for _ in 0..AT_ONCE {
+        if station.capacity.is_full(&edge.rules.limits) {
+            return;
+        }
+        let Some(Ok((stream, peer))) = socket.accept().now_or_never() else { return };
+        receive(stream, peer, listener, station);
     }
 }
 
@@ -317,6 +333,8 @@ pub enum ListenError {
 
 /// Room for the first read of a cleartext connection: most heads fit.
 const SNIFF: usize = 2048;
+/// Connections taken in one turn, so that those there are get theirs.
+const AT_ONCE: usize = 16;
 /// Connections the kernel holds that no worker has accepted yet.
 const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
