@@ -65,7 +65,7 @@ fn words(value: &Value) -> String {
         Value::Null => "nothing".to_owned(),
         Value::String(text) => text.clone(),
         Value::Array(items) => format!("[{}]", items.iter().map(words).collect::<Vec<_>>().join(", ")),
-        Value::Object(section) => section.iter().map(|(_, value)| words(value)).collect::<Vec<_>>().join(" with "),
+        Value::Object(section) => section.iter().map(|(_, value)| words(value)).collect::<Vec<_>>().join(" and "),
         other => other.to_string(),
     }
 }
@@ -241,6 +241,13 @@ mod tests {
             assert_ne!(edited, PLAIN);
             assert_eq!(says(PLAIN, &edited).join("\n"), expected);
         }
+        let tls =
+            PLAIN.replace("0.0.0.0:80\"", "0.0.0.0:80\"\ntls.certificates = [{ cert = \"a.pem\", key = \"a.key\" }]");
+        assert_eq!(
+            says(&tls, &tls.replace("a.pem", "b.pem")),
+            ["listener.\"0.0.0.0:80\".tls.certificates: with /etc/cutover/b.pem and /etc/cutover/a.key, \
+              without /etc/cutover/a.pem and /etc/cutover/a.key"]
+        );
         let swapped = PLAIN.replace("\"10.0.0.1:80\", \"10.0.0.2:80\"", "\"10.0.0.2:80\", \"10.0.0.1:80\"");
         assert_eq!(says(PLAIN, &swapped), ["service.shop.blue.endpoints: in another order"]);
     }
