@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use foldhash::fast::FixedState;
 use tokio::sync::Notify;
@@ -22,8 +23,9 @@ pub struct Capacity {
     /// Who waits for a connection to close; without anyone nobody is told.
     waiting: AtomicUsize,
     left: Notify,
-    parked: AtomicUsize,
-    /// The longest parked connection is woken first.
+    /// Connections that carry nothing.
+    idle: AtomicUsize,
+    /// The longest idle connection is woken first.
     evict: Notify,
 }
 
@@ -49,7 +51,7 @@ impl Default for Capacity {
             turned_away: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
             left: Notify::new(),
-            parked: AtomicUsize::new(0),
+            idle: AtomicUsize::new(0),
             evict: Notify::new(),
         }
     }
@@ -83,15 +85,17 @@ impl Capacity {
         self.open.load(Ordering::Acquire) >= limits.connections
     }
 
-    /// Resolves when there is a place, as the limits are then; meanwhile the longest parked connection is asked to leave.
+    /// Resolves when there is a place, as the limits are then; meanwhile one idle connection after the other is asked to
+    /// leave, the longest first.
     pub async fn room(&self, edge: impl Fn() -> Arc<Edge>) {
-        if !self.is_full(&edge().rules.limits) {
-            return;
+        while self.is_full(&edge().rules.limits) {
+            if self.idle.load(Ordering::Acquire) > 0 {
+                self.evict.notify_one();
+            }
+            let left = self.until(|open| open < edge().rules.limits.connections);
+            // Whoever was asked may just have been spoken to.
+            let _ = tokio::time::timeout(EVICTION, left).await;
         }
-        if self.parked.load(Ordering::Acquire) > 0 {
-            self.evict.notify_one();
-        }
-        self.until(|open| open < edge().rules.limits.connections).await;
     }
 
     /// The limits have changed: whoever waits for a place looks again.
@@ -104,9 +108,9 @@ impl Capacity {
         self.until(|open| open == 0).await;
     }
 
-    /// A parked connection waits here; resolves when it should leave, so that another finds a place.
+    /// A connection that carries nothing waits here; resolves when it should leave, so that another finds a place.
     pub async fn evicted(&self) {
-        let _parked = Counted::new(&self.parked);
+        let _idle = Counted::new(&self.idle);
         self.evict.notified().await;
     }
 
@@ -169,6 +173,8 @@ fn network(client: IpAddr) -> IpAddr {
 }
 
 const SHARDS: usize = 64;
+/// What one idle connection has to leave in before another is asked.
+const EVICTION: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use super::body::Answer;
 use super::headers::Client;
@@ -83,9 +84,13 @@ where
     if visitor.http2 {
         return Box::pin(http2(stream, ahead, visitor, station)).await;
     }
-    while let Some(parked) = Box::pin(http1(stream, ahead, visitor.clone(), station)).await {
-        (stream, ahead) = parked;
-        if ahead.is_empty() && !wakes(stream.socket(), &visitor, station).await {
+    let mut since = Instant::now();
+    while let Some(parked) = Box::pin(http1(stream, ahead, since, visitor.clone(), station)).await {
+        (stream, ahead, since) = parked;
+        if pulse::is_blank(&ahead) {
+            ahead = Vec::new();
+        }
+        if ahead.is_empty() && !wakes(stream.socket(), since, &visitor, station).await {
             // Whoever reads an end has been told; anything else there was to say has been said.
             let _ = stream.shutdown().await;
             return;
@@ -94,14 +99,13 @@ where
 }
 
 /// Waits beside a parked connection; false where it is to be closed.
-async fn wakes(socket: &TcpStream, visitor: &Visitor, station: &Station) -> bool {
-    let left = visitor.edge.idle.saturating_sub(QUIET);
+async fn wakes(socket: &TcpStream, since: Instant, visitor: &Visitor, station: &Station) -> bool {
     tokio::select! {
         biased;
         _ = socket.readable() => true,
         () = station.leave.reached(Stage::Closing) => has_spoken(socket),
         () = station.capacity.evicted() => has_spoken(socket),
-        () = tokio::time::sleep(left) => has_spoken(socket),
+        () = tokio::time::sleep_until(since + visitor.edge.idle) => has_spoken(socket),
     }
 }
 
@@ -110,29 +114,34 @@ fn has_spoken(socket: &TcpStream) -> bool {
     matches!(socket.peek(&mut [0]).now_or_never(), Some(Ok(1)))
 }
 
-/// Speaks HTTP/1.1. The stream comes back with what was read ahead where the connection is to be parked.
+/// Speaks HTTP/1.1. Where the connection is to be parked the stream comes back, with what was read ahead, and since when
+/// it has idled.
 async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     stream: S,
     ahead: Vec<u8>,
+    since: Instant,
     visitor: Rc<Visitor>,
     station: &Rc<Station>,
-) -> Option<(S, Vec<u8>)> {
+) -> Option<(S, Vec<u8>, Instant)> {
     let (pulse, edge) = (visitor.pulse.clone(), visitor.edge.clone());
     let io = TokioIo::new(Watched::http1(stream, ahead, pulse.clone(), visitor.stall()));
     let builder = http1_builder(visitor.limits());
     let (proxy, visits) = (station.proxy.clone(), visitor.clone());
     let service = service_fn(move |request: Request<Incoming>| proxy.clone().carry(visits.clone(), request, None));
     let mut connection = builder.serve_connection(io, service).with_upgrades();
-    let quiet = (QUIET < edge.idle).then_some(QUIET);
-    let terms = Terms { idle: edge.idle, head: edge.head, quiet, age: None, leaves_at: Stage::Closing };
-    let ended = pulse::watch(&mut connection, &pulse, terms, &station.leave).await;
-    if ended == Ended::Quiet {
-        pulse::park(&mut connection, &pulse).await;
+    let (idle, head, parks) = (edge.idle, edge.head, QUIET < edge.idle);
+    let terms = Terms { idle, head, since, quiet: QUIET, parks, age: None, leaves_at: Stage::Closing };
+    let mut ended = pulse::watch(&mut connection, &pulse, terms, station).await;
+    if let Ended::Quiet(since) = ended
+        && !pulse::park(&mut connection, &pulse).await
+    {
+        let terms = Terms { since, parks: false, ..terms };
+        ended = Box::pin(pulse::watch(&mut connection, &pulse, terms, station)).await;
     }
     let parts = connection.into_parts()?;
     let (mut stream, unread) = parts.io.into_inner().into_parts();
-    if ended == Ended::Quiet && unread.is_none() {
-        return Some((stream, parts.read_buf.to_vec()));
+    if let (Ended::Quiet(since), None) = (ended, unread) {
+        return Some((stream, parts.read_buf.to_vec(), since));
     }
     let slow = (ended == Ended::SlowHead).then_some(Refusal::SlowHead);
     let refusal = slow.or(unread);
@@ -164,13 +173,16 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         proxy.clone().carry(visitor.clone(), request, Some(streams.flow()))
     });
     let mut connection = builder.serve_connection(io, service);
-    let terms =
-        Terms { idle: edge.idle, head: edge.head, quiet: None, age: Some(http2_age), leaves_at: Stage::Telling };
-    if pulse::watch(&mut connection, &pulse, terms, &station.leave).await == Ended::Idle {
-        // The client is told, and what its windows still hold back has a while to be read.
-        Pin::new(&mut connection).graceful_shutdown();
-        let _ = tokio::time::timeout(send.min(edge.idle), connection).await;
-    }
+    let (idle, head, since, age) = (edge.idle, edge.head, Instant::now(), Some(http2_age));
+    let terms = Terms { idle, head, since, quiet: QUIET.min(idle), parks: false, age, leaves_at: Stage::Telling };
+    let rest = match pulse::watch(&mut connection, &pulse, terms, station).await {
+        Ended::Idle => send.min(idle),
+        Ended::Evicted => FAREWELL,
+        _ => return,
+    };
+    // The client is told, and what its windows still hold back has a while to be read.
+    Pin::new(&mut connection).graceful_shutdown();
+    let _ = tokio::time::timeout(rest, connection).await;
 }
 
 /// Says the last words and reads on until the client has heard them: to close on a client that is still sending resets

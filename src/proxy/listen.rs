@@ -117,6 +117,7 @@ fn share(inherited: &[TcpListener], workers: usize) -> io::Result<Vec<TcpListene
         let socket = Socket::from(socket.try_clone()?);
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
         Ok(socket.into())
     };
     inherited.iter().cycle().take(workers).map(shared).collect()
@@ -128,6 +129,7 @@ fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_port(shared)?;
     // Without it small answers wait for the client's acknowledgement (Nagle). What is accepted inherits it (tcp(7)).
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -249,8 +251,11 @@ impl Drop for Open {
 /// Waits for the first bytes, which tell the protocol.
 async fn hear(mut stream: TcpStream, visitor: Visitor, station: &Station) -> Option<(TcpStream, Vec<u8>, Rc<Visitor>)> {
     let opening = visitor.edge.rules.timeouts.opening;
-    let sniffed = until_leaving(&station.leave, opening, sniff(&mut stream)).await;
+    let sniffed = in_time(station, opening, sniff(&mut stream)).await;
     let (ahead, http2) = sniffed?.ok()?;
+    if !http2 && is_foreign(&ahead) {
+        return None;
+    }
     Some((stream, ahead, Rc::new(visitor.speaking(http2))))
 }
 
@@ -263,7 +268,7 @@ async fn greet(
 ) -> Option<(TlsStream<TcpStream>, Rc<Visitor>)> {
     let handshake = visitor.edge.rules.timeouts.handshake;
     let accepted = TlsAcceptor::from(identity.server.clone()).accept(stream);
-    let stream = until_leaving(&station.leave, handshake, accepted).await?.ok()?;
+    let stream = in_time(station, handshake, accepted).await?.ok()?;
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let certificates = identity.certificates.clone();
@@ -272,16 +277,18 @@ async fn greet(
     Some((stream, Rc::new(visitor)))
 }
 
-/// What comes of `step` in its time. Once the worker closes, whoever has said nothing yet gets only a moment.
-async fn until_leaving<T>(leave: &Leave, within: Duration, step: impl Future<Output = T>) -> Option<T> {
+/// What comes of `step` in its time. Whoever has said nothing yet leaves when another needs its place, and once the worker
+/// closes gets only a moment.
+async fn in_time<T>(station: &Station, within: Duration, step: impl Future<Output = T>) -> Option<T> {
     let hurry = async {
-        leave.reached(Stage::Closing).await;
+        station.leave.reached(Stage::Closing).await;
         tokio::time::sleep(HURRY.min(within)).await;
     };
     tokio::select! {
         biased;
         done = tokio::time::timeout(within, step) => done.ok(),
         () = hurry => None,
+        () = station.capacity.evicted() => None,
     }
 }
 
@@ -298,6 +305,14 @@ async fn sniff(stream: &mut TcpStream) -> io::Result<(Vec<u8>, bool)> {
         }
     }
     Ok((ahead, true))
+}
+
+/// Whether this is the first line of another protocol: none in which an answer could be given. What HTTP/1 writes, well
+/// or badly, has a version in the third place, or nothing.
+fn is_foreign(ahead: &[u8]) -> bool {
+    let Some(end) = memchr::memchr(b'\n', ahead) else { return false };
+    let line = ahead[..end].trim_ascii();
+    line.split(|byte| *byte == b' ').nth(2).is_some_and(|version| !version.is_empty() && !version.contains(&b'/'))
 }
 
 /// A stream whose socket can be waited for without reading from it.
@@ -335,6 +350,9 @@ pub enum ListenError {
 const SNIFF: usize = 2048;
 /// Connections taken in one turn, so that those there are get theirs.
 const AT_ONCE: usize = 16;
+/// What the kernel takes of an answer beyond what is on its way to the client. By itself it takes megabytes: each slow
+/// reader would pin them, and would seem to stand still for as long as a third of them lasts (tcp(7)).
+const UNSENT: u32 = 128 * 1024;
 /// Connections the kernel holds that no worker has accepted yet.
 const BACKLOG: i32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -4,26 +4,57 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Follows the frames of one connection by their headers alone; payloads are skipped.
-pub struct Meter {
+/// Follows the frames of one direction by their headers alone; payloads are skipped.
+pub struct Frames {
     header: [u8; FRAME_HEADER],
     have: usize,
     /// Bytes of the preface or of a payload that are still to come.
     skip: usize,
-    limit: u32,
-    controls: u32,
-    since: Instant,
+    kind: Kind,
 }
 
-impl Meter {
-    /// At most `limit` such frames in [`PERIOD`].
-    pub fn new(limit: u32) -> Meter {
-        let since = Instant::now();
-        Meter { header: [0; FRAME_HEADER], have: 0, skip: PREFACE.len(), limit, controls: 0, since }
+/// What a frame is to who counts frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Part of a head, and not its last.
+    Head,
+    /// The last part of a head.
+    HeadEnd,
+    /// It carries something forward.
+    Work,
+    Reset,
+    Control,
+}
+
+impl Kind {
+    fn is_of_a_message(self) -> bool {
+        matches!(self, Kind::Head | Kind::HeadEnd | Kind::Work)
+    }
+}
+
+impl Frames {
+    /// What the client sends.
+    fn from_client() -> Frames {
+        Frames { skip: PREFACE.len(), ..Frames::to_client() }
     }
 
-    /// Bytes have come; false where they are a flood.
-    pub fn came(&mut self, mut bytes: &[u8]) -> bool {
+    /// What is sent to it.
+    pub fn to_client() -> Frames {
+        Frames { header: [0; FRAME_HEADER], have: 0, skip: 0, kind: Kind::Control }
+    }
+
+    /// Whether any of these bytes is of a message.
+    pub fn carry(&mut self, bytes: &[u8]) -> bool {
+        let mut carries = self.skip > 0 && self.kind.is_of_a_message();
+        self.follow(bytes, |kind| {
+            carries |= kind.is_of_a_message();
+            true
+        });
+        carries
+    }
+
+    /// Tells of each frame once its header is whole, until `each` says that it is enough; then false.
+    fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Kind) -> bool) -> bool {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let both = self.skip.min(bytes.len());
@@ -35,37 +66,89 @@ impl Meter {
             self.header[self.have..self.have + both].copy_from_slice(&bytes[..both]);
             self.have += both;
             bytes = &bytes[both..];
-            if self.have == FRAME_HEADER && !self.frame() {
-                return false;
+            if self.have == FRAME_HEADER {
+                self.begin();
+                if !each(self.kind) {
+                    return false;
+                }
             }
         }
         true
     }
 
     /// A whole header is there.
-    fn frame(&mut self) -> bool {
+    fn begin(&mut self) {
         let [a, b, c, kind, flags, ..] = self.header;
         self.have = 0;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        let forward = match kind {
-            DATA => self.skip > 0 || flags & END_STREAM != 0,
-            CONTINUATION => self.skip > 0,
-            HEADERS | WINDOW_UPDATE | GOAWAY => true,
-            _ => false,
+        self.kind = match kind {
+            HEADERS | CONTINUATION if flags & END_HEADERS != 0 => Kind::HeadEnd,
+            HEADERS => Kind::Head,
+            CONTINUATION if self.skip > 0 => Kind::Head,
+            DATA if self.skip > 0 || flags & END_STREAM != 0 => Kind::Work,
+            WINDOW_UPDATE | GOAWAY => Kind::Work,
+            RST_STREAM => Kind::Reset,
+            _ => Kind::Control,
         };
-        forward || self.control()
+    }
+}
+
+/// Counts what the client of one connection sends.
+pub struct Meter {
+    frames: Frames,
+    limit: u32,
+    controls: u32,
+    since: Instant,
+    /// Frames of his that what he was sent accounts for: clients measure the way with a PING for each piece (gRPC).
+    credit: u32,
+}
+
+impl Meter {
+    /// At most `limit` such frames in [`PERIOD`].
+    pub fn new(limit: u32) -> Meter {
+        Meter { frames: Frames::from_client(), limit, controls: 0, since: Instant::now(), credit: 0 }
     }
 
-    fn control(&mut self) -> bool {
-        self.controls += 1;
-        if self.controls <= self.limit {
-            return true;
-        }
-        // The clock is read once for so many frames.
-        let is_flood = self.since.elapsed() < PERIOD;
-        (self.controls, self.since) = (1, Instant::now());
-        !is_flood
+    /// Bytes have come; false where they are a flood.
+    pub fn came(&mut self, bytes: &[u8]) -> bool {
+        let Meter { frames, limit, controls, since, credit } = self;
+        frames.follow(bytes, |kind| match kind {
+            Kind::Control if *credit > 0 => {
+                *credit -= 1;
+                true
+            }
+            // Nothing that was sent calls for a reset.
+            Kind::Control | Kind::Reset => control(controls, *limit, since),
+            Kind::Head | Kind::HeadEnd | Kind::Work => true,
+        })
     }
+
+    /// Bytes of messages have been sent.
+    pub fn went(&mut self, bytes: usize) {
+        let earned = u32::try_from(1 + bytes / 1024).unwrap_or(u32::MAX);
+        self.credit = self.credit.saturating_add(earned).min(self.limit);
+    }
+
+    /// A head has been begun and has not come to its end.
+    pub fn is_in_head(&self) -> bool {
+        match self.frames.kind {
+            Kind::Head => true,
+            Kind::HeadEnd => self.frames.skip > 0,
+            _ => false,
+        }
+    }
+}
+
+/// One more of them; false where they are too many.
+fn control(controls: &mut u32, limit: u32, since: &mut Instant) -> bool {
+    *controls += 1;
+    if *controls <= limit {
+        return true;
+    }
+    // The clock is read once for so many frames.
+    let is_flood = since.elapsed() < PERIOD;
+    (*controls, *since) = (1, Instant::now());
+    !is_flood
 }
 
 /// What every HTTP/2 connection of a client begins with (RFC 9113, 3.4).
@@ -74,10 +157,12 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEADER: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
 const PERIOD: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -106,6 +191,44 @@ mod tests {
             assert!(passes(10, &work.iter().cycle().take(400).cloned().collect::<Vec<_>>(), piece));
             assert!(passes(6, &idle, piece));
             assert!(!passes(5, &idle, piece));
+        }
+    }
+
+    #[test]
+    fn who_is_sent_something_may_ask_how_long_it_took() {
+        let (ping, reset) = (frame(6, 0, 8), frame(RST_STREAM, 0, 4));
+        let mut meter = Meter::new(10);
+        assert!(meter.came(PREFACE));
+        for _ in 0..100 {
+            meter.went(100);
+            assert!(meter.came(&ping));
+        }
+        meter.went(1 << 30);
+        assert!((0..20).all(|_| meter.came(&ping)) && !meter.came(&ping), "what is earned is bounded");
+        let mut meter = Meter::new(10);
+        assert!(meter.came(PREFACE));
+        meter.went(1 << 20);
+        assert!((0..10).all(|_| meter.came(&reset)) && !meter.came(&reset), "a reset is not earned");
+    }
+
+    #[test]
+    fn a_head_is_open_until_its_last_byte_has_come() {
+        let mut meter = Meter::new(10);
+        let mut came = |bytes: &[u8]| {
+            assert!(meter.came(bytes));
+            meter.is_in_head()
+        };
+        assert!(!came(PREFACE));
+        let (part, more, last) = (frame(HEADERS, 0, 30), frame(CONTINUATION, 0, 30), frame(CONTINUATION, 4, 30));
+        assert!(came(&part) && came(&more) && came(&last[..38]) && !came(&last[38..]));
+        assert!(!came(&frame(HEADERS, 5, 30)) && !came(&frame(DATA, 0, 30)[..20]));
+    }
+
+    #[test]
+    fn only_messages_are_a_sign_of_life() {
+        let mut sent = Frames::to_client();
+        for (control, message) in [(frame(6, 1, 8), frame(DATA, 0, 30)), (frame(4, 1, 0), frame(HEADERS, 4, 30))] {
+            assert!(!sent.carry(&control) && sent.carry(&message[..20]) && sent.carry(&message[20..]));
         }
     }
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::leave::{Leave, Stage};
+use super::leave::Stage;
+use super::listen::Station;
 
 /// Written by the connection's reads and requests, read by the clock that watches it.
 ///
@@ -19,12 +20,16 @@ pub struct Pulse {
     requests: AtomicU32,
     /// Bytes have come since the last request began: the start of another head.
     in_head: AtomicBool,
+    /// On HTTP/2: a head has been begun, beside whatever requests there are.
+    in_block: AtomicBool,
     /// The last answer was given while the client was still sending.
     interrupted: AtomicBool,
     /// How often bytes have gone out: a client that still reads an answer is not idle.
     writes: AtomicU32,
     /// What was written last is still in the way.
     blocked: AtomicBool,
+    /// Empty lines have come before a head: hyper holds them, and does not let go of the connection before that head.
+    blanks: AtomicBool,
     /// The connection is taken from hyper, so its socket stays open.
     parking: AtomicBool,
 }
@@ -33,6 +38,7 @@ impl Pulse {
     /// A head has been read: the connection is busy until the guard goes.
     pub fn begin(self: &Arc<Pulse>) -> Busy {
         self.in_head.store(false, Ordering::Relaxed);
+        self.blanks.store(false, Ordering::Relaxed);
         self.requests.store(self.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Busy(self.clone())
     }
@@ -41,9 +47,15 @@ impl Pulse {
     /// early; empty lines before a head are nothing (RFC 9112, 2.2).
     pub fn came(&self, bytes: &[u8]) {
         let idle = self.requests.load(Ordering::Relaxed) == 0 && !self.was_interrupted();
-        if idle && bytes.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {
-            self.in_head.store(true, Ordering::Relaxed);
+        if idle && !bytes.is_empty() {
+            let began = if is_blank(bytes) { &self.blanks } else { &self.in_head };
+            began.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// On HTTP/2: whether what came ends within a head.
+    pub fn set_in_block(&self, in_block: bool) {
+        self.in_block.store(in_block, Ordering::Relaxed);
     }
 
     /// Bytes have gone out.
@@ -72,16 +84,22 @@ impl Pulse {
     }
 
     fn can_park(&self) -> bool {
-        !self.blocked.load(Ordering::Relaxed) && !self.was_interrupted()
+        !self.blocked.load(Ordering::Relaxed) && !self.blanks.load(Ordering::Relaxed) && !self.was_interrupted()
     }
 
     fn state(&self) -> State {
         match (self.requests.load(Ordering::Relaxed), self.in_head.load(Ordering::Relaxed)) {
+            _ if self.in_block.load(Ordering::Relaxed) => State::Head,
             (0, false) => State::Idle,
             (0, true) => State::Head,
             _ => State::Busy,
         }
     }
+}
+
+/// Whether these are empty lines, which may stand before a head (RFC 9112, 2.2).
+pub fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// One request on a connection.
@@ -117,8 +135,12 @@ pub trait Connection: Future + Unpin {
 pub struct Terms {
     pub idle: Duration,
     pub head: Duration,
-    /// Idle for so long, it is parked; it may begin with that long ago.
-    pub quiet: Option<Duration>,
+    /// When it began to idle, which may be long ago.
+    pub since: Instant,
+    /// Idle for so long, it may have to make room for another.
+    pub quiet: Duration,
+    /// It may be parked then.
+    pub parks: bool,
     /// So old, it is asked to end.
     pub age: Option<Duration>,
     /// The stage of the worker's leaving at which it is asked to end.
@@ -131,8 +153,10 @@ pub enum Ended {
     ByItself,
     /// Nothing was asked for as long as a connection may idle.
     Idle,
-    /// Nothing was asked for a moment, and everything said has been taken: the connection can be parked.
-    Quiet,
+    /// Nothing was asked for a moment, and everything said has been taken: it can be parked, and idles since then.
+    Quiet(Instant),
+    /// It was idle, and another needs its place.
+    Evicted,
     /// A head was begun and not finished in time.
     SlowHead,
 }
@@ -140,8 +164,10 @@ pub enum Ended {
 /// Drives a connection to its end, or until it idles or dawdles over a head for longer than its terms allow.
 ///
 /// No request pays for it: the clock is read when the connection falls idle, and set anew only when it rings.
-pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Terms, leave: &Leave) -> Ended {
-    let mut watch = Watch::new(terms);
+pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Terms, station: &Station) -> Ended {
+    let leave = &station.leave;
+    let mut watch = Watch::new(terms, pulse);
+    let mut evicted = None;
     let mut clock = pin!(tokio::time::sleep_until(watch.due()));
     let mut bell = pin!(leave.changed());
     let mut seen = None;
@@ -158,6 +184,12 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
         if Pin::new(&mut *connection).poll(cx).is_ready() {
             return Poll::Ready(Ended::ByItself);
         }
+        if watch.state != State::Idle {
+            evicted = None;
+        }
+        if evicted.as_mut().is_some_and(|evicted: &mut Eviction<'_>| evicted.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Ended::Evicted);
+        }
         if watch.notice(pulse) {
             let earlier = clock.deadline().min(watch.due());
             clock.as_mut().reset(earlier);
@@ -169,6 +201,12 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
             match watch.ring(pulse) {
                 Ring::End(ended) => return Poll::Ready(ended),
                 Ring::Old => Pin::new(&mut *connection).leave(),
+                Ring::Quiet => {
+                    let evicted = evicted.get_or_insert_with(|| Box::pin(station.capacity.evicted()) as Eviction<'_>);
+                    if evicted.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Ended::Evicted);
+                    }
+                }
                 Ring::Later => {}
             }
             clock.as_mut().reset(watch.due());
@@ -178,12 +216,16 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
     .await
 }
 
-/// Takes an idle connection from hyper without closing its socket. hyper is given nothing to write, and has nothing left.
-pub async fn park<C: Connection>(connection: &mut C, pulse: &Pulse) {
+type Eviction<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Takes an idle connection from hyper without closing its socket. hyper is given nothing to write, and has nothing left;
+/// where it has after all, this is false, and the connection has to be watched on.
+pub async fn park<C: Connection>(connection: &mut C, pulse: &Pulse) -> bool {
     pulse.parking.store(true, Ordering::Relaxed);
     Pin::new(&mut *connection).leave();
-    connection.await;
+    let is_taken = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *connection).poll(cx).is_ready())).await;
     pulse.parking.store(false, Ordering::Relaxed);
+    is_taken
 }
 
 /// What a watch has seen so far.
@@ -201,13 +243,14 @@ struct Watch {
 enum Ring {
     End(Ended),
     Old,
+    Quiet,
     Later,
 }
 
 impl Watch {
-    fn new(terms: Terms) -> Watch {
-        let now = Instant::now();
-        Watch { terms, state: State::Idle, since: now, born: now, writes: 0, is_old: false, is_set: false }
+    fn new(terms: Terms, pulse: &Pulse) -> Watch {
+        let (since, writes) = (terms.since, pulse.writes.load(Ordering::Relaxed));
+        Watch { terms, state: State::Idle, since, born: Instant::now(), writes, is_old: false, is_set: false }
     }
 
     /// Sees how the connection is now; whether the clock may have to ring earlier.
@@ -234,7 +277,9 @@ impl Watch {
         let over = |after: Duration| self.since + after <= now;
         match self.state {
             State::Idle if over(self.terms.idle) => return Ring::End(Ended::Idle),
-            State::Idle if self.terms.quiet.is_some_and(over) && pulse.can_park() => return Ring::End(Ended::Quiet),
+            State::Idle if over(self.terms.quiet) && self.terms.parks && pulse.can_park() => {
+                return Ring::End(Ended::Quiet(self.since));
+            }
             State::Head if over(self.terms.head) => return Ring::End(Ended::SlowHead),
             _ => {}
         }
@@ -242,14 +287,14 @@ impl Watch {
             self.is_old = true;
             return Ring::Old;
         }
-        Ring::Later
+        if self.state == State::Idle && over(self.terms.quiet) { Ring::Quiet } else { Ring::Later }
     }
 
     /// When to look again.
     fn due(&self) -> Instant {
         let Terms { idle, head, quiet, .. } = self.terms;
         let now = Instant::now();
-        let often = quiet.unwrap_or(idle).min(idle).min(head);
+        let often = quiet.min(idle).min(head);
         match self.state {
             State::Busy => now + often,
             State::Head => self.since + head,
@@ -268,6 +313,7 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         pulse.came(b"\r\n");
         assert!(!pulse.is_in_head(), "an empty line before a head is nothing");
+        assert!(!pulse.can_park(), "hyper holds it");
         pulse.came(b"\r\nGET");
         assert!(pulse.is_in_head());
         let busy = pulse.begin();

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::meter::Meter;
+use super::meter::{Frames, Meter};
 use super::pulse::Pulse;
 use super::refusal::Refusal;
 use super::stall::Stall;
@@ -20,25 +20,36 @@ pub struct Watched<S> {
     pulse: Arc<Pulse>,
     /// Runs while the client takes nothing of what is written.
     stall: Stall,
-    /// On HTTP/2, where what comes is not always a request's head, and hyper makes no answers.
-    meter: Option<Meter>,
+    /// On HTTP/2, where what comes is not always a request's head, and hyper makes no answers: what came, what went.
+    frames: Option<(Meter, Frames)>,
     refusal: Option<Refusal>,
 }
 
 impl<S> Watched<S> {
     /// An HTTP/1.1 connection's socket.
     pub fn http1(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall) -> Watched<S> {
-        Watched { stream, ahead, pulse, stall, meter: None, refusal: None }
+        Watched { stream, ahead, pulse, stall, frames: None, refusal: None }
     }
 
     /// An HTTP/2 connection's.
     pub fn http2(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall, meter: Meter) -> Watched<S> {
-        Watched { stream, ahead, pulse, stall, meter: Some(meter), refusal: None }
+        Watched { stream, ahead, pulse, stall, frames: Some((meter, Frames::to_client())), refusal: None }
     }
 
     /// The stream, and why the connection ended where hyper could not read a head: what to tell the client is ours.
     pub fn into_parts(self) -> (S, Option<Refusal>) {
         (self.stream, self.refusal)
+    }
+
+    /// What keeps a connection alive says nothing of whether anybody needs it.
+    fn went(&mut self, bytes: &[u8]) {
+        if let Some((meter, sent)) = &mut self.frames {
+            if !sent.carry(bytes) {
+                return;
+            }
+            meter.went(bytes.len());
+        }
+        self.pulse.went();
     }
 
     /// Whether the client takes what is written, and for how long it has not.
@@ -71,10 +82,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             }
         }
         let came = &buf.filled()[before..];
-        let is_flood = match &mut self.meter {
-            Some(meter) => !meter.came(came),
+        let Watched { frames, pulse, .. } = &mut *self;
+        let is_flood = match frames {
+            Some((meter, _)) => {
+                let is_flood = !meter.came(came);
+                pulse.set_in_block(meter.is_in_head());
+                is_flood
+            }
             None => {
-                self.pulse.came(came);
+                pulse.came(came);
                 false
             }
         };
@@ -84,7 +100,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.meter.is_none()
+        if self.frames.is_none()
             && self.pulse.is_in_head()
             && let Some(refusal) = hypers_own(buf)
         {
@@ -94,7 +110,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
         let bytes = if let Poll::Ready(Ok(bytes)) = written { bytes } else { 0 };
         let written = ready!(self.taken(written, bytes, cx))?;
-        self.pulse.went();
+        self.went(&buf[..written]);
         Poll::Ready(Ok(written))
     }
 
