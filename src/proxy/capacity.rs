@@ -174,7 +174,7 @@ fn network(client: IpAddr) -> IpAddr {
 
 const SHARDS: usize = 64;
 /// What one idle connection has to leave in before another is asked.
-const EVICTION: Duration = Duration::from_millis(100);
+const EVICTION: Duration = Duration::from_millis(10);
 
 #[cfg(test)]
 mod tests {

@@ -177,7 +177,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let terms = Terms { idle, head, since, quiet: QUIET.min(idle), parks: false, age, leaves_at: Stage::Telling };
     let rest = match pulse::watch(&mut connection, &pulse, terms, station).await {
         Ended::Idle => send.min(idle),
-        Ended::Evicted => FAREWELL,
+        Ended::Evicted => HINT,
         _ => return,
     };
     // The client is told, and what its windows still hold back has a while to be read.
@@ -253,3 +253,5 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// Idle for so long, a connection is parked: longer than most clients think between requests.
 const QUIET: Duration = Duration::from_secs(1);
 const FAREWELL: Duration = Duration::from_secs(1);
+/// What an idle HTTP/2 client has to read that it should go, where another waits for its place.
+const HINT: Duration = Duration::from_millis(100);

@@ -137,7 +137,7 @@ pub struct Terms {
     pub head: Duration,
     /// When it began to idle, which may be long ago.
     pub since: Instant,
-    /// Idle for so long, it may have to make room for another.
+    /// Idle or in a head for so long, it may have to make room for another.
     pub quiet: Duration,
     /// It may be parked then.
     pub parks: bool,
@@ -155,7 +155,7 @@ pub enum Ended {
     Idle,
     /// Nothing was asked for a moment, and everything said has been taken: it can be parked, and idles since then.
     Quiet(Instant),
-    /// It was idle, and another needs its place.
+    /// It was idle, or dawdled over a head, and another needs its place.
     Evicted,
     /// A head was begun and not finished in time.
     SlowHead,
@@ -184,7 +184,7 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
         if Pin::new(&mut *connection).poll(cx).is_ready() {
             return Poll::Ready(Ended::ByItself);
         }
-        if watch.state != State::Idle {
+        if watch.state != pulse.state() {
             evicted = None;
         }
         if evicted.as_mut().is_some_and(|evicted: &mut Eviction<'_>| evicted.as_mut().poll(cx).is_ready()) {
@@ -287,7 +287,7 @@ impl Watch {
             self.is_old = true;
             return Ring::Old;
         }
-        if self.state == State::Idle && over(self.terms.quiet) { Ring::Quiet } else { Ring::Later }
+        if self.state != State::Busy && over(self.terms.quiet) { Ring::Quiet } else { Ring::Later }
     }
 
     /// When to look again.
@@ -297,6 +297,7 @@ impl Watch {
         let often = quiet.min(idle).min(head);
         match self.state {
             State::Busy => now + often,
+            State::Head if self.since + quiet > now => self.since + quiet.min(head),
             State::Head => self.since + head,
             // What could not be parked yet may be a moment later.
             State::Idle => (self.since + often).max(now + often / 2).min((self.since + idle).max(now)),
