@@ -32,7 +32,7 @@ async fn a_thousand_equal_reloads_under_load_touch_nothing() {
     let think = Duration::from_millis(2);
     let crowds = [Crowd::of(8).think(think).start(&proxy), Crowd::of(4).think(think).http2().start(&proxy)];
     for crowd in &crowds {
-        crowd.seen(100).await;
+        crowd.seen(40).await;
     }
     let (before, loaded) = (untouched(&proxy).await, proxy.status().await["config"]["loaded"].clone());
     assert_eq!(before["connections"], 13, "one for each client; the tunnel is counted as one");
@@ -46,7 +46,7 @@ async fn a_thousand_equal_reloads_under_load_touch_nothing() {
         assert!(eventually(PATIENCE, heard).await, "SIGHUP {round} is not heard");
     }
     for crowd in &crowds {
-        crowd.seen_more(100).await;
+        crowd.seen_more(40).await;
     }
     assert_eq!(untouched(&proxy).await, before);
     assert_ne!(proxy.status().await["config"]["loaded"], loaded);

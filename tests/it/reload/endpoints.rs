@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{says, shop};
+use super::{checked, says, shop};
 use crate::harness::{Backend, Client, Crowd, Cutover, Health, PATIENCE, Running, Service, eventually};
 
 fn load(proxy: &Cutover) -> Running {
@@ -41,7 +41,7 @@ async fn an_endpoint_that_joins_gets_traffic_with_its_first_passing_check_and_no
 #[tokio::test]
 async fn an_endpoint_that_leaves_gets_no_new_requests_and_loses_none() {
     let (blue, other) = (Backend::start("blue").await, Backend::start("other").await);
-    let mut proxy = Cutover::with().service("shop", |s| s.blue([&blue, &other]).health("/healthz")).start().await;
+    let mut proxy = Cutover::with().service("shop", |s| checked(s).blue([&blue, &other])).start().await;
     let crowd = load(&proxy);
     crowd.seen(100).await;
     let mut slow = Vec::new();
@@ -77,10 +77,10 @@ async fn all_endpoints_can_be_others_at_once_without_a_gap() {
     let next = [Backend::start("one").await, Backend::start("two").await];
     let crowd = load(&proxy);
     for round in 0..10 {
-        crowd.seen_more(50).await;
+        crowd.seen_more(20).await;
         proxy.reload_with(|settings| settings.service("shop", |s| s.blue([&next[round % 2]]))).await;
     }
-    crowd.seen_more(50).await;
+    crowd.seen_more(20).await;
     crowd.stop().await.assert_nothing_lost();
 }
 

@@ -7,7 +7,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::{says, shop};
+use super::{checked, says, shop};
 use crate::harness::{Backend, Ca, Client, Cutover, PATIENCE, Raw, WebSocket, eventually};
 
 async fn is_refused(address: SocketAddr) -> bool {
@@ -138,7 +138,7 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 
 async fn secure(ca: &Ca) -> (Backend, Cutover) {
     let blue = Backend::start("blue").await;
-    let settings = Cutover::with().tls(ca, &["shop.test"]).service("shop", |s| s.blue([&blue]));
+    let settings = Cutover::with().tls(ca, &["shop.test"]).service("shop", |s| checked(s).blue([&blue]));
     (blue, settings.start().await)
 }
 

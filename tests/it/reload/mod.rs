@@ -10,10 +10,15 @@ use serde_json::Value;
 
 use crate::harness::{Backend, Cutover, Service};
 
+/// Checks by a path, with the patience of a busy machine.
+fn checked(service: Service) -> Service {
+    service.health("/healthz").extra("health", "timeout = \"10s\"")
+}
+
 /// A proxy before one service, which each story describes further.
 async fn shop(describe: impl FnOnce(Service) -> Service) -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
-    let service = |s: Service| describe(s.blue([&blue]).green([&green]).health("/healthz"));
+    let service = |s: Service| describe(checked(s).blue([&blue]).green([&green]));
     let proxy = Cutover::with().service("shop", service).start().await;
     (blue, green, proxy)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::shop;
+use super::{checked, shop};
 use crate::harness::{Address, Backend, Client, Crowd, Cutover, Health, PATIENCE, Settings, eventually};
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn until_connections(proxy: &Cutover, count: usize) {
 async fn edge_limits_hold_for_the_next_connection_and_places_for_who_waits_for_one() {
     let blue = Backend::start("blue").await;
     // Two workers would take one more between them.
-    let mut proxy = Cutover::with().service("shop", |s| s.blue([&blue])).workers(1).start().await;
+    let mut proxy = Cutover::with().service("shop", |s| checked(s).blue([&blue])).workers(1).start().await;
     let long = format!("/{}", "x".repeat(100));
     let mut old = Client::http1(&proxy).await;
     assert_eq!(old.get(&long).await.status, 200);

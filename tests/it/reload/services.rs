@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{says, shop};
+use super::{checked, says, shop};
 use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Service, Settings, WebSocket, eventually};
 
 /// Who answers for this host and path.
@@ -20,7 +20,7 @@ async fn a_service_comes_with_its_first_passing_check_and_goes_when_its_last_req
     assert_eq!(who(&proxy, "api.test", "/").await, "unknown-host");
     let crowd = Crowd::of(8).think(Duration::from_millis(2)).start(&proxy);
     crowd.seen(50).await;
-    let api_service = |s: Service| s.hosts(&["api.test"]).blue([&api]).green([&next]).health("/healthz");
+    let api_service = |s: Service| checked(s).hosts(&["api.test"]).blue([&api]).green([&next]);
     let answer = proxy.reload_with(|settings| settings.service("api", api_service)).await;
     assert_eq!(says(&answer), ["service.api: new"]);
     assert_eq!(who(&proxy, "api.test", "/").await, "api", "it is up as soon as the reload has returned");
@@ -30,8 +30,8 @@ async fn a_service_comes_with_its_first_passing_check_and_goes_when_its_last_req
     let mut slow = Client::http1(&proxy).await.host("api.test");
     let slow = tokio::spawn(async move { slow.get("/slow").await });
     next.waiting(1).await;
-    let checks = next.checks();
     proxy.reload_with(|settings| settings.without_service("api")).await;
+    let checks = next.checks();
     assert_eq!(who(&proxy, "api.test", "/").await, "unknown-host");
     let unknown = proxy.run(&["switch", "blue", "api"]).await.assert_code(2);
     assert!(unknown.stderr.contains("there is shop"), "{unknown:#?}");
@@ -51,7 +51,8 @@ async fn a_service_comes_with_its_first_passing_check_and_goes_when_its_last_req
 async fn the_tunnels_of_a_service_that_goes_have_their_time_and_then_end() {
     let (_blue, _green, mut proxy) = shop(|s| s.hosts(&["shop.test"])).await;
     let api = Backend::start("api").await;
-    let service = |s: Service| s.hosts(&["api.test"]).blue([&api]).extra("cutover", "drain = { tunnels = \"300ms\" }");
+    let service =
+        |s: Service| checked(s).hosts(&["api.test"]).blue([&api]).extra("cutover", "drain = { tunnels = \"300ms\" }");
     proxy.reload_with(|settings| settings.service("api", service)).await;
     let mut tunnel = WebSocket::connect(&proxy, "api.test", "/ws").await;
     tunnel.hear().await;
@@ -94,7 +95,7 @@ async fn hosts_and_paths_move_between_services_without_a_gap() {
     let api = Backend::start("api").await;
     let crowd = Crowd::of(8).path("/api/x").think(Duration::from_millis(2)).start(&proxy);
     crowd.seen(50).await;
-    let service = |s: Service| s.hosts(&["shop.test"]).path("/api").blue([&api]);
+    let service = |s: Service| checked(s).hosts(&["shop.test"]).path("/api").blue([&api]);
     proxy.reload_with(|settings| settings.service("api", service)).await;
     let before = crowd.tally().from("blue");
     crowd.seen_more(100).await;
