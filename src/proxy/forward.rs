@@ -60,7 +60,7 @@ pub async fn send(
         let Some(turn) = lane.choose(&tried) else { break };
         record.turns_to(turn.upstream());
         // Where kept connections have died, others have too: from then on a new one is the safe way.
-        let kept = if attempt < TRIES_KEPT && !repeated { turn.reuse() } else { None };
+        let kept = if attempt < TRIES_KEPT && !repeated { turn.reuse(lane.age(), repeatable) } else { None };
         let (wire, kept) = match kept {
             Some(wire) => (wire, true),
             None => match record.awaits(turn.connect(timeouts.connect)).await {

@@ -81,11 +81,15 @@ impl Turn {
     }
 
     /// An idle connection that, as far as this side knows, is still open.
-    pub fn reuse(&self) -> Option<Wire> {
+    ///
+    /// `age` is the lane's. The system is asked as well, which costs a call, where the connection has idled for a while
+    /// or the request could not be repeated: elsewhere the runtime has heard of it but for once in 10,000, and an end is
+    /// then made good by another try.
+    pub fn reuse(&self, age: u64, is_repeatable: bool) -> Option<Wire> {
         loop {
-            let Idle { wire, .. } = self.0.idle.borrow_mut().pop()?;
+            let Idle { wire, since } = self.0.idle.borrow_mut().pop()?;
             self.0.sheet.upstream_idle.change(-1);
-            if wire.is_quiet() && wire.is_silent() {
+            if wire.is_quiet() && (is_repeatable && since == age || wire.is_silent()) {
                 return Some(wire);
             }
         }
@@ -135,7 +139,7 @@ impl Wire {
     }
 
     /// The same, asked of the system: what has come since the runtime last looked would be taken for the answer to the next
-    /// request, which may be another client's, and an end would cost a POST its answer. Seen once in 10,000 under load.
+    /// request, and an end would cost a POST its answer.
     fn is_silent(&self) -> bool {
         let Socket::Whole(stream) = &self.socket else { return false };
         let peeked = socket2::SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
