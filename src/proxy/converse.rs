@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::body::Answer;
 use super::headers::Client;
 use super::leave::{Leave, Stage};
-use super::listen::{Socketed, Station};
+use super::listen::{Open, Socketed, Station};
 use super::meter::Meter;
 use super::pulse::{self, Connection, Ended, Pulse, Terms};
 use super::refusal::Refusal;
@@ -41,11 +41,13 @@ pub struct Visitor {
     pub http2: bool,
     /// The certificates it was greeted from, and which of them it was.
     greeted: Option<(Arc<Certificates>, usize)>,
+    /// It counts for as long as anything of it lives, a tunnel as well.
+    _open: Open,
 }
 
 impl Visitor {
-    pub fn new(client: Client, edge: Arc<Edge>, leave: Rc<Leave>) -> Visitor {
-        Visitor { client, pulse: Arc::default(), edge, leave, http2: false, greeted: None }
+    pub fn new(client: Client, edge: Arc<Edge>, leave: Rc<Leave>, open: Open) -> Visitor {
+        Visitor { client, pulse: Arc::default(), edge, leave, http2: false, greeted: None, _open: open }
     }
 
     pub fn speaking(self, http2: bool) -> Visitor {

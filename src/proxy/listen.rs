@@ -206,16 +206,14 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
     let open = Open::new(listener.clone(), station.worker, place);
     let (station, identity) = (station.clone(), listener.identity());
     let client = client(ip, identity.is_some(), listener.port.clone(), trusted);
-    let visitor = Visitor::new(client, edge, station.leave.clone());
+    let visitor = Visitor::new(client, edge, station.leave.clone(), open);
     // Two kinds of tasks, so that cleartext connections are not as large as those over TLS.
     match identity {
         None => drop(tokio::task::spawn_local(async move {
-            let _open = open;
             let Some((stream, ahead, visitor)) = Box::pin(hear(stream, visitor, &station)).await else { return };
             converse::hold(stream, ahead, visitor, &station).await;
         })),
         Some(identity) => drop(tokio::task::spawn_local(async move {
-            let _open = open;
             let Some((stream, visitor)) = Box::pin(greet(stream, visitor, &station, identity)).await else { return };
             converse::hold(stream, Vec::new(), visitor, &station).await;
         })),
@@ -229,7 +227,7 @@ fn client(ip: IpAddr, tls: bool, port: HeaderValue, trusted: bool) -> Client {
 }
 
 /// One open connection, counted.
-struct Open {
+pub struct Open {
     listener: Arc<Listener>,
     worker: usize,
     _place: Place,

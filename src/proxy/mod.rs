@@ -173,13 +173,13 @@ impl Proxy {
 
 impl Carried {
     /// The answer as the client gets it; from here on its body holds the request's pass, or its tunnel does.
-    fn deliver(self, mut record: Record, visitor: &Visitor) -> Response<Answer> {
+    fn deliver(self, mut record: Record, visitor: &Rc<Visitor>) -> Response<Answer> {
         let Carried { arrived: Arrived { reply, link, unsent }, lane, pass, upgrade } = self;
         let (mut head, ()) = reply.response.into_parts();
         record.answered(head.status.as_u16());
         if let Some(client) = upgrade {
             headers::switched(&mut head.headers);
-            tunnel::join(client, link, pass, &lane.pool, record);
+            tunnel::join(client, link, pass, &lane.pool, record, visitor.clone());
             return Response::from_parts(head, Answer::own(Bytes::new()));
         }
         let (link, rest) = send_rest(link, unsent);

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
@@ -10,6 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
+use super::converse::Visitor;
 use super::headers::Reply;
 use super::record::{End, Record};
 use super::refusal::Refusal;
@@ -28,12 +30,12 @@ pub fn agreed(reply: &Reply, asked: Option<OnUpgrade>) -> Result<Option<OnUpgrad
 }
 
 /// Joins both sides once the client's has switched. The request inside the pool becomes a tunnel inside it.
-pub fn join(client: OnUpgrade, mut link: Link, mut pass: Pass, pool: &Pool, mut record: Record) {
+pub fn join(client: OnUpgrade, mut link: Link, mut pass: Pass, pool: &Pool, mut record: Record, visitor: Rc<Visitor>) {
     pass.become_tunnel();
     record.becomes_tunnel();
     let cut = pool.tunnel_cut();
     tokio::task::spawn_local(async move {
-        let _pass = pass;
+        let _held = (pass, visitor);
         let traffic = Traffic { record: RefCell::new(record), is_over: Cell::new(false) };
         let carried = async {
             let Ok(client) = client.await else { return };

@@ -18,6 +18,9 @@ async fn a_websocket_is_a_tunnel_and_not_a_request() {
     assert!(eventually(PATIENCE, || counted(&proxy, 1.0, 0.0)).await);
     assert_eq!(proxy.service("shop").await["blue"]["tunnels"], 1);
     assert_eq!(proxy.service("shop").await["blue"]["in_flight"], 0);
+    let address = proxy.address().to_string();
+    let open = proxy.metrics().await.value("cutover_connections", &[("listener", &address)]);
+    assert_eq!(open, 1.0, "its client's connection is open as long as it is");
     socket.close().await;
     assert!(eventually(PATIENCE, || counted(&proxy, 0.0, 0.0)).await);
 }
