@@ -234,5 +234,5 @@ impl Drop for Active {
 /// Idle connections one worker keeps to one endpoint: as many as a burst may need again, and no more.
 const MAX_IDLE: usize = 1024;
 /// What is read at one time: little at first, more for an answer that fills it.
-const READ: usize = 8 * 1024;
+const READ: usize = 16 * 1024;
 const READ_MOST: usize = 64 * 1024;
