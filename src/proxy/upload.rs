@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -56,18 +56,37 @@ impl Upload {
 
     /// Waits for `want` bytes, or for the end where that comes first.
     pub async fn fill(&mut self, want: usize) -> Result<(), Refusal> {
-        let mut have = 0;
+        let (mut have, mut joined) = (0, BytesMut::new());
         while have < want {
             match std::future::poll_fn(|cx| self.receive(cx)).await {
                 Some(Ok(frame)) => {
                     have += frame.data_ref().map_or(0, Bytes::len);
-                    self.ahead.push_back(frame);
+                    self.keep(frame, &mut joined);
                 }
                 Some(Err(fault)) => return Err(fault.refusal()),
                 None => break,
             }
         }
+        self.keep_joined(&mut joined);
         Ok(())
+    }
+
+    /// Small pieces are joined: each takes a hundred bytes more than it has, and holds on to all it was read with, so that
+    /// 64 KiB in pieces of one byte were ten megabytes.
+    fn keep(&mut self, frame: Frame<Bytes>, joined: &mut BytesMut) {
+        match frame.data_ref() {
+            Some(data) if data.len() < SMALL => joined.extend_from_slice(data),
+            _ => {
+                self.keep_joined(joined);
+                self.ahead.push_back(frame);
+            }
+        }
+    }
+
+    fn keep_joined(&mut self, joined: &mut BytesMut) {
+        if !joined.is_empty() {
+            self.ahead.push_back(Frame::data(joined.split().freeze()));
+        }
     }
 
     /// The next piece from the client.
@@ -156,3 +175,6 @@ fn is_malformed(error: &hyper::Error) -> bool {
     }
     false
 }
+
+/// A piece so small is not worth what keeping it costs.
+const SMALL: usize = 4 * 1024;
