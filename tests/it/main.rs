@@ -3,6 +3,7 @@
 mod access_log;
 mod carry;
 mod demo;
+mod edge;
 mod harness;
 mod managed;
 mod operate;

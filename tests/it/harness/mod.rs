@@ -5,6 +5,7 @@ pub mod body;
 mod client;
 mod connection;
 mod crowd;
+pub mod frames;
 mod gate;
 mod metrics;
 mod paths;

@@ -21,6 +21,11 @@ impl Raw {
         within("the other side to take the bytes", self.socket.write_all(bytes.as_ref())).await.unwrap();
     }
 
+    /// Whether the other side still took it.
+    pub async fn try_write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        within("the other side to take the bytes", self.socket.write_all(bytes.as_ref())).await.is_ok()
+    }
+
     /// One head, up to and with its empty line; an interim answer's head is one too.
     pub async fn head(&mut self) -> String {
         loop {

@@ -1,0 +1,72 @@
+//! Memory has a ceiling: so much for a connection or a request in the worst state its client can bring it to.
+
+use super::held;
+use crate::harness::frames::{END_STREAM, Frames, WINDOW_UPDATE};
+use crate::harness::{Backend, Cutover, PATIENCE, Raw, eventually};
+
+#[tokio::test]
+async fn a_half_read_head_takes_as_much_as_heads_may() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let head = format!("GET / HTTP/1.1\r\nHost: shop.test\r\nX: {}", "x".repeat(64_000));
+    crowd(&proxy, 100, 160, head.as_bytes()).await;
+}
+
+#[tokio::test]
+async fn the_beginning_of_an_upload_takes_what_it_has_whatever_its_pieces() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let head = "POST / HTTP/1.1\r\nHost: shop.test\r\n";
+    let plain = format!("{head}Content-Length: 100000\r\n\r\n{}", "x".repeat(65_000));
+    crowd(&proxy, 50, 200, plain.as_bytes()).await;
+    let chunks = format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", "1\r\nx\r\n".repeat(30_000));
+    crowd(&proxy, 50, 200, chunks.as_bytes()).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_takes_a_few_buffers() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    crowd(&proxy, 50, 400, b"GET /bytes/67108864 HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+}
+
+#[tokio::test]
+async fn a_connection_full_of_answers_that_nobody_reads_takes_a_few_buffers_for_each() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let before = proxy.memory_kib();
+    let mut client = Frames::connect(&proxy, 0x7fff_ffff).await;
+    client.send(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
+    for stream in 0..128 {
+        client.request(2 * stream + 1, "GET", "/bytes/67108864", END_STREAM).await;
+    }
+    assert!(eventually(PATIENCE, || async { blue.requests() == 128 }).await);
+    settled(&proxy).await;
+    assert_ceiling(&proxy, before, 128, 256);
+}
+
+/// So many clients send this, and nothing more; each may take so many KiB, allowing for what the allocator keeps.
+async fn crowd(proxy: &Cutover, clients: usize, ceiling: u64, bytes: &[u8]) {
+    let before = proxy.memory_kib();
+    let mut crowd = Vec::new();
+    for _ in 0..clients {
+        let mut raw = Raw::connect(proxy).await;
+        raw.write(bytes).await;
+        crowd.push(raw);
+    }
+    settled(proxy).await;
+    assert_ceiling(proxy, before, clients as u64, ceiling);
+}
+
+/// Resolves when the proxy's memory has not grown for a while.
+async fn settled(proxy: &Cutover) {
+    let mut last = proxy.memory_kib();
+    while eventually(std::time::Duration::from_millis(200), || async { proxy.memory_kib() > last }).await {
+        last = proxy.memory_kib();
+    }
+}
+
+fn assert_ceiling(proxy: &Cutover, before: u64, count: u64, each: u64) {
+    let grown = proxy.memory_kib().saturating_sub(before);
+    assert!(grown < count * each + 8 * 1024, "{count} take {grown} KiB");
+}

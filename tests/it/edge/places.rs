@@ -1,0 +1,65 @@
+//! Places for connections: so many for each client, so many in all, and the idle make room.
+
+use super::held;
+use crate::harness::frames::{END_STREAM, Frames, HEADERS};
+use crate::harness::{Backend, Client, Raw};
+
+#[tokio::test]
+async fn one_client_has_only_so_many_places() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "connections_per_client = 3", "", "").start().await;
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        open.push(Raw::connect(&proxy).await);
+    }
+    assert_eq!(Raw::connect(&proxy).await.until_closed().await, b"");
+    assert!(proxy.metrics().await.value("cutover_connections_turned_away_total", &[]) >= 1.0);
+    let raw = &mut open[2];
+    raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    assert_eq!(raw.answer().await.status, 200, "who is in stays in");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_has_as_many_as_it_needs() {
+    let blue = Backend::start("blue").await;
+    let settings = held(&blue, "connections_per_client = 3", "", "");
+    let proxy = settings.section("edge", "trusted_proxies = [\"127.0.0.1\"]").start().await;
+    let mut clients = Vec::new();
+    for _ in 0..8 {
+        clients.push(Client::http1(&proxy).await);
+    }
+    for client in &mut clients {
+        assert_eq!(client.get("/").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn whoever_does_nothing_makes_room_for_who_does() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "connections = 8", "", "head = \"60s\"").start().await;
+    let (mut silent, mut idle, mut idle2) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let mut client = Client::http1(&proxy).await;
+        assert_eq!(client.get("/").await.status, 200);
+        idle.push(client);
+        let mut client = Frames::connect(&proxy, 65_535).await;
+        client.request(1, "GET", "/", END_STREAM).await;
+        client.until(|frame| frame.kind == HEADERS).await.expect("an answer");
+        idle2.push(client);
+        let mut half = Raw::connect(&proxy).await;
+        half.write("GET / HTTP/1.1\r\n").await;
+        silent.extend([Raw::connect(&proxy).await, half]);
+    }
+    // All eight places are taken; each of these needs one, and keeps it with a request under way.
+    let mut busy = Vec::new();
+    for waiting in 1..=8 {
+        let mut raw = Raw::connect(&proxy).await;
+        raw.write("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+        blue.waiting(waiting).await;
+        busy.push(raw);
+    }
+    blue.release();
+    for raw in &mut busy {
+        assert_eq!(raw.answer().await.status, 200);
+    }
+}

@@ -1,0 +1,115 @@
+//! An HTTP/2 client of frames: writes any, in any order, and tells which came back.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{Address, PATIENCE, within};
+
+pub struct Frames {
+    socket: TcpStream,
+    ahead: Vec<u8>,
+}
+
+/// One frame as it came.
+#[derive(Debug)]
+pub struct Frame {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub payload: Vec<u8>,
+}
+
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
+/// Of DATA and HEADERS.
+pub const END_STREAM: u8 = 1;
+/// Of SETTINGS and PING.
+pub const ACK: u8 = 1;
+pub const END_HEADERS: u8 = 4;
+
+impl Frames {
+    /// A connection past the greeting. `window` is what each stream may be sent before it says more.
+    pub async fn connect(address: impl Address, window: u32) -> Frames {
+        let socket = within("a connection", TcpStream::connect(address.address())).await.unwrap();
+        let mut client = Frames { socket, ahead: Vec::new() };
+        client.bytes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        client.send(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat()).await;
+        client.until(|frame| frame.kind == SETTINGS && frame.flags & ACK == 0).await.expect("settings");
+        client.send(SETTINGS, ACK, 0, &[]).await;
+        client
+    }
+
+    /// Whether the other side still took it.
+    pub async fn bytes(&mut self, bytes: &[u8]) -> bool {
+        within("the proxy to take frames", self.socket.write_all(bytes)).await.is_ok()
+    }
+
+    pub async fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> bool {
+        self.bytes(&frame(kind, flags, stream, payload)).await
+    }
+
+    /// A whole request's head.
+    pub async fn request(&mut self, stream: u32, method: &str, path: &str, flags: u8) -> bool {
+        self.send(HEADERS, END_HEADERS | flags, stream, &head(method, path)).await
+    }
+
+    /// Reads, and answers pings, until such a frame comes; none where the connection ends before.
+    pub async fn until(&mut self, mut is_it: impl FnMut(&Frame) -> bool) -> Option<Frame> {
+        let found = tokio::time::timeout(PATIENCE, async {
+            loop {
+                let frame = self.next().await?;
+                if frame.kind == PING && frame.flags & ACK == 0 {
+                    self.send(PING, ACK, 0, &frame.payload).await;
+                }
+                if is_it(&frame) {
+                    return Some(frame);
+                }
+            }
+        });
+        found.await.expect("such a frame, or the connection's end")
+    }
+
+    /// Reads, and answers pings, until the connection ends.
+    pub async fn until_closed(&mut self) {
+        assert!(self.until(|_| false).await.is_none());
+    }
+
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let [a, b, c, kind, flags, stream @ ..] = &self.ahead[..] {
+                let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
+                if self.ahead.len() >= 9 + length {
+                    let stream = u32::from_be_bytes(stream[..4].try_into().unwrap());
+                    let (kind, flags, payload) = (*kind, *flags, self.ahead[9..9 + length].to_vec());
+                    self.ahead.drain(..9 + length);
+                    return Some(Frame { kind, flags, stream, payload });
+                }
+            }
+            if !self.socket.read_buf(&mut self.ahead).await.is_ok_and(|read| read > 0) {
+                return None;
+            }
+        }
+    }
+}
+
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&[a, b, c, kind, flags][..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// A head for `shop.test`, each field written out.
+pub fn head(method: &str, path: &str) -> Vec<u8> {
+    let pseudo = [(":method", method), (":scheme", "http"), (":authority", "shop.test"), (":path", path)];
+    pseudo.into_iter().flat_map(|(name, value)| field(name, value)).collect()
+}
+
+/// A literal field that is never indexed (RFC 7541, 6.2.3); both parts shorter than 127 bytes.
+pub fn field(name: &str, value: &str) -> Vec<u8> {
+    let text = |text: &str| [&[u8::try_from(text.len()).unwrap()][..], text.as_bytes()].concat();
+    [&[0x10][..], &text(name), &text(value)].concat()
+}
