@@ -75,7 +75,7 @@ pub async fn send(
         let mut link = Link::new(turn, wire);
         let headless = request.head.method == Method::HEAD;
         let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless };
-        let patience = Patience { since, length: timeouts.first_byte, is_woken: request.is_woken };
+        let patience = Patience { since, length: timeouts.first_byte, is_woken: request.is_woken, has_begun: false };
         match exchange.first_byte(&mut link.wire, patience).await {
             Ok(reply) => return Ok(Arrived { reply, link, unsent: exchange.outflow.map(Box::new) }),
             Err(Failed::Refused(refusal)) => return Err(refusal),
@@ -106,6 +106,8 @@ struct Patience {
     since: Moment,
     length: Duration,
     is_woken: bool,
+    /// It has been waited for once.
+    has_begun: bool,
 }
 
 /// One try on one connection.
@@ -156,9 +158,10 @@ impl Exchange {
         wire: &mut Wire,
         patience: &mut Patience,
     ) -> Poll<Result<Reply, Failed>> {
-        let (before, is_first) = (self.moved, self.moved == 0);
+        let before = self.moved;
         let done = self.poll(cx, wire);
-        if done.is_pending() && !is_first {
+        // The first turn sends what there is, most often all of it: no clock is read for that.
+        if done.is_pending() && std::mem::replace(&mut patience.has_begun, true) {
             let now = Moment::now();
             if self.moved != before {
                 patience.since = now;

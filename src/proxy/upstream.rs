@@ -148,7 +148,9 @@ impl Wire {
 
     /// Reads more; 0 where the endpoint has ended the connection.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.input.capacity() - self.input.len() < self.room / 4 {
+        // With nothing in it the buffer is taken back whole, at no cost: an answer should not need two reads for want of room.
+        let least = if self.input.is_empty() { self.room / 2 } else { self.room / 4 };
+        if self.input.capacity() - self.input.len() < least {
             self.input.reserve(self.room);
         }
         let room = self.input.capacity() - self.input.len();
