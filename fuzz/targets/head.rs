@@ -109,7 +109,10 @@ fn client_is_told_once(sent: &HeaderMap, came: &HeaderMap, trusted: bool) {
 fn the_rest_is_as_it_came(sent: &HeaderMap, came: &HeaderMap) {
     for name in sent.keys().filter(|name| !SET.contains(&name.as_str())) {
         if !["connection", "upgrade", "te", "cookie"].contains(&name.as_str()) {
-            assert_eq!(values(sent, name.as_str()), values(came, name.as_str()), "{name}");
+            let mut expected = values(came, name.as_str());
+            // 100-continue has been answered here; another expectation beside it has not.
+            expected.retain(|value| name != "expect" || !value.eq_ignore_ascii_case(b"100-continue"));
+            assert_eq!(values(sent, name.as_str()), expected, "{name}");
         }
     }
 }
