@@ -362,7 +362,7 @@ pub struct Timeouts {
     pub idle: Duration,
     /// A request's head, from its first byte to its last.
     pub head: Duration,
-    /// The longest pause inside a body, either way.
+    /// The period in which a body, either way, has to bring something.
     pub body: Duration,
     /// How long an unused connection to an endpoint is kept.
     pub upstream_idle: Duration,
@@ -390,7 +390,7 @@ pub struct Limits {
     /// Bytes of a body that are waited for before an endpoint is bothered with it.
     #[serde(serialize_with = "diff::size")]
     pub request_buffer: usize,
-    /// Bytes a second that a body, either way, has to bring over each period of `timeouts.body`; 0: any progress will do.
+    /// Bytes a second that a request's body has to bring over each period of `timeouts.body`; 0: any progress will do.
     #[serde(serialize_with = "diff::size")]
     pub body_rate: u64,
 }
