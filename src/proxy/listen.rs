@@ -152,18 +152,24 @@ pub async fn accept(
     mut shut: oneshot::Receiver<()>,
 ) {
     loop {
-        let accepted = async {
-            station.capacity.room(|| station.proxy.edge()).await;
-            socket.accept().await
-        };
         let accepted = tokio::select! {
-            accepted = accepted => accepted,
+            accepted = socket.accept() => accepted,
             () = station.leave.reached(Stage::Closing) => break,
             _ = &mut shut => break,
         };
         match accepted {
             Ok((stream, peer)) => {
+                // Only now that somebody has come is anybody asked to make room.
+                let is_shut = tokio::select! {
+                    biased;
+                    () = station.capacity.room(|| station.proxy.edge()) => false,
+                    () = station.leave.reached(Stage::Closing) => false,
+                    _ = &mut shut => true,
+                };
                 receive(stream, peer, &listener, &station);
+                if is_shut {
+                    break;
+                }
                 receive_more(&socket, &listener, &station);
             }
             // Out of descriptors, most likely: connections that end will free some.
