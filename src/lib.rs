@@ -23,7 +23,9 @@ pub mod process;
 /// The cutover: desk, pure machine, journal, and the driver that joins them.
 pub mod cutover;
 
-// floor: work — carries requests
+// floor: work — carries requests, keeps names
+/// DNS follows the switch: what names should say, how they are brought there, and how that is proved.
+pub mod dns;
 /// The request path: one worker per core, from the accepted socket to the last byte of the answer.
 pub mod proxy;
 

@@ -1,10 +1,14 @@
 //! The names of things: text becomes one of these types at the edge and is never checked again.
 
+mod dns;
+
 use std::fmt;
 use std::ops::{Index, IndexMut};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::dns::{DnsName, RecordType};
 
 /// One of the two sides a service can be served from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
