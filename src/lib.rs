@@ -20,7 +20,7 @@ pub mod admin;
 pub mod process;
 
 // floor: decide — moves a service from one color to the other, step by step
-/// The cutover: desk, pure machine, journal, and the driver that joins them.
+/// The cutover: desk, pure machine, and the driver that joins them.
 pub mod cutover;
 
 // floor: work — carries requests, keeps names
@@ -44,6 +44,8 @@ pub mod pool;
 // floor: base — what everyone above is given
 /// The config file: read, checked as a whole, every mistake reported with its place.
 pub mod config;
+/// The journal: what must outlive a restart, on disk before it takes effect.
+pub mod journal;
 /// Every metric there is: single-writer cells that workers count in, and the page Prometheus scrapes.
 pub mod metrics;
 

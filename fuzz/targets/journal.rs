@@ -3,9 +3,10 @@
 #![no_main]
 
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use cutover::cutover::{Cutover, Journal, JournalError};
+use cutover::cutover::Cutover;
+use cutover::journal::{Journal, JournalError, Vital};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -34,14 +35,18 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
+fn open(dir: &Path) -> Result<Arc<Journal>, JournalError> {
+    Journal::open(dir, &[Vital::topic::<Cutover>()])
+}
+
 fn history(dir: &Path) -> Result<Vec<Cutover>, JournalError> {
-    Ok(Journal::open(dir)?.history(None))
+    Ok(open(dir)?.history(None))
 }
 
 /// A cutover written behind what is there is the last word when it is opened again.
 fn goes_on(dir: &Path, known: &[Cutover]) {
     let Some(newest) = known.first() else { return };
-    Journal::open(dir).unwrap().append(newest).unwrap();
+    open(dir).unwrap().append(newest).unwrap();
     assert_eq!(history(dir).unwrap(), known);
 }
 

@@ -191,8 +191,12 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
         None => None,
         Some(service) => Some(desk(&state, service)?),
     };
-    let cutovers =
-        state.scene.journal.history(service.as_ref().map(Desk::name)).into_iter().take(which.limit.unwrap_or(HISTORY));
+    let cutovers = state
+        .scene
+        .journal
+        .history::<Cutover>(service.as_ref().map(Desk::name))
+        .into_iter()
+        .take(which.limit.unwrap_or(HISTORY));
     Ok(Json(cutovers.map(Outcome::from).collect::<Vec<_>>()).into_response())
 }
 

@@ -28,7 +28,8 @@ pub use self::view::{
 };
 use crate::access_log::AccessLog;
 use crate::config;
-use crate::cutover::{Desk, Journal, Told};
+use crate::cutover::{Desk, Told};
+use crate::journal::Journal;
 use crate::metrics::RefusalSheet;
 use crate::names::ServiceName;
 use crate::proxy::{Capacity, Listener};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 use crate::config;
-use crate::cutover::{Desk, Driver, Journal, Told};
+use crate::cutover::{Cutover, Desk, Driver, Told};
+use crate::journal::Journal;
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor};
 use crate::pool::{EndpointHealth, Keeper, Pool};
@@ -42,7 +43,7 @@ impl Draft {
 
     /// The live color is what the journal says; a service it has never heard of begins with blue.
     pub fn entry(&self, journal: &Journal) -> Entry {
-        let (live, generation, since) = match journal.last(&self.service.name) {
+        let (live, generation, since) = match journal.last::<Cutover>(&self.service.name) {
             Some(cutover) => (cutover.live(), cutover.generation(), cutover.ended.unwrap_or(cutover.started)),
             None => (Color::Blue, 0, time::now()),
         };

@@ -24,7 +24,8 @@ use self::watch::Watch;
 use crate::access_log::{AccessError, AccessLog};
 use crate::admin::{Admin, AdminError, AskReload, ConfigState, Scene, Token};
 use crate::config::{Config, EdgeTimeouts};
-use crate::cutover::{Journal, JournalError};
+use crate::cutover::Cutover;
+use crate::journal::{Journal, JournalError, Vital};
 use crate::process::{InheritError, Inherited, Notifier, status, watch};
 use crate::proxy::{Capacity, ListenError, Listener, Workers};
 use crate::table::{Edge, Routes, Switchboard, Table};
@@ -57,7 +58,7 @@ impl App {
     /// then the sockets, then the access log. Only then does anything run.
     pub async fn start(config: &Config, workers: usize, outside: Outside) -> Result<App, AppError> {
         let Outside { file, inherited, notifier } = outside;
-        let journal = Journal::open(&config.state.dir)?;
+        let journal = Journal::open(&config.state.dir, &[Vital::topic::<Cutover>()])?;
         let handed = inherited.share_out(config)?;
         let mut listeners = Vec::new();
         for (listener, sockets) in config.listeners.iter().zip(&handed.listeners) {

@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::driver::Mail;
 use super::figures::Figures;
-use super::journal::Journal;
 use super::machine::{Cutover, Phase};
 use super::pause::{Ask, Matter, Paused};
 use crate::config::Drain;
+use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
 use crate::pool::Readiness;
 use crate::table::{Entry, Service, Switchboard};

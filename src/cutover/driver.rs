@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::desk::{Denied, Desk, Granted, Wish};
 use super::figures::Figures;
 use super::hands::Hands;
-use super::journal::{Journal, JournalError};
 use super::machine::{self, Cutover, Effect, Event, Evidence, Kind, Phase};
 use super::pause::{Ask, Paused};
 use crate::config::Drain;
+use crate::journal::{Journal, JournalError};
 use crate::names::Color;
 use crate::pool::Readiness;
 use crate::table::{Service, Switchboard};
@@ -231,7 +231,7 @@ impl Driver {
         let plain = format!("{}-{}", self.service.name, started.strftime("%Y%m%dT%H%M%S%3fZ"));
         let numbered = (2..).map(|number| format!("{plain}-{number}"));
         let mut ids = std::iter::once(plain.clone()).chain(numbered);
-        ids.find(|id| self.journal.find(id).is_none()).unwrap_or(plain)
+        ids.find(|id| self.journal.find::<Cutover>(id).is_none()).unwrap_or(plain)
     }
 
     /// A rollback while a cutover is under way: before the switch it is an abort; while draining, the old color's

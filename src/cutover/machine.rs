@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::journal::Topic;
 use crate::names::{Color, ServiceName};
 use crate::pool::Readiness;
 use crate::time::Timestamp;
@@ -35,6 +36,18 @@ pub struct Cutover {
 pub enum Kind {
     Switch,
     Rollback,
+}
+
+impl Topic for Cutover {
+    const NAME: &'static str = "cutover";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn service(&self) -> &ServiceName {
+        &self.service
+    }
 }
 
 /// How far a cutover is. Later phases stand between these; the order of the path does not change.

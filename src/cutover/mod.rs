@@ -1,16 +1,14 @@
-//! The cutover: moves a service from one color to the other. Desk, pure machine, journal, and the driver that joins them.
+//! The cutover: moves a service from one color to the other. Desk, pure machine, and the driver that joins them.
 
 mod desk;
 mod driver;
 mod figures;
 mod hands;
-mod journal;
 mod machine;
 mod pause;
 
 pub use self::desk::{Denied, Desk, Granted, Plan, Until, Wish};
 pub use self::driver::{Driver, Told};
 pub use self::figures::Figures;
-pub use self::journal::{Journal, JournalError};
 pub use self::machine::{Cutover, Drained, Evidence, Kind, Phase, Switched};
 pub use self::pause::{Matter, Paused};
