@@ -131,6 +131,7 @@ fn with_durations(value: Value) -> Value {
             }
             _ => Value::Object(section.into_iter().map(|(key, value)| (key, with_durations(value))).collect()),
         },
+        Value::Array(items) => items.into_iter().map(with_durations).collect(),
         other => other,
     }
 }
@@ -223,6 +224,11 @@ mod tests {
                 "[service.shop.blue]",
                 "[service.shop.cutover]\nmin_healthy = \"50%\"\n[service.shop.blue]",
                 "service.shop.cutover.min_healthy: 100% → 50%",
+            ),
+            (
+                "[service.shop.blue]",
+                "[service.shop.cutover]\ncanary = [{ weight = \"5%\", for = \"2m\" }]\n[service.shop.blue]",
+                "service.shop.cutover.canary: with 2m and 5%",
             ),
             (
                 "[service.shop.blue]",

@@ -7,6 +7,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::canary;
 use super::page::Page;
 use super::report::Wrong;
 use super::section::Section;
@@ -317,11 +318,13 @@ fn cutover(mut section: Section) -> CutoverRules {
     let default = CutoverRules::default();
     let min_healthy = section.get("min_healthy", share).unwrap_or(default.min_healthy);
     let deadline = section.get("deadline", duration("1ms", "24h")).unwrap_or(default.deadline);
-    let mut drain = section.section("drain");
-    let mut get = |key, default| drain.get(key, duration("0s", "24h")).unwrap_or(default);
+    let mut drain_section = section.section("drain");
+    let mut get = |key, default| drain_section.get(key, duration("0s", "24h")).unwrap_or(default);
     let drain =
         Drain { requests: get("requests", default.drain.requests), tunnels: get("tunnels", default.drain.tunnels) };
-    CutoverRules { min_healthy, deadline, drain }
+    let mut rules = CutoverRules { min_healthy, deadline, drain, ..default };
+    canary::read(&mut section, &mut rules);
+    rules
 }
 
 fn twice(what: impl Display, line: usize, help: &str) -> Wrong {

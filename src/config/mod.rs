@@ -1,5 +1,6 @@
 //! The config, checked: what every other room is built from. Text becomes these types here and is never checked again.
 
+mod canary;
 mod diff;
 mod file;
 mod page;
@@ -21,6 +22,7 @@ use toml::de::DeTable;
 
 use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 
+pub use canary::{CanaryStep, Mirror, Previews, Sticky};
 pub use diff::{Change, diff};
 pub use file::clash;
 pub use report::{Finding, Mistake, Report, Weight, Wrong};
@@ -410,11 +412,25 @@ pub struct CutoverRules {
     /// How long a cutover may take before the switch; then it is undone.
     pub deadline: Duration,
     pub drain: Drain,
+    /// Empty: the switch moves everyone at once. Each step's share is larger than the one before.
+    pub canary: Vec<CanaryStep>,
+    pub sticky: Sticky,
+    pub preview: Previews,
+    /// Left out: nothing is copied.
+    pub mirror: Option<Mirror>,
 }
 
 impl Default for CutoverRules {
     fn default() -> CutoverRules {
-        CutoverRules { min_healthy: Share::ALL, deadline: Duration::from_mins(30), drain: Drain::default() }
+        CutoverRules {
+            min_healthy: Share::ALL,
+            deadline: Duration::from_mins(30),
+            drain: Drain::default(),
+            canary: Vec::new(),
+            sticky: Sticky::default(),
+            preview: Previews::default(),
+            mirror: None,
+        }
     }
 }
 

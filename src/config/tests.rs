@@ -47,7 +47,23 @@ fn the_full_file_shows_the_defaults() {
     assert_eq!(service.health, Health { path: Some("/healthz".into()), ..Health::default() });
     assert_eq!(service.timeouts, Timeouts::default());
     assert_eq!(service.limits, Limits { request_body: Some(10 << 20), ..Limits::default() });
-    assert_eq!(service.cutover, CutoverRules::default());
+    let CutoverRules { canary, sticky, preview, mirror, .. } = service.cutover.clone();
+    let step = |weight, lasts| CanaryStep { weight: Share(weight), lasts: Duration::from_mins(lasts) };
+    assert_eq!(canary, [step(500, 2), step(2_500, 5)]);
+    assert_eq!(Sticky { header: None, cookie: None, ..sticky }, Sticky::default());
+    assert_eq!(Previews { from: Vec::new(), ..preview.clone() }, Previews::default());
+    let rules = CutoverRules {
+        canary: Vec::new(),
+        sticky: Sticky::default(),
+        preview: Previews::default(),
+        ..service.cutover.clone()
+    };
+    assert_eq!(CutoverRules { mirror: None, ..rules }, CutoverRules::default());
+    let mirror = mirror.unwrap();
+    assert_eq!(
+        (mirror.methods, mirror.concurrency, mirror.timeout.as_secs()),
+        (vec!["GET".into(), "HEAD".into()], 8, 5)
+    );
     assert_eq!(service.path, PathPrefix::root());
     let tls = config.listeners[1].tls.as_ref().unwrap();
     assert_eq!((tls.min_version, tls.post_quantum), (TlsVersion::V1_2, true));
