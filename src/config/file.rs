@@ -8,6 +8,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::canary;
+use super::dns::{Dns, DnsClaim};
 use super::page::Page;
 use super::report::Wrong;
 use super::section::Section;
@@ -180,9 +181,12 @@ fn tls(mut section: Section) -> Tls {
 }
 
 fn services(page: &Page, named: Vec<(Range<usize>, String, Section)>) -> Vec<Service> {
-    let mut claims = Vec::new();
-    let services =
-        named.into_iter().filter_map(|(at, name, section)| service(at, name, section, &mut claims)).collect();
+    let (mut claims, mut names) = (Vec::new(), Vec::new());
+    let services = named
+        .into_iter()
+        .filter_map(|(at, name, section)| service(at, name, section, &mut claims, &mut names))
+        .collect();
+    page.compare(&names, DnsClaim::clashes, |earlier, later, line| later.says(earlier, line));
     let clash = |earlier: &Claim, later: &Claim| (&earlier.host, &earlier.path) == (&later.host, &later.path);
     page.compare(&claims, clash, |earlier, later, line| match &later.host {
         Some(host) if earlier.service == later.service => twice(host, line, "remove one of the two"),
@@ -205,7 +209,13 @@ struct Claim {
     path: PathPrefix,
 }
 
-fn service(at: Range<usize>, key: String, mut section: Section, claims: &mut Vec<Spanned<Claim>>) -> Option<Service> {
+fn service(
+    at: Range<usize>,
+    key: String,
+    mut section: Section,
+    claims: &mut Vec<Spanned<Claim>>,
+    names: &mut Vec<Spanned<DnsClaim>>,
+) -> Option<Service> {
     let service = key.parse().map_err(|wrong| section.page.note(at, unnamed(wrong))).ok();
     let hosts = section.list("hosts", name::<HostPattern>);
     let path = section.get("path", name).or_else(|| section.place("path").is_none().then(PathPrefix::root));
@@ -225,6 +235,7 @@ fn service(at: Range<usize>, key: String, mut section: Section, claims: &mut Vec
         timeouts: timeouts(section.section("timeouts")),
         limits: limits(section.section("limits")),
         cutover: cutover(section.section("cutover")),
+        dns: section.optional("dns").and_then(|section| Dns::read(section, &key, names)),
         // Last, so that a bad name hides nothing.
         name: service?,
     })

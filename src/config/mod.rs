@@ -2,6 +2,7 @@
 
 mod canary;
 mod diff;
+mod dns;
 mod file;
 mod page;
 mod report;
@@ -24,6 +25,7 @@ use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 
 pub use canary::{CanaryStep, Mirror, Previews, Sticky};
 pub use diff::{Change, diff};
+pub use dns::{Dns, DnsMode, DnsRecord, DnsStart, DnsTarget, Drift};
 pub use file::clash;
 pub use report::{Finding, Mistake, Report, Weight, Wrong};
 pub use toml::Spanned;
@@ -316,6 +318,8 @@ pub struct Service {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub cutover: CutoverRules,
+    /// Left out: no name follows it.
+    pub dns: Option<Dns>,
 }
 
 /// One color's side of a service.

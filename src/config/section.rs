@@ -39,6 +39,11 @@ impl<'p> Section<'p> {
         }
     }
 
+    /// Whether the value of `key` is a section.
+    pub fn is_section(&self, key: &str) -> bool {
+        self.table.and_then(|table| table.get(key)).is_some_and(|value| value.get_ref().is_table())
+    }
+
     /// Notes a key that is left out or says nothing, though it has to.
     pub fn demand(&self, key: &str, wrong: Wrong) {
         if self.is_empty(key) {

@@ -25,6 +25,7 @@ fn the_shortest_file_is_all_defaults() {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             cutover: CutoverRules::default(),
+            dns: None,
         }],
         access_log: None,
     };
@@ -65,6 +66,13 @@ fn the_full_file_shows_the_defaults() {
         (vec!["GET".into(), "HEAD".into()], 8, 5)
     );
     assert_eq!(service.path, PathPrefix::root());
+    let dns = service.dns.as_ref().unwrap();
+    let ttls = (dns.ttl.as_secs(), dns.lower_ttl.as_secs());
+    assert_eq!(
+        (dns.mode, ttls, dns.start, dns.drift),
+        (DnsMode::Weighted, (60, 10), DnsStart::AfterBake, Drift::Alert)
+    );
+    assert_eq!(dns.records.len(), 2);
     let tls = config.listeners[1].tls.as_ref().unwrap();
     assert_eq!((tls.min_version, tls.post_quantum), (TlsVersion::V1_2, true));
     let cert = tls.certificates[0].cert.get_ref();
@@ -75,7 +83,26 @@ fn the_full_file_shows_the_defaults() {
 fn full_file() -> String {
     shipped("cutover.toml");
     let text = fs::read_to_string(root().join("config/cutover.toml")).unwrap();
-    let out = ["# [", "# address =", "# certificates =", "# min_version =", "# post_quantum =", "# token_file ="];
+    let out = [
+        "# [",
+        "# address =",
+        "# certificates =",
+        "# min_version =",
+        "# post_quantum =",
+        "# token_file =",
+        "# zone =",
+        "# mode =",
+        "# ttl =",
+        "# lower_ttl =",
+        "# start =",
+        "# name_servers =",
+        "# drift =",
+        "# name =",
+        "# type =",
+        "# blue =",
+        "# green =",
+        "# proxy =",
+    ];
     let line = |line: &str| line[if out.iter().any(|key| line.starts_with(key)) { 2 } else { 0 }..].to_owned() + "\n";
     text.lines().map(line).collect()
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::BadName;
+use super::{BadName, Color};
 
 /// A whole domain name in lower case, without the final dot: `shop.example.com`, `*.shop.example.com`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,6 +20,23 @@ impl DnsName {
     /// The name is that of the zone, or of something in it.
     pub fn is_in(&self, zone: &DnsName) -> bool {
         self == zone || self.0.strip_suffix(&zone.0).is_some_and(|rest| rest.ends_with('.'))
+    }
+
+    /// Where the mark of who owns this name stands: below it, since beside a CNAME nothing may stand, and in the same zone
+    /// even at its top. A wildcard's is at a name of its own, which the wildcard does not reach.
+    pub fn mark(&self) -> Result<DnsName, BadName> {
+        match self.0.strip_prefix("*.") {
+            Some(rest) => format!("_cutover._any.{rest}").parse(),
+            None => format!("_cutover.{}", self.0).parse(),
+        }
+    }
+
+    /// A name of which this one is the answer: itself, or one that a wildcard stands for.
+    pub fn example(&self) -> DnsName {
+        match self.0.strip_prefix("*.") {
+            Some(rest) => DnsName(format!("cutover-asks.{rest}")),
+            None => self.clone(),
+        }
     }
 }
 
@@ -59,6 +76,51 @@ impl From<DnsName> for String {
 impl fmt::Display for DnsName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.0)
+    }
+}
+
+/// Where a name may lead: to one of the colors, or to the proxy in front of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    Blue,
+    Green,
+    Proxy,
+}
+
+impl Side {
+    pub const ALL: [Side; 3] = [Side::Blue, Side::Green, Side::Proxy];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Blue => "blue",
+            Side::Green => "green",
+            Side::Proxy => "proxy",
+        }
+    }
+}
+
+impl From<Color> for Side {
+    fn from(color: Color) -> Side {
+        match color {
+            Color::Blue => Side::Blue,
+            Color::Green => Side::Green,
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Side {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Side, BadName> {
+        let known = Side::ALL.into_iter().find(|side| side.as_str() == text);
+        known.ok_or_else(|| BadName(format!("`{text}` is not a side: write `blue`, `green` or `proxy`")))
     }
 }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::dns::{DnsName, RecordType};
+pub use self::dns::{DnsName, RecordType, Side};
 
 /// One of the two sides a service can be served from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
