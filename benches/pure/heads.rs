@@ -1,22 +1,24 @@
 //! Heads on their way through: vetted, written for a backend, read from one.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use criterion::{BatchSize, Criterion};
+use cutover::config::Limits;
 use cutover::proxy::headers::{self, Client, Framing, RequestId};
 use http::{HeaderValue, Request, request};
 
 use super::scene;
 
 pub fn bench(criterion: &mut Criterion) {
-    let limits = scene::config(1, 1).edge.limits;
+    let edge = scene::config(1, 1).edge;
     let head = request();
-    let vetted = headers::vet(&head, &limits).unwrap_or_else(|refusal| panic!("{refusal:?}"));
-    let (client, mut out) = (client(), Vec::new());
+    let vetted = headers::vet(&head, &edge).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    let (client, mut out, held) = (client(), Vec::new(), Limits::default());
     let answer = BytesMut::from(answer().as_bytes());
     let mut group = criterion.benchmark_group("heads");
-    group.bench_function("vet", |bencher| bencher.iter(|| headers::vet(black_box(&head), &limits).is_ok()));
+    group.bench_function("vet", |bencher| bencher.iter(|| headers::vet(black_box(&head), &edge).is_ok()));
     group.bench_function("to-backend", |bencher| {
         bencher.iter(|| {
             out.clear();
@@ -25,7 +27,11 @@ pub fn bench(criterion: &mut Criterion) {
         });
     });
     group.bench_function("to-client", |bencher| {
-        bencher.iter_batched_ref(|| answer.clone(), |input| headers::read(input, false).is_ok(), BatchSize::SmallInput);
+        bencher.iter_batched_ref(
+            || answer.clone(),
+            |input| headers::read(input, false, &held).is_ok(),
+            BatchSize::SmallInput,
+        );
     });
 }
 
@@ -46,7 +52,7 @@ fn answer() -> String {
 
 fn client() -> Client {
     let text = HeaderValue::from_static;
-    Client::new(text("203.0.113.7"), text("https"), text("443"), false)
+    Client::new(text("203.0.113.7"), text("https"), text("443"), false, Arc::default())
 }
 
 const BROWSER: [(&str, &str); 13] = [

@@ -2,6 +2,7 @@
 #![no_main]
 
 use bytes::BytesMut;
+use cutover::config::Limits;
 use cutover::proxy::headers::{self, Extent, Reply};
 use cutover::proxy::inflow::Inflow;
 use http::HeaderMap;
@@ -47,7 +48,7 @@ fn answer(bytes: &[u8], piece: usize, headless: bool) -> (Told, Option<Reply>) {
     for piece in bytes.chunks(piece) {
         input.extend_from_slice(piece);
         if reply.is_none() {
-            match headers::read(&mut input, headless) {
+            match headers::read(&mut input, headless, &Limits::default()) {
                 Ok(None) => continue,
                 Ok(Some(read)) => {
                     told.status = read.response.status().as_u16();

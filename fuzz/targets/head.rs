@@ -1,7 +1,9 @@
 //! Any head: what is let through is unambiguous, and says about the client and the framing only what the proxy says.
 #![no_main]
 
-use cutover::config::EdgeLimits;
+use std::sync::Arc;
+
+use cutover::config::{Edge, EdgeLimits};
 use cutover::proxy::headers::{self, Client, Framing, RequestId};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request};
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|data: &[u8]| {
     let Some((mode, text)) = data.split_first() else { return };
     let Some(head) = read(version(*mode), text) else { return };
-    let Ok(vetted) = headers::vet(&head, &EdgeLimits::default()) else { return };
+    let Ok(vetted) = headers::vet(&head, &Edge::default()) else { return };
     let (client, id, mut out) = (client(mode.is_ascii_lowercase()), RequestId::of(&head.headers, vetted), Vec::new());
     headers::to_backend(&head, vetted, &client, &id, Framing::Length(7), &mut out);
     // What a backend makes of it; a strict one, in which nothing is left behind the head.
@@ -20,7 +22,8 @@ fuzz_target!(|data: &[u8]| {
     hop_has_ended(&sent.headers, &head.headers, vetted.websocket);
     client_is_told_once(&sent.headers, &head.headers, client.trusted);
     the_rest_is_as_it_came(&sent.headers, &head.headers);
-    let again = headers::vet(&sent, &EdgeLimits { head: usize::MAX, fields: usize::MAX, ..EdgeLimits::default() });
+    let limits = EdgeLimits { head: usize::MAX, fields: usize::MAX, ..EdgeLimits::default() };
+    let again = headers::vet(&sent, &Edge { limits, ..Edge::default() });
     assert!(again.is_ok(), "what is sent would itself be refused: {again:?} of {}", out.escape_ascii());
 });
 
@@ -50,7 +53,7 @@ fn version(mode: u8) -> Version {
 
 fn client(trusted: bool) -> Client {
     let text = HeaderValue::from_static;
-    Client::new(text("192.0.2.7"), text("https"), text("443"), trusted)
+    Client::new(text("192.0.2.7"), text("https"), text("443"), trusted, Arc::default())
 }
 
 fn target_is_plain(sent: &request::Parts, came: &request::Parts) {

@@ -3,10 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use axum::extract::connect_info::Connected;
 use axum::http::{HeaderMap, header};
-use axum::serve::IncomingStream;
-use tokio::net::{TcpListener, UnixListener};
 
 use super::AdminError;
 use super::problem::Problem;
@@ -60,18 +57,6 @@ pub fn writer(peer: &Peer, headers: &HeaderMap, token: Option<&Token>) -> Result
     match given {
         Some(given) if token.is(given.trim()) => Ok(format!("token from {}", address.ip())),
         _ => Err(Problem::unauthorized("send the token of the token file as `Authorization: Bearer TOKEN`")),
-    }
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Peer {
-        Peer::User(stream.io().peer_cred().ok().map(|credentials| credentials.uid()))
-    }
-}
-
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Peer {
-        Peer::Tcp(*stream.remote_addr())
     }
 }
 

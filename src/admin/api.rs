@@ -201,8 +201,9 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
 }
 
 async fn listen(Shared(state): App) -> Response {
-    let told = state.scene.told.subscribe();
-    events::stream(now(&state), told).into_response()
+    let (told, reloads) = (state.scene.told.subscribe(), state.scene.config.told());
+    let alive = state.scene.admin.load().timeouts.events;
+    events::stream(now(&state), told, reloads, alive).into_response()
 }
 
 async fn metrics(Shared(state): App) -> Response {

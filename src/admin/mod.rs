@@ -6,6 +6,7 @@ mod events;
 mod problem;
 mod reload;
 mod scrape;
+mod serve;
 mod view;
 
 use std::io;
@@ -22,7 +23,9 @@ use tokio::sync::{broadcast, mpsc};
 
 pub use self::access::Token;
 pub use self::problem::{BAD_CONFIG, HELD, Problem};
-pub use self::reload::{AskReload, ChangeView, ConfigState, ConfigView, RefusedReload, ReloadError, Reloaded};
+pub use self::reload::{
+    AskReload, ChangeView, ConfigState, ConfigView, RefusedReload, ReloadError, ReloadTold, Reloaded,
+};
 pub use self::view::{
     Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Proof, ServiceView, Status, Upstream,
 };
@@ -54,6 +57,8 @@ pub struct Scene {
     /// Those of the config, in its order; then those that are shut and still have connections.
     pub listeners: ArcSwap<Vec<Arc<Listener>>>,
     pub config: ConfigState,
+    /// What operators are held to.
+    pub admin: ArcSwap<config::Admin>,
     /// Where a reload is asked for.
     pub reload: mpsc::Sender<AskReload>,
     /// What allows writes over TCP.
@@ -96,11 +101,10 @@ impl Admin {
         let leaving = AtomicBool::new(false);
         let state = Arc::new(api::State { scene, address, socket, leaving });
         let routes = api::routes(state.clone());
-        tokio::spawn(
-            axum::serve(unix, routes.clone().into_make_service_with_connect_info::<access::Peer>()).into_future(),
-        );
+        let scene = &state.scene;
+        tokio::spawn(serve::serve(unix, routes.clone(), scene.clone()));
         if let Some(tcp) = tcp {
-            tokio::spawn(axum::serve(tcp, routes.into_make_service_with_connect_info::<access::Peer>()).into_future());
+            tokio::spawn(serve::serve(tcp, routes, scene.clone()));
         }
         Ok(Admin { state, address, own })
     }

@@ -44,6 +44,15 @@ impl Problem {
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
+    pub fn too_large(most: usize) -> Problem {
+        let detail = format!("the body is larger than the {most} bytes allowed (`body` under [admin.limits])");
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail)
+    }
+
+    pub fn slow() -> Problem {
+        Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body took too long (`idle` under [admin.timeouts])")
+    }
+
     /// A cutover that has ended otherwise than it was meant to, or could not be done.
     pub fn failed(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::CONFLICT, "failed", detail)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::AdminError;
 use crate::config::{Change, Mistake, Report};
@@ -97,6 +97,20 @@ pub struct ConfigState {
     view: ArcSwap<ConfigView>,
     /// In the order of [`ConfigState::OUTCOMES`].
     counts: [Counter; 3],
+    told: broadcast::Sender<ReloadTold>,
+}
+
+/// What listeners to events hear of a reload.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReloadTold {
+    pub at: Timestamp,
+    pub by: String,
+    /// `applied`, `unchanged` or `refused`.
+    pub outcome: String,
+    /// What says something else now, for people.
+    pub changes: Vec<String>,
+    /// Why it was refused.
+    pub why: Option<String>,
 }
 
 /// In the status.
@@ -129,11 +143,16 @@ impl ConfigState {
     pub fn new(file: Option<PathBuf>) -> ConfigState {
         let file = file.map(|file| file.display().to_string());
         let view = ConfigView { file, loaded: time::now(), refused: None };
-        ConfigState { view: ArcSwap::from_pointee(view), counts: Default::default() }
+        ConfigState { view: ArcSwap::from_pointee(view), counts: Default::default(), told: broadcast::channel(HEARD).0 }
     }
 
     pub fn view(&self) -> ConfigView {
         (*self.view.load_full()).clone()
+    }
+
+    /// Every reload from now on.
+    pub fn told(&self) -> broadcast::Receiver<ReloadTold> {
+        self.told.subscribe()
     }
 
     /// How many reloads have ended so, by the place of the outcome.
@@ -144,16 +163,35 @@ impl ConfigState {
     /// A reload by `by` has ended.
     pub fn note(&self, by: &str, result: &Result<Reloaded, ReloadError>) {
         let view = self.view();
-        let (outcome, view) = match result {
-            Ok(reloaded) => (&*reloaded.outcome, ConfigView { loaded: reloaded.at, refused: None, ..view }),
-            Err(error) => {
-                let refused = RefusedReload { at: time::now(), by: by.to_owned(), why: error.brief() };
-                ("refused", ConfigView { refused: Some(refused), ..view })
+        let told = ReloadTold::of(by, result);
+        let view = match result {
+            Ok(_) => ConfigView { loaded: told.at, refused: None, ..view },
+            Err(_) => {
+                let why = told.why.clone().unwrap_or_default();
+                ConfigView { refused: Some(RefusedReload { at: told.at, by: by.to_owned(), why }), ..view }
             }
         };
-        if let Some(place) = ConfigState::OUTCOMES.iter().position(|known| *known == outcome) {
+        if let Some(place) = ConfigState::OUTCOMES.iter().position(|known| *known == told.outcome) {
             self.counts[place].add(1);
             self.view.store(view.into());
+            // Nobody may be listening.
+            let _ = self.told.send(told);
+        }
+    }
+}
+
+impl ReloadTold {
+    fn of(by: &str, result: &Result<Reloaded, ReloadError>) -> ReloadTold {
+        let by = by.to_owned();
+        match result {
+            Ok(Reloaded { outcome, at, changes, .. }) => {
+                let changes = changes.iter().map(|change| change.says.clone()).collect();
+                ReloadTold { at: *at, by, outcome: outcome.clone(), changes, why: None }
+            }
+            Err(error) => {
+                let (outcome, why) = ("refused".to_owned(), Some(error.brief()));
+                ReloadTold { at: time::now(), by, outcome, changes: Vec::new(), why }
+            }
         }
     }
 }
@@ -171,3 +209,6 @@ impl From<Change> for ChangeView {
         ChangeView { key: change.key, from: change.from, to: change.to, says }
     }
 }
+
+/// Reloads that a slow listener may fall behind before it misses some.
+const HEARD: usize = 64;

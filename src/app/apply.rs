@@ -23,6 +23,7 @@ impl Reloader {
         }
         let published = if needs_table { Some(self.publish(&to, &services).await) } else { None };
         self.scene.capacity.look_again();
+        self.scene.admin.store(Arc::new(to.config.admin.clone()));
         self.seat(services);
         self.change_listeners(&to, opened).await;
         drop(waiting);

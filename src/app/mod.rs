@@ -92,6 +92,7 @@ impl App {
             journal,
             listeners: ArcSwap::from_pointee(known.clone()),
             config: ConfigState::new(file.clone()),
+            admin: ArcSwap::from_pointee(config.admin.clone()),
             reload,
             token: ArcSwapOption::from_pointee(token),
             nowhere: nowhere.clone(),

@@ -60,7 +60,8 @@ impl Running {
             *listen = got;
         }
         let (needs_restart, changes) = diff(&self.config, &config).into_iter().partition(Change::needs_restart);
-        let admin = Admin { token_file: config.admin.token_file, ..self.config.admin.clone() };
+        let Admin { socket, listen, .. } = self.config.admin.clone();
+        let admin = Admin { socket, listen, ..config.admin };
         for listener in &mut config.listeners {
             let known = self.config.listeners.iter().find(|known| known.address == listener.address);
             listener.name = known.map_or(listener.name.take(), |known| known.name.clone());

@@ -9,6 +9,7 @@ use toml::de::DeTable;
 
 use super::canary;
 use super::dns::{Dns, DnsClaim};
+use super::fields::FieldName;
 use super::page::Page;
 use super::report::Wrong;
 use super::section::Section;
@@ -17,8 +18,8 @@ use super::value::{
     tls_version, unnamed, whole,
 };
 use super::{
-    AccessLog, Admin, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits, EdgeTimeouts, Health, Limits,
-    Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
+    AccessLog, Admin, AdminLimits, AdminTimeouts, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits,
+    EdgeTimeouts, FieldNames, Health, Limits, Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
 };
 use crate::names::{Color, HostPattern, PathPrefix, PerColor};
 
@@ -52,7 +53,24 @@ fn admin(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Admi
         socket: section.get("socket", |value| page.path(value)).unwrap_or(Admin::default().socket),
         listen,
         token_file: section.get("token_file", |value| page.path(value)),
+        limits: admin_limits(section.section("limits")),
+        timeouts: admin_timeouts(section.section("timeouts")),
     }
+}
+
+fn admin_limits(mut section: Section) -> AdminLimits {
+    let default = AdminLimits::default();
+    let body = section.get("body", size_within("4KiB", "16MiB"));
+    AdminLimits {
+        connections: section.get("connections", whole(1..=100_000)).unwrap_or(default.connections),
+        body: body.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default.body),
+    }
+}
+
+fn admin_timeouts(mut section: Section) -> AdminTimeouts {
+    let default = AdminTimeouts::default();
+    let mut get = |key, default| section.get(key, duration("10ms", "24h")).unwrap_or(default);
+    AdminTimeouts { idle: get("idle", default.idle), events: get("events", default.events) }
 }
 
 fn state(mut section: Section) -> State {
@@ -62,8 +80,13 @@ fn state(mut section: Section) -> State {
 
 fn edge(mut section: Section) -> Edge {
     let trusted = section.list("trusted_proxies", network).into_iter().map(Spanned::into_inner).collect();
+    let named = section.place("proxy_fields").is_some();
+    let fields = section.list("proxy_fields", name::<FieldName>).into_iter().map(|field| field.into_inner().0);
+    let proxy_fields = if named { FieldNames::new(fields) } else { FieldNames::default() };
     Edge {
         trusted_proxies: trusted,
+        proxy_fields,
+        forwarded: section.get("forwarded", switch).unwrap_or(false),
         limits: edge_limits(section.section("limits")),
         timeouts: edge_timeouts(section.section("timeouts")),
     }
@@ -71,27 +94,38 @@ fn edge(mut section: Section) -> Edge {
 
 fn edge_limits(mut section: Section) -> EdgeLimits {
     let default = EdgeLimits::default();
-    let count = |section: &mut Section, key, most, default| section.get(key, whole(1..=most)).unwrap_or(default);
-    let connections = count(&mut section, "connections", 10_000_000, default.connections);
-    let connections_per_client =
-        count(&mut section, "connections_per_client", 10_000_000, default.connections_per_client);
-    let fields = count(&mut section, "fields", 1_000, default.fields);
+    let mut count = |key, most, default| section.get(key, whole(1..=most)).unwrap_or(default);
+    let connections = count("connections", 10_000_000, default.connections);
+    let connections_per_client = count("connections_per_client", 10_000_000, default.connections_per_client);
+    let fields = count("fields", 1_000, default.fields);
+    let http2_requests = count("http2_requests", 10_000_000, default.http2_requests);
+    let http2_early_resets = count("http2_early_resets", 10_000, default.http2_early_resets);
+    let http2_faults = count("http2_faults", 1_000_000, default.http2_faults);
     let http2_streams = section.get("http2_streams", whole(1..=1_000)).unwrap_or(default.http2_streams);
     let http2_controls = section.get("http2_controls", whole(10..=1_000_000)).unwrap_or(default.http2_controls);
     let mut bytes = |key, least, most, default| {
         let found = section.get(key, size_within(least, most));
         found.map_or(default, |bytes| usize::try_from(bytes).unwrap_or(default))
     };
+    let mut small =
+        |key, least, most, default: u32| u32::try_from(bytes(key, least, most, default as usize)).unwrap_or(default);
     EdgeLimits {
         connections,
         connections_per_client,
+        fields,
+        http2_streams,
+        http2_requests,
+        http2_stream_window: small("http2_stream_window", "1KiB", "1GiB", default.http2_stream_window),
+        http2_window: small("http2_window", "64KiB", "1GiB", default.http2_window),
+        http2_frame: small("http2_frame", "16KiB", "8MiB", default.http2_frame),
+        http2_send_buffer: bytes("http2_send_buffer", "4KiB", "16MiB", default.http2_send_buffer),
+        http2_controls,
+        http2_early_resets,
+        http2_faults,
         method: bytes("method", "3B", "1KiB", default.method),
         target: bytes("target", "64B", "60KiB", default.target),
         head: bytes("head", "1KiB", "60KiB", default.head),
         trailers: bytes("trailers", "64B", "16KiB", default.trailers),
-        fields,
-        http2_streams,
-        http2_controls,
         send_rate: section.get("send_rate", size_within("0B", "1GiB")).unwrap_or(default.send_rate),
     }
 }
@@ -103,6 +137,9 @@ fn edge_timeouts(mut section: Section) -> EdgeTimeouts {
         opening: get("opening", "1ms", default.opening),
         handshake: get("handshake", "1ms", default.handshake),
         send: get("send", "1ms", default.send),
+        park: get("park", "10ms", default.park),
+        linger: get("linger", "0s", default.linger),
+        probe: get("probe", "1s", default.probe),
         http2_ping: get("http2_ping", "1ms", default.http2_ping),
         http2_age: get("http2_age", "1ms", default.http2_age),
         notice: get("notice", "0s", default.notice),
@@ -317,10 +354,17 @@ fn timeouts(mut section: Section) -> Timeouts {
 
 fn limits(mut section: Section) -> Limits {
     let default = Limits::default();
-    let buffer = section.get("request_buffer", size_within("0B", "16MiB"));
+    let mut bytes = |key, least, most, default| {
+        let found = section.get(key, size_within(least, most));
+        found.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default)
+    };
     Limits {
+        request_buffer: bytes("request_buffer", "0B", "16MiB", default.request_buffer),
+        answer_head: bytes("answer_head", "1KiB", "1MiB", default.answer_head),
+        answer_fields: section.get("answer_fields", whole(1..=1_000)).unwrap_or(default.answer_fields),
+        tries: section.get("tries", whole(1..=16)).unwrap_or(default.tries),
+        upstream_idle: section.get("upstream_idle", whole(0..=100_000)).unwrap_or(default.upstream_idle),
         request_body: section.get("request_body", size),
-        request_buffer: buffer.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(default.request_buffer),
         body_rate: section.get("body_rate", size_within("0B", "1GiB")).unwrap_or(default.body_rate),
     }
 }

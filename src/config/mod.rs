@@ -1,8 +1,11 @@
 //! The config, checked: what every other room is built from. Text becomes these types here and is never checked again.
 
+mod admin;
 mod canary;
 mod diff;
 mod dns;
+mod edge;
+mod fields;
 mod file;
 mod page;
 mod report;
@@ -17,15 +20,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Serialize;
 use toml::de::DeTable;
 
 use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 
+pub use admin::{Admin, AdminLimits, AdminTimeouts};
 pub use canary::{CanaryStep, Mirror, Previews, Sticky};
 pub use diff::{Change, diff};
 pub use dns::{Dns, DnsMode, DnsRecord, DnsStart, DnsTarget, Drift};
+pub use edge::{Edge, EdgeLimits, EdgeTimeouts};
+pub use fields::FieldNames;
 pub use file::clash;
 pub use report::{Finding, Mistake, Report, Weight, Wrong};
 pub use toml::Spanned;
@@ -97,21 +102,6 @@ fn read(path: &Path) -> Result<String, Report> {
     String::from_utf8(bytes).map_err(|error| Report::not_text(path, &error))
 }
 
-/// Where operators reach the proxy.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Admin {
-    pub socket: PathBuf,
-    pub listen: Option<SocketAddr>,
-    /// Without it nothing can be written over TCP.
-    pub token_file: Option<PathBuf>,
-}
-
-impl Default for Admin {
-    fn default() -> Admin {
-        Admin { socket: "/run/cutover/admin.sock".into(), listen: None, token_file: None }
-    }
-}
-
 /// Where the journal lives.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct State {
@@ -121,95 +111,6 @@ pub struct State {
 impl Default for State {
     fn default() -> State {
         State { dir: "/var/lib/cutover".into() }
-    }
-}
-
-/// What every client's connection is held to, before and beside the service it is for.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Edge {
-    /// Peers whose forwarding fields are believed and appended to.
-    pub trusted_proxies: Vec<IpNet>,
-    pub limits: EdgeLimits,
-    pub timeouts: EdgeTimeouts,
-}
-
-/// How much one connection, and all of them, may bring.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct EdgeLimits {
-    /// Client connections open at one time.
-    pub connections: usize,
-    /// Of those, from one client: an IPv4 address or an IPv6 /64. Trusted proxies are not counted.
-    pub connections_per_client: usize,
-    /// Bytes of a method.
-    #[serde(serialize_with = "diff::size")]
-    pub method: usize,
-    /// Bytes of a target: path and query.
-    #[serde(serialize_with = "diff::size")]
-    pub target: usize,
-    /// Bytes of a head, each field counting 32 more (RFC 9113, 6.5.2).
-    #[serde(serialize_with = "diff::size")]
-    pub head: usize,
-    /// Fields of a head.
-    pub fields: usize,
-    /// Bytes of a body's trailers, counted as those of a head.
-    #[serde(serialize_with = "diff::size")]
-    pub trailers: usize,
-    /// Requests at one time on one HTTP/2 connection.
-    pub http2_streams: u32,
-    /// HTTP/2 frames that carry nothing forward, from one connection in ten seconds.
-    pub http2_controls: u32,
-    /// Bytes a second that a client has to take of what waits for it; 0: any progress will do.
-    #[serde(serialize_with = "diff::size")]
-    pub send_rate: u64,
-}
-
-impl Default for EdgeLimits {
-    fn default() -> EdgeLimits {
-        EdgeLimits {
-            connections: 20_000,
-            connections_per_client: 5_000,
-            method: 64,
-            target: 8 << 10,
-            head: 32 << 10,
-            fields: 100,
-            trailers: 8 << 10,
-            http2_streams: 128,
-            http2_controls: 2_000,
-            send_rate: 100,
-        }
-    }
-}
-
-/// How long a connection may take over what belongs to no service yet.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct EdgeTimeouts {
-    /// From accept to the first byte.
-    pub opening: Duration,
-    /// The TLS handshake.
-    pub handshake: Duration,
-    /// The period in which a client has to take some of what waits for it.
-    pub send: Duration,
-    /// Silence on an HTTP/2 connection after which the client is asked whether it is still there.
-    pub http2_ping: Duration,
-    /// What an HTTP/2 connection may grow old; then it is asked to end, and ends with its last request.
-    pub http2_age: Duration,
-    /// How long clients are told to leave before idle connections are closed, when the proxy ends.
-    pub notice: Duration,
-    /// How long requests under way may take to finish, when the proxy ends.
-    pub finish: Duration,
-}
-
-impl Default for EdgeTimeouts {
-    fn default() -> EdgeTimeouts {
-        EdgeTimeouts {
-            opening: Duration::from_secs(10),
-            handshake: Duration::from_secs(10),
-            send: Duration::from_secs(60),
-            http2_ping: Duration::from_secs(30),
-            http2_age: Duration::from_hours(1),
-            notice: Duration::from_secs(2),
-            finish: Duration::from_secs(30),
-        }
     }
 }
 
@@ -399,11 +300,28 @@ pub struct Limits {
     /// Bytes a second that a request's body has to bring over each period of `timeouts.body`; 0: any progress will do.
     #[serde(serialize_with = "diff::size")]
     pub body_rate: u64,
+    /// Bytes of the head of an answer, as it comes.
+    #[serde(serialize_with = "diff::size")]
+    pub answer_head: usize,
+    /// Fields of the head of an answer.
+    pub answer_fields: usize,
+    /// Connections a request may try to make before it is given up.
+    pub tries: usize,
+    /// Unused connections that one worker keeps to one endpoint.
+    pub upstream_idle: usize,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { request_body: None, request_buffer: 64 << 10, body_rate: 100 }
+        Limits {
+            request_body: None,
+            request_buffer: 64 << 10,
+            body_rate: 100,
+            answer_head: 64 << 10,
+            answer_fields: 100,
+            tries: 4,
+            upstream_idle: 1024,
+        }
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Download {
     inflow: Inflow,
     /// What is left of a piece that was too large for HTTP/2.
     rest: Bytes,
+    /// Bytes that are read at one time.
+    most: usize,
     trailers: usize,
     stall: Stall,
     hold: Option<Hold>,
@@ -117,6 +119,8 @@ pub struct Hold {
     pub link: Link,
     /// Of the lane, when the request began: what the connection's idle time counts from.
     pub age: u64,
+    /// Unused connections there may be beside it.
+    pub spare: usize,
     /// Sends the rest of the request, where the answer came before its end.
     pub rest: Option<AbortOnDrop>,
     /// The connection may carry another request.
@@ -126,10 +130,10 @@ pub struct Hold {
 }
 
 impl Download {
-    /// `pause` is the longest the backend may make us wait for the next piece.
-    pub fn new(inflow: Inflow, trailers: usize, pause: Duration, hold: Hold) -> Download {
-        let stall = Stall::new(pause, 0);
-        Download { inflow, rest: Bytes::new(), trailers, stall, hold: Some(hold), is_early: false, is_cut: false }
+    /// `most` is read at one time; `pause` is the longest the backend may make us wait for the next piece.
+    pub fn new(inflow: Inflow, most: usize, trailers: usize, pause: Duration, hold: Hold) -> Download {
+        let (rest, stall) = (Bytes::new(), Stall::new(pause, 0));
+        Download { inflow, rest, most, trailers, stall, hold: Some(hold), is_early: false, is_cut: false }
     }
 
     /// The next piece; a small one where the client's progress is told by pieces.
@@ -170,7 +174,7 @@ impl Download {
                 Ok(None) => {}
                 Err(Broken) => return self.cut(cx),
             }
-            match wire.poll_fill(cx) {
+            match wire.poll_fill(cx, self.most) {
                 Poll::Ready(Ok(read)) if read > 0 => {}
                 Poll::Ready(_) if self.inflow.end().is_ok() => {}
                 Poll::Ready(_) => return self.cut(cx),
@@ -200,12 +204,12 @@ impl Download {
 
     /// The answer is complete: its connection may be used again, unless the request is still being sent on it.
     fn finish(&mut self) {
-        let Some(Hold { link, age, keeps, rest, mut record, pass }) = self.hold.take() else { return };
+        let Some(Hold { link, age, spare, keeps, rest, mut record, pass }) = self.hold.take() else { return };
         record.ended(End::Complete);
         drop((record, pass));
         match rest {
             Some(rest) if !rest.is_done() => self.is_early = true,
-            _ if keeps => link.release(age),
+            _ if keeps => link.release(age, spare),
             _ => {}
         }
     }

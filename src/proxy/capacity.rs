@@ -31,7 +31,7 @@ pub struct Capacity {
 
 /// A connection's place; dropping it frees it.
 pub struct Place {
-    capacity: Arc<Capacity>,
+    pub capacity: Arc<Capacity>,
     client: Option<IpAddr>,
 }
 

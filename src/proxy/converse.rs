@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::body::Answer;
+use super::capacity::Capacity;
 use super::headers::Client;
 use super::leave::{Leave, Stage};
 use super::listen::{Open, Socketed, Station};
@@ -42,12 +43,12 @@ pub struct Visitor {
     /// The certificates it was greeted from, and which of them it was.
     greeted: Option<(Arc<Certificates>, usize)>,
     /// It counts for as long as anything of it lives, a tunnel as well.
-    _open: Open,
+    open: Open,
 }
 
 impl Visitor {
     pub fn new(client: Client, edge: Arc<Edge>, leave: Rc<Leave>, open: Open) -> Visitor {
-        Visitor { client, pulse: Arc::default(), edge, leave, http2: false, greeted: None, _open: open }
+        Visitor { client, pulse: Arc::default(), edge, leave, http2: false, greeted: None, open }
     }
 
     pub fn speaking(self, http2: bool) -> Visitor {
@@ -64,6 +65,15 @@ impl Visitor {
             Some((certificates, place)) if !certificates.vouches(*place, host) => Err(Refusal::Misdirected),
             _ => Ok(()),
         }
+    }
+
+    /// What its place is one of.
+    pub fn capacity(&self) -> Arc<Capacity> {
+        self.open.capacity()
+    }
+
+    fn timeouts(&self) -> &config::EdgeTimeouts {
+        &self.edge.rules.timeouts
     }
 
     fn limits(&self) -> &config::EdgeLimits {
@@ -131,8 +141,8 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let (proxy, visits) = (station.proxy.clone(), visitor.clone());
     let service = service_fn(move |request: Request<Incoming>| proxy.clone().carry(visits.clone(), request, None));
     let mut connection = builder.serve_connection(io, service).with_upgrades();
-    let (idle, head, parks) = (edge.idle, edge.head, QUIET < edge.idle);
-    let terms = Terms { idle, head, since, quiet: QUIET, parks, age: None, leaves_at: Stage::Closing };
+    let (idle, head, quiet) = (edge.idle, edge.head, visitor.timeouts().park);
+    let terms = Terms { idle, head, since, quiet, parks: quiet < idle, age: None, leaves_at: Stage::Closing };
     let mut ended = pulse::watch(&mut connection, &pulse, terms, station).await;
     if let Ended::Quiet(since) = ended
         && !pulse::park(&mut connection, &pulse).await
@@ -153,7 +163,8 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     if refusal.is_some() || pulse.was_interrupted() {
         let words = refusal.map(Refusal::bytes).unwrap_or_default();
         // A client that does not read it has its connection closed all the same.
-        let _ = tokio::time::timeout(FAREWELL, Box::pin(say_farewell(&mut stream, &words))).await;
+        let linger = visitor.timeouts().linger;
+        let _ = tokio::time::timeout(linger, Box::pin(say_farewell(&mut stream, &words))).await;
     }
     None
 }
@@ -165,10 +176,10 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     station: &Rc<Station>,
 ) {
     let (pulse, edge) = (visitor.pulse.clone(), visitor.edge.clone());
-    let config::EdgeTimeouts { send, http2_ping, http2_age, .. } = edge.rules.timeouts;
+    let config::EdgeTimeouts { send, park, http2_ping, http2_age, .. } = edge.rules.timeouts;
     let meter = Meter::new(visitor.limits().http2_controls);
     let io = TokioIo::new(Watched::http2(stream, ahead, pulse.clone(), visitor.stall(), meter));
-    let streams = Streams::new(send, visitor.limits().send_rate);
+    let streams = Streams::new(send, visitor.limits().send_rate, station.proxy.streams.clone());
     let builder = http2_builder(visitor.limits(), http2_ping, streams.clone());
     let proxy = station.proxy.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -176,7 +187,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     });
     let mut connection = builder.serve_connection(io, service);
     let (idle, head, since, age) = (edge.idle, edge.head, Instant::now(), Some(http2_age));
-    let terms = Terms { idle, head, since, quiet: QUIET.min(idle), parks: false, age, leaves_at: Stage::Telling };
+    let terms = Terms { idle, head, since, quiet: park.min(idle), parks: false, age, leaves_at: Stage::Telling };
     let rest = match pulse::watch(&mut connection, &pulse, terms, station).await {
         Ended::Idle => send.min(idle),
         Ended::Evicted => HINT,
@@ -213,9 +224,12 @@ fn http2_builder(limits: &config::EdgeLimits, ping: Duration, streams: Streams) 
         .max_concurrent_streams(limits.http2_streams)
         // Twice what passes, so that it is our own answer that says so, and no more, so that a list stays bounded.
         .max_header_list_size(u32::try_from(2 * limits.head).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
+        .initial_stream_window_size(limits.http2_stream_window)
+        .initial_connection_window_size(limits.http2_window)
+        .max_frame_size(limits.http2_frame)
+        .max_send_buf_size(limits.http2_send_buffer)
+        .max_pending_accept_reset_streams(limits.http2_early_resets)
+        .max_local_error_reset_streams(limits.http2_faults)
         .keep_alive_interval(ping)
         .keep_alive_timeout(ping)
         .timer(TokioTimer::new());
@@ -243,17 +257,10 @@ where
     }
 }
 
-/// The most of a head, or of a body at one time, that is held for one HTTP/1.1 connection.
+/// The most of a head, or of a body at one time, that is held for one HTTP/1.1 connection: what the largest `head` that can
+/// be configured takes, so no key of its own.
 const BUFFER: usize = 64 * 1024;
 /// What hyper takes without being told, and without an allocation for more.
 const HYPERS_FIELDS: usize = 100;
-/// What a client may send on one stream, and on all of a connection, before we have read it.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// What waits on one stream for the client's window.
-const SEND_BUFFER: usize = 64 * 1024;
-/// Idle for so long, a connection is parked: longer than most clients think between requests.
-const QUIET: Duration = Duration::from_secs(1);
-const FAREWELL: Duration = Duration::from_secs(1);
 /// What an idle HTTP/2 client has to read that it should go, where another waits for its place.
 const HINT: Duration = Duration::from_millis(100);

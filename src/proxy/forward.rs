@@ -15,7 +15,8 @@ use super::outflow::{Outflow, Unsent};
 use super::record::Record;
 use super::refusal::Refusal;
 use super::upload::Upload;
-use super::upstream::{Link, Socket, Upstream, Wire};
+use super::upstream::{Link, READ_MOST, Socket, Upstream, Wire};
+use crate::config::Limits;
 use crate::time::Moment;
 
 /// What is sent: the head as it came, from which each try writes its own.
@@ -47,7 +48,7 @@ pub async fn send(
     upload: Option<Box<Upload>>,
     record: &mut Record,
 ) -> Result<Arrived, Refusal> {
-    let timeouts = &lane.service.rules.timeouts;
+    let (timeouts, limits) = (&lane.service.rules.timeouts, &lane.service.rules.limits);
     let repeatable = upload.is_none() && request.head.method.is_idempotent();
     let length = upload.as_ref().map_or(Some(0), |upload| upload.length());
     let framing = headers::frame(&request.head.method, length);
@@ -56,7 +57,7 @@ pub async fn send(
     let mut tried: Vec<Rc<Upstream>> = Vec::new();
     let mut refusal = Refusal::NoEndpoint;
     let mut repeated = false;
-    for attempt in 0..TRIES {
+    for attempt in 0..limits.tries {
         let Some(turn) = lane.choose(&tried) else { break };
         record.turns_to(turn.upstream());
         // Where kept connections have died, others have too: from then on a new one is the safe way.
@@ -74,7 +75,7 @@ pub async fn send(
         };
         let mut link = Link::new(turn, wire);
         let headless = request.head.method == Method::HEAD;
-        let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless };
+        let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless, limits };
         let patience = Patience { since, length: timeouts.first_byte, is_woken: request.is_woken, has_begun: false };
         match exchange.first_byte(&mut link.wire, patience).await {
             Ok(reply) => return Ok(Arrived { reply, link, unsent: exchange.outflow.map(Box::new) }),
@@ -111,12 +112,13 @@ struct Patience {
 }
 
 /// One try on one connection.
-struct Exchange {
+struct Exchange<'l> {
     /// What is still to be sent.
     outflow: Option<Outflow>,
     /// Grows as long as the request moves.
     moved: u64,
     headless: bool,
+    limits: &'l Limits,
 }
 
 /// How a try failed.
@@ -129,7 +131,7 @@ enum Failed {
     Silent,
 }
 
-impl Exchange {
+impl Exchange<'_> {
     /// Waits for the answer; the patience begins anew for as long as the request still moves.
     async fn first_byte(&mut self, wire: &mut Wire, mut patience: Patience) -> Result<Reply, Failed> {
         if patience.is_woken && patience.length >= COARSE {
@@ -178,12 +180,12 @@ impl Exchange {
             return Poll::Ready(Err(failed));
         }
         loop {
-            match headers::read(&mut wire.input, self.headless) {
+            match headers::read(&mut wire.input, self.headless, self.limits) {
                 Ok(Some(reply)) => return Poll::Ready(Ok(reply)),
                 Ok(None) => {}
                 Err(refusal) => return Poll::Ready(Err(Failed::Refused(refusal))),
             }
-            match wire.poll_fill(cx) {
+            match wire.poll_fill(cx, READ_MOST) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(read)) if read > 0 => {}
                 Poll::Ready(_) if !wire.input.is_empty() => {
@@ -240,9 +242,7 @@ fn connect_refusal(error: &io::Error) -> Refusal {
     }
 }
 
-/// Tries for one request, over endpoints and connections: more would only make a dead pool slower to admit it.
-const TRIES: usize = 4;
-/// Of those, tries on kept connections.
+/// Tries on kept connections: where two have died, the others have too.
 const TRIES_KEPT: usize = 2;
 /// A patience for which a second more is no matter.
 const COARSE: Duration = Duration::from_secs(5);

@@ -150,9 +150,9 @@ fn map(fields: &[httparse::Header]) -> Result<HeaderMap, Broken> {
     Ok(map)
 }
 
-/// The longest line with a size, extensions included.
+/// The longest line with a size, extensions included: a few digits, and extensions that nobody uses, so no key.
 const MAX_SIZE_LINE: usize = 1024;
-/// The most trailers, and the most bytes of them.
+/// The most trailers, and the most bytes of them: as many as `trailers` can be configured to allow.
 const MAX_TRAILERS: usize = 64;
 const MAX_LINES: usize = 16 * 1024;
 

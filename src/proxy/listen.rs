@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use futures_util::FutureExt;
 use http::HeaderValue;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -151,7 +151,9 @@ pub async fn accept(
     station: Rc<Station>,
     mut shut: oneshot::Receiver<()>,
 ) {
+    let mut silence = Silence::default();
     loop {
+        silence.follow(&socket, &station.proxy.edge().rules.timeouts);
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = station.leave.reached(Stage::Closing) => break,
@@ -159,6 +161,9 @@ pub async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
+                if silence.follow(&socket, &station.proxy.edge().rules.timeouts) {
+                    silence.bound(&stream);
+                }
                 // Only now that somebody has come is anybody asked to make room.
                 let is_shut = tokio::select! {
                     biased;
@@ -188,6 +193,45 @@ pub async fn accept(
     }
 }
 
+/// What the system is told of how long a client's machine may be silent. What is accepted inherits it (tcp(7)), so that it
+/// costs no connection a call.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub struct Silence {
+    /// Nothing for so long: it is asked whether it is there.
+    probe: Duration,
+    /// What was sent has not arrived for so long: it is gone.
+    unheard: Duration,
+}
+
+impl Silence {
+    pub fn of(timeouts: &config::EdgeTimeouts) -> Silence {
+        // A client that is there and has its window shut is for `send` to judge.
+        Silence { probe: timeouts.probe, unheard: timeouts.send.max(2 * timeouts.probe) }
+    }
+
+    /// Takes over what a reload has changed; whether there was anything.
+    fn follow(&mut self, socket: &tokio::net::TcpListener, timeouts: &config::EdgeTimeouts) -> bool {
+        let now = Silence::of(timeouts);
+        let is_other = *self != now;
+        if is_other {
+            *self = now;
+            self.bound(socket);
+        }
+        is_other
+    }
+
+    /// Where the system does not know of it, other timers still bound the connection.
+    pub fn bound(&self, socket: &impl std::os::fd::AsFd) {
+        let socket = SockRef::from(socket);
+        let keepalive =
+            TcpKeepalive::new().with_time(self.probe).with_interval(self.probe / PROBES).with_retries(PROBES);
+        let set = socket.set_tcp_keepalive(&keepalive).and_then(|()| socket.set_tcp_user_timeout(Some(self.unheard)));
+        if let Err(error) = set {
+            tracing::debug!("a client that vanishes will be noticed late: {error}");
+        }
+    }
+}
+
 /// Takes what else has come by now, without waiting: under load most connections are taken here.
 fn receive_more(socket: &tokio::net::TcpListener, listener: &Arc<Listener>, station: &Rc<Station>) {
     let edge = station.proxy.edge();
@@ -211,7 +255,7 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
     };
     let open = Open::new(listener.clone(), station.worker, place);
     let (station, identity) = (station.clone(), listener.identity());
-    let client = client(ip, identity.is_some(), listener.port.clone(), trusted);
+    let client = client(ip, identity.is_some(), listener.port.clone(), trusted, edge.rules.clone());
     let visitor = Visitor::new(client, edge, station.leave.clone(), open);
     // Two kinds of tasks, so that cleartext connections are not as large as those over TLS.
     match identity {
@@ -227,22 +271,26 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
 }
 
 /// The client as backends are told of it.
-fn client(ip: IpAddr, tls: bool, port: HeaderValue, trusted: bool) -> Client {
+fn client(ip: IpAddr, tls: bool, port: HeaderValue, trusted: bool, edge: Arc<config::Edge>) -> Client {
     let address = HeaderValue::from_str(&ip.to_string()).unwrap_or(HeaderValue::from_static(""));
-    Client::new(address, HeaderValue::from_static(if tls { "https" } else { "http" }), port, trusted)
+    Client::new(address, HeaderValue::from_static(if tls { "https" } else { "http" }), port, trusted, edge)
 }
 
 /// One open connection, counted.
 pub struct Open {
     listener: Arc<Listener>,
     worker: usize,
-    _place: Place,
+    place: Place,
 }
 
 impl Open {
     fn new(listener: Arc<Listener>, worker: usize, place: Place) -> Open {
         listener.connections[worker].change(1);
-        Open { listener, worker, _place: place }
+        Open { listener, worker, place }
+    }
+
+    pub fn capacity(&self) -> Arc<Capacity> {
+        self.place.capacity.clone()
     }
 }
 
@@ -357,8 +405,11 @@ const AT_ONCE: usize = 16;
 /// What the kernel takes of an answer beyond what is on its way to the client. By itself it takes megabytes: each slow
 /// reader would pin them, and would seem to stand still for as long as a third of them lasts (tcp(7)).
 const UNSENT: u32 = 128 * 1024;
-/// Connections the kernel holds that no worker has accepted yet.
-const BACKLOG: i32 = 4096;
+/// Connections the kernel holds that no worker has accepted yet: as many as it allows (net.core.somaxconn).
+const BACKLOG: i32 = i32::MAX;
+/// Questions within the time that a silent client has to answer.
+const PROBES: u32 = 4;
+/// How long nobody is accepted where the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a connection has for its first byte once the worker closes.
 const HURRY: Duration = Duration::from_secs(1);

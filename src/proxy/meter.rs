@@ -163,6 +163,7 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+/// What `http2_controls` is a number in.
 const PERIOD: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod upload;
 mod upstream;
 mod worker;
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -50,10 +51,9 @@ pub use self::refusal::Refusal;
 use self::streams::Flow;
 pub use self::tls::{Identity, Purpose, TlsError, inspect};
 use self::upload::Upload;
-use self::upstream::Link;
+use self::upstream::{Link, READ_MOST};
 pub use self::worker::Workers;
 use crate::access_log::Book;
-use crate::config::EdgeLimits;
 use crate::metrics::RefusalSheet;
 use crate::table::Edge;
 use crate::turnstile::Pass;
@@ -65,6 +65,9 @@ pub struct Proxy {
     nowhere: Arc<RefusalSheet>,
     /// Where there is an access log.
     ledger: Option<Rc<Ledger>>,
+    /// HTTP/2 requests under way at this worker.
+    streams: Rc<Cell<usize>>,
+    workers: usize,
 }
 
 /// An answer whose head has come: what is needed to bring it to the client.
@@ -77,8 +80,15 @@ struct Carried {
 
 impl Proxy {
     /// `leave` is the worker's own.
-    pub fn new(lanes: Lanes, nowhere: Arc<RefusalSheet>, leave: Rc<Leave>, book: Option<Rc<Book>>) -> Rc<Proxy> {
-        Rc::new(Proxy { lanes, nowhere, ledger: book.map(|book| Ledger::new(book, leave)) })
+    pub fn new(
+        lanes: Lanes,
+        nowhere: Arc<RefusalSheet>,
+        leave: Rc<Leave>,
+        book: Option<Rc<Book>>,
+        workers: usize,
+    ) -> Rc<Proxy> {
+        let ledger = book.map(|book| Ledger::new(book, leave));
+        Rc::new(Proxy { lanes, nowhere, ledger, streams: Rc::default(), workers })
     }
 
     /// What connections are held to, as it is now.
@@ -131,14 +141,17 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Carried, Refusal> {
         let limits = &visitor.edge.rules.limits;
-        let vetted = headers::vet(&head, limits)?;
+        if visitor.http2 && self.streams.get() > limits.http2_requests.div_ceil(self.workers) {
+            return Err(Refusal::Overloaded);
+        }
+        let vetted = headers::vet(&head, &visitor.edge.rules)?;
         let id = RequestId::of(&head.headers, vetted);
         record.named(&id);
         let host = headers::host(&head);
         visitor.vouches_for(host)?;
         let body = match body.is_end_stream() {
             true => None,
-            false => Some(self.receive(host, &head, body, limits, record).await?),
+            false => Some(self.receive(host, &head, body, visitor, record).await?),
         };
         let Admission { lane, pass, generation } = self.lanes.admit(host, head.uri.path(), record.begun)?;
         record.admitted(&lane, generation);
@@ -156,14 +169,14 @@ impl Proxy {
         host: &str,
         head: &request::Parts,
         body: Incoming,
-        limits: &EdgeLimits,
+        visitor: &Visitor,
         record: &mut Record,
     ) -> Result<Box<Upload>, Refusal> {
         let lane = self.lanes.find(host, head.uri.path())?;
         record.addressed(&lane);
         let rules = &lane.service.rules;
         headers::vet_length(&head.headers, rules.limits.request_body)?;
-        let mut upload = Box::new(Upload::new(body, rules, limits, record.bytes_in()));
+        let mut upload = Box::new(Upload::new(body, rules, &visitor.edge.rules, visitor.capacity(), record.bytes_in()));
         if !headers::streams_both_ways(&head.headers) {
             upload.fill(rules.limits.request_buffer).await?;
         }
@@ -183,9 +196,12 @@ impl Carried {
             return Response::from_parts(head, Answer::own(Bytes::new()));
         }
         let (link, rest) = send_rest(link, unsent);
-        let hold = Hold { link, age: lane.age(), rest, keeps: reply.keeps, record, pass };
-        let trailers = visitor.edge.rules.limits.trailers;
-        let download = Download::new(Inflow::new(reply.extent), trailers, lane.service.rules.timeouts.body, hold);
+        let (spare, limits) = (lane.service.rules.limits.upstream_idle, &visitor.edge.rules.limits);
+        let hold = Hold { link, age: lane.age(), spare, rest, keeps: reply.keeps, record, pass };
+        // Over HTTP/1.1 a client that takes nothing stops the reading; over HTTP/2 there may be many requests like that.
+        let most = if visitor.http2 { limits.http2_send_buffer } else { READ_MOST };
+        let pause = lane.service.rules.timeouts.body;
+        let download = Download::new(Inflow::new(reply.extent), most, limits.trailers, pause, hold);
         Response::from_parts(head, Answer::carried(download))
     }
 }

@@ -29,11 +29,13 @@ pub enum Refusal {
     FirstByteTimeout,
     /// The client left in the middle of its request; this is for the figures only.
     ClientGone,
+    /// There are as many HTTP/2 requests as there may be.
+    Overloaded,
 }
 
 impl Refusal {
     /// Every reason, in the order of [`Refusal::number`].
-    pub const REASONS: [&str; 16] = [
+    pub const REASONS: [&str; 17] = [
         "bad-request",
         "unknown-host",
         "slow-head",
@@ -50,6 +52,7 @@ impl Refusal {
         "connect-timeout",
         "first-byte-timeout",
         "client-gone",
+        "overloaded",
     ];
 
     pub fn reason(self) -> &'static str {
@@ -131,6 +134,7 @@ impl Refusal {
             Refusal::ConnectTimeout => (13, StatusCode::GATEWAY_TIMEOUT, "connecting to the backend took too long"),
             Refusal::FirstByteTimeout => (14, StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time"),
             Refusal::ClientGone => (15, client_gone(), "the client left before its request was whole"),
+            Refusal::Overloaded => (16, StatusCode::SERVICE_UNAVAILABLE, "there are too many requests at this time"),
         }
     }
 }

@@ -17,25 +17,29 @@ pub struct Streams {
     next: Rc<RefCell<Option<Rc<Flow>>>>,
     period: Duration,
     rate: u64,
+    /// Requests under way, of all connections of the worker.
+    count: Rc<Cell<usize>>,
 }
 
 /// How an answer flows: between its body, which is asked for pieces, and the task that sends them.
-#[derive(Default)]
 pub struct Flow {
     /// A piece has been given, and no other asked for.
     given: Cell<bool>,
     bytes: Cell<u64>,
+    count: Rc<Cell<usize>>,
 }
 
 impl Streams {
-    /// Over each `period` of waiting for the client he has to take `rate` bytes a second.
-    pub fn new(period: Duration, rate: u64) -> Streams {
-        Streams { next: Rc::default(), period, rate }
+    /// Over each `period` of waiting for the client he has to take `rate` bytes a second. `count` counts requests for as
+    /// long as anything of them lives.
+    pub fn new(period: Duration, rate: u64, count: Rc<Cell<usize>>) -> Streams {
+        Streams { next: Rc::default(), period, rate, count }
     }
 
     /// The flow of the request whose task is spawned next.
     pub fn flow(&self) -> Rc<Flow> {
-        let flow: Rc<Flow> = Rc::default();
+        self.count.set(self.count.get() + 1);
+        let flow = Rc::new(Flow { given: Cell::new(false), bytes: Cell::new(0), count: self.count.clone() });
         self.next.replace(Some(flow.clone()));
         flow
     }
@@ -49,6 +53,12 @@ impl Flow {
     pub fn gave(&self, bytes: usize) {
         self.given.set(true);
         self.bytes.set(self.bytes.get() + bytes as u64);
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
     }
 }
 

@@ -5,13 +5,16 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::body::Fault;
+use super::capacity::Capacity;
 use super::headers;
 use super::refusal::Refusal;
 use super::stall::Stall;
@@ -27,6 +30,11 @@ pub struct Upload {
     /// Bytes of trailers there may be.
     trailers: usize,
     stall: Stall,
+    /// Resolves when a client that dawdles should make room for another; nothing as long as it was never waited for.
+    room: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    moved: Rc<Cell<u64>>,
+    capacity: Arc<Capacity>,
+    quiet: Duration,
     /// Counts what comes, where that is of interest.
     count: Option<Rc<Cell<u64>>>,
 }
@@ -36,15 +44,20 @@ impl Upload {
     pub fn new(
         inner: Incoming,
         rules: &config::Service,
-        edge: &config::EdgeLimits,
+        edge: &config::Edge,
+        capacity: Arc<Capacity>,
         count: Option<Rc<Cell<u64>>>,
     ) -> Upload {
         Upload {
             ahead: VecDeque::new(),
             inner: Some(inner),
             left: rules.limits.request_body.unwrap_or(u64::MAX),
-            trailers: edge.trailers,
+            trailers: edge.limits.trailers,
             stall: Stall::new(rules.timeouts.body, rules.limits.body_rate),
+            room: None,
+            moved: Rc::default(),
+            capacity,
+            quiet: edge.timeouts.park,
             count,
         }
     }
@@ -94,7 +107,9 @@ impl Upload {
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
         let frame = match Pin::new(inner).poll_frame(cx) {
             Poll::Pending => {
-                ready!(self.stall.poll(cx));
+                if self.stall.poll(cx).is_pending() {
+                    ready!(self.should_make_room(cx));
+                }
                 return Poll::Ready(Some(Err(Fault::Paused)));
             }
             Poll::Ready(frame) => frame,
@@ -106,10 +121,16 @@ impl Upload {
         Poll::Ready(Some(frame.map_err(Fault::Broken).and_then(|frame| self.admit(frame))))
     }
 
+    fn should_make_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Upload { room, moved, capacity, quiet, .. } = self;
+        room.get_or_insert_with(|| Box::pin(dawdling(moved.clone(), capacity.clone(), *quiet))).as_mut().poll(cx)
+    }
+
     /// A piece within what is allowed.
     fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, Fault> {
         let bytes = frame.data_ref().map_or(0, |data| data.remaining() as u64);
         self.stall.moved(bytes);
+        self.moved.set(self.moved.get() + bytes);
         if let Some(count) = &self.count {
             count.set(count.get() + bytes);
         }
@@ -160,6 +181,22 @@ impl Fault {
             Fault::LongTrailers => Refusal::HeadTooLarge,
             Fault::Broken(error) if is_malformed(error) => Refusal::BadRequest("the body cannot be read"),
             Fault::Broken(_) | Fault::Cut => Refusal::ClientGone,
+        }
+    }
+}
+
+/// Resolves when nothing has moved for a while and another needs the place.
+async fn dawdling(moved: Rc<Cell<u64>>, capacity: Arc<Capacity>, quiet: Duration) {
+    loop {
+        let before = moved.get();
+        tokio::time::sleep(quiet).await;
+        if moved.get() != before {
+            continue;
+        }
+        capacity.evicted().await;
+        // Something may have come in between; then another is asked.
+        if moved.get() == before {
+            return;
         }
     }
 }

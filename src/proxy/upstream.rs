@@ -146,12 +146,13 @@ impl Wire {
         peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Reads more; 0 where the endpoint has ended the connection.
-    pub fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    /// Reads more, at most so much at one time; 0 where the endpoint has ended the connection.
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let want = self.room.min(most);
         // With nothing in it the buffer is taken back whole, at no cost: an answer should not need two reads for want of room.
-        let least = if self.input.is_empty() { self.room / 2 } else { self.room / 4 };
+        let least = if self.input.is_empty() { want / 2 } else { want / 4 };
         if self.input.capacity() - self.input.len() < least {
-            self.input.reserve(self.room);
+            self.input.reserve(want);
         }
         let room = self.input.capacity() - self.input.len();
         let read = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
@@ -204,13 +205,14 @@ impl Link {
     }
 
     /// The answer has been read to its end: the connection may carry another request. `age` is the lane's.
-    pub fn release(self, age: u64) {
+    /// `most` are kept by one worker for one endpoint.
+    pub fn release(self, age: u64, most: usize) {
         let Link { turn, mut wire, active } = self;
         drop(active);
         wire.rest();
         let mut idle = turn.0.idle.borrow_mut();
         // Whether it is still open is asked when it is needed again.
-        if wire.is_whole() && idle.len() < MAX_IDLE {
+        if wire.is_whole() && idle.len() < most {
             idle.push(Idle { wire, since: age });
             turn.0.sheet.upstream_idle.change(1);
         }
@@ -233,8 +235,6 @@ impl Drop for Active {
     }
 }
 
-/// Idle connections one worker keeps to one endpoint: as many as a burst may need again, and no more.
-const MAX_IDLE: usize = 1024;
 /// What is read at one time: little at first, more for an answer that fills it.
 const READ: usize = 16 * 1024;
-const READ_MOST: usize = 64 * 1024;
+pub const READ_MOST: usize = 64 * 1024;

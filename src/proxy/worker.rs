@@ -30,6 +30,7 @@ pub struct Workers {
 /// What one worker starts with.
 struct Kit {
     worker: usize,
+    workers: usize,
     switchboard: Arc<Switchboard>,
     nowhere: Arc<RefusalSheet>,
     sockets: Vec<(Arc<Listener>, TcpListener)>,
@@ -51,12 +52,14 @@ impl Workers {
     ) -> std::io::Result<Workers> {
         let (stage, told) = watch::channel(Stage::Staying);
         let (doors, orders) = Doors::new(nowhere.len());
+        let count = nowhere.len();
         let mut kits: Vec<Kit> = nowhere
             .iter()
             .zip(orders)
             .enumerate()
             .map(|(worker, (nowhere, orders))| Kit {
                 worker,
+                workers: count,
                 switchboard: switchboard.clone(),
                 nowhere: nowhere.clone(),
                 sockets: Vec::new(),
@@ -125,10 +128,10 @@ async fn work(kit: Kit) {
 
 /// The worker's first task. Its thread ends when this and every connection has.
 async fn run(kit: Kit, leave: Rc<Leave>) {
-    let Kit { worker, switchboard, nowhere, sockets, orders, capacity, access_log, stage } = kit;
+    let Kit { worker, workers, switchboard, nowhere, sockets, orders, capacity, access_log, stage } = kit;
     let book = access_log.map(|log| Rc::new(log.book(worker)));
     book.iter().for_each(|book| drop(tokio::task::spawn_local(Book::keep(Rc::downgrade(book)))));
-    let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, leave.clone(), book);
+    let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, leave.clone(), book, workers);
     let porter = Porter::new(worker, proxy.clone(), leave, capacity);
     for (listener, socket) in sockets {
         porter.open(listener, socket);

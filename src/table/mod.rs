@@ -28,7 +28,7 @@ pub struct Table {
 
 /// What connections are held to that belong to no service yet.
 pub struct Edge {
-    pub rules: config::Edge,
+    pub rules: Arc<config::Edge>,
     /// How long a connection may be without a request.
     pub idle: Duration,
     /// How long a head may take from its first byte to its last.
@@ -42,7 +42,7 @@ impl Edge {
             config.services.iter().map(|service| of(&service.timeouts)).max().unwrap_or_default()
         };
         Edge {
-            rules: config.edge.clone(),
+            rules: Arc::new(config.edge.clone()),
             idle: longest(|timeouts| timeouts.idle),
             head: longest(|timeouts| timeouts.head),
         }
@@ -79,7 +79,7 @@ impl Table {
     /// Nothing to serve.
     #[cfg(test)]
     pub fn empty() -> Table {
-        let edge = Edge { rules: config::Edge::default(), idle: Duration::ZERO, head: Duration::ZERO };
+        let edge = Edge { rules: Arc::default(), idle: Duration::ZERO, head: Duration::ZERO };
         Table { version: 1, edge: Arc::new(edge), routes: Arc::new(Routes::new(&[])), entries: Vec::new() }
     }
 

@@ -1,5 +1,7 @@
 //! What comes back from a backend: its head is read here, and what the client gets of it.
 
+use std::mem::MaybeUninit;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
@@ -8,6 +10,7 @@ use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
 use super::{OURS, PER_FIELD, drop_claims, drop_hop_by_hop, members};
+use crate::config::Limits;
 use crate::proxy::refusal::Refusal;
 
 /// A backend's answer as far as its head tells.
@@ -32,15 +35,15 @@ pub enum Extent {
 
 /// Takes the head of the final answer off the input, and the interim ones before it; `None`: there is more to come.
 /// `headless`: the request was one whose answer has no body (HEAD).
-pub fn read(input: &mut BytesMut, headless: bool) -> Result<Option<Reply>, Refusal> {
+pub fn read(input: &mut BytesMut, headless: bool, limits: &Limits) -> Result<Option<Reply>, Refusal> {
     while !input.is_empty() {
         let end = end_of_head(input);
-        if end.unwrap_or(input.len()) > MAX_HEAD {
+        if end.unwrap_or(input.len()) > limits.answer_head {
             return Err(Refusal::BadAnswer);
         }
         let Some(end) = end else { return Ok(None) };
         let head = input.split_to(end).freeze();
-        if let Some(reply) = parse(&head, headless)? {
+        if let Some(reply) = parse(&head, headless, limits.answer_fields)? {
             return Ok(Some(reply));
         }
     }
@@ -57,10 +60,18 @@ fn end_of_head(input: &[u8]) -> Option<usize> {
 }
 
 /// `None`: the answer is an interim one, and another follows.
-fn parse(head: &Bytes, headless: bool) -> Result<Option<Reply>, Refusal> {
-    let mut fields = [const { std::mem::MaybeUninit::uninit() }; MAX_FIELDS];
+fn parse(head: &Bytes, headless: bool, most: usize) -> Result<Option<Reply>, Refusal> {
+    let mut few = [const { MaybeUninit::uninit() }; FEW];
+    let mut many = Vec::new();
+    let fields = match few.get_mut(..most) {
+        Some(few) => few,
+        None => {
+            many.resize_with(most, MaybeUninit::uninit);
+            &mut many[..]
+        }
+    };
     let mut answer = httparse::Response::new(&mut []);
-    let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut answer, head, &mut fields);
+    let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut answer, head, fields);
     // An end that the parser sees elsewhere is one that could be taken for another.
     if parsed != Ok(Status::Complete(head.len())) {
         return Err(Refusal::BadAnswer);
@@ -235,6 +246,5 @@ const FORBIDDEN_TRAILERS: [HeaderName; 25] = [
     header::CONTENT_TYPE,
     header::CONTENT_RANGE,
 ];
-/// The most of a head that is held, and of its fields.
-const MAX_HEAD: usize = 64 * 1024;
-const MAX_FIELDS: usize = 100;
+/// Fields that there is room for without an allocation.
+const FEW: usize = 100;

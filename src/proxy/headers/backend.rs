@@ -1,6 +1,7 @@
 //! What goes to a backend: HTTP/1.1, without what concerned the last hop, with what it should know.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Version, request};
@@ -10,6 +11,7 @@ use super::{
     FORWARDED, OURS, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID, is_alias,
     tokens,
 };
+use crate::config::Edge;
 
 /// What a backend is told about the client: made once for each connection.
 pub struct Client {
@@ -18,17 +20,19 @@ pub struct Client {
     pub port: HeaderValue,
     /// It is a proxy whose own word on the client is kept.
     pub trusted: bool,
+    /// What it may not say, unless it is trusted, and whether Forwarded tells of it as well.
+    edge: Arc<Edge>,
     /// The fields that say so, ready to be written.
     fields: Box<[u8]>,
 }
 
 impl Client {
-    pub fn new(address: HeaderValue, proto: HeaderValue, port: HeaderValue, trusted: bool) -> Client {
+    pub fn new(address: HeaderValue, proto: HeaderValue, port: HeaderValue, trusted: bool, edge: Arc<Edge>) -> Client {
         let mut fields = Vec::with_capacity(CLIENT);
         for (name, value) in [(X_FORWARDED_FOR, &address), (X_FORWARDED_PROTO, &proto), (X_FORWARDED_PORT, &port)] {
             field(&mut fields, name.as_str(), value.as_bytes());
         }
-        Client { address, proto, port, trusted, fields: fields.into() }
+        Client { address, proto, port, trusted, edge, fields: fields.into() }
     }
 }
 
@@ -138,6 +142,7 @@ fn passes(name: &HeaderName, value: &HeaderValue, vetted: Vetted, client: &Clien
         // It has been answered here, when the body was asked for (RFC 9110, 10.1.1).
         "expect" => !value.as_bytes().eq_ignore_ascii_case(b"100-continue"),
         _ if text.starts_with(FORWARDED) => client.trusted,
+        _ if vetted.claims && !client.trusted && client.edge.proxy_fields.hold(text) => false,
         _ => !vetted.underscores || !is_alias(text),
     };
     kept && !(vetted.nominates && is_nominated(text, headers))
@@ -151,6 +156,9 @@ fn is_nominated(name: &str, headers: &HeaderMap) -> bool {
 
 /// Says who the client is. A trusted proxy's word is kept, and its own address added; anyone else's is replaced.
 fn tell_of(client: &Client, host: &str, headers: &HeaderMap, out: &mut Vec<u8>) {
+    if client.edge.forwarded {
+        tell_by_the_standard(client, host, headers, out);
+    }
     if !client.trusted {
         out.extend_from_slice(&client.fields);
         return field(out, X_FORWARDED_HOST.as_str(), host.as_bytes());
@@ -168,6 +176,16 @@ fn tell_of(client: &Client, host: &str, headers: &HeaderMap, out: &mut Vec<u8>) 
     }
 }
 
+/// Forwarded (RFC 7239): an IPv6 address stands in brackets, and with the brackets and colons in quotes, like a port.
+fn tell_by_the_standard(client: &Client, host: &str, headers: &HeaderMap, out: &mut Vec<u8>) {
+    line_begins(out, &header::FORWARDED);
+    let before = headers.get_all(header::FORWARDED).iter().filter(|_| client.trusted);
+    before.for_each(|value| out.extend_from_slice(&[value.as_bytes(), b", "].concat()));
+    let address = client.address.as_bytes();
+    let (open, close): (&[u8], &[u8]) = if address.contains(&b':') { (b"\"[", b"]\"") } else { (b"", b"") };
+    line(out, &[b"for=", open, address, close, b";host=\"", host.as_bytes(), b"\";proto=", client.proto.as_bytes()]);
+}
+
 /// Whether both sides may talk at the same time, so that neither may be kept waiting for the other's end: gRPC.
 pub fn streams_both_ways(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
@@ -175,13 +193,16 @@ pub fn streams_both_ways(headers: &HeaderMap) -> bool {
 
 /// Several lines of a field as one: HTTP/2 may split Cookie into crumbs, where HTTP/1.1 has one field (RFC 9113, 8.2.3).
 fn join(out: &mut Vec<u8>, name: HeaderName, headers: &HeaderMap, between: &[u8], last: Option<&HeaderValue>) {
-    field(out, name.as_str(), b"");
-    out.truncate(out.len() - 2);
+    line_begins(out, &name);
     for (place, value) in headers.get_all(name).iter().chain(last).enumerate() {
         out.extend_from_slice(if place == 0 { b"" } else { between });
         out.extend_from_slice(value.as_bytes());
     }
     out.extend_from_slice(b"\r\n");
+}
+
+fn line_begins(out: &mut Vec<u8>, name: &HeaderName) {
+    [name.as_str().as_bytes(), b": "].iter().for_each(|part| out.extend_from_slice(part));
 }
 
 fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
@@ -212,3 +233,64 @@ fn via(version: Version) -> &'static [u8] {
 
 /// Room for what is told of a client: an address of any kind fits.
 const CLIENT: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::super::vet;
+    use super::*;
+    use crate::config::FieldNames;
+
+    /// The lines a backend gets of this, by the client at this address.
+    fn told(edge: Edge, address: &str, trusted: bool, fields: &[(&str, &str)]) -> Vec<String> {
+        let mut request = Request::get("/").header("host", "[2001:db8::1]:8443");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let vetted = vet(&head, &edge).unwrap();
+        let text = HeaderValue::from_static;
+        let address = HeaderValue::from_str(address).unwrap();
+        let client = Client::new(address, text("https"), text("8443"), trusted, Arc::new(edge));
+        let mut out = Vec::new();
+        to_backend(&head, vetted, &client, &RequestId::Kept(b"id"), Framing::None, &mut out);
+        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_may_say_what_backends_believe() {
+        let claims = ["X-Real-IP", "x-client-ip", "True-Client-IP", "X_Real_IP", "X-Original-URL", "x-rewrite_url"];
+        let fields: Vec<_> = claims.iter().map(|name| (*name, "10.0.0.1")).chain([("x-plain-ip", "kept")]).collect();
+        let kept = |edge: Edge, trusted| {
+            let lines = told(edge, "192.0.2.7", trusted, &fields);
+            lines.iter().filter(|line| line.ends_with(": 10.0.0.1")).count()
+        };
+        assert_eq!(kept(Edge::default(), false), 0);
+        assert_eq!(kept(Edge::default(), true), claims.len());
+        let none = Edge { proxy_fields: FieldNames::new([]), ..Edge::default() };
+        assert_eq!(kept(none, false), claims.len());
+        let one = Edge { proxy_fields: FieldNames::new(["X-Real-IP".to_owned()]), ..Edge::default() };
+        assert_eq!(kept(one, false), claims.len() - 2, "in both spellings");
+        assert!(told(Edge::default(), "192.0.2.7", false, &fields).contains(&"x-plain-ip: kept".to_owned()));
+    }
+
+    #[test]
+    fn forwarded_is_written_as_the_standard_has_it_where_it_is_asked_for() {
+        let forwarded = |on, address, trusted, fields: &[(&str, &str)]| {
+            let lines = told(Edge { forwarded: on, ..Edge::default() }, address, trusted, fields);
+            lines.into_iter().filter(|line| line.starts_with("forwarded: ")).collect::<Vec<_>>()
+        };
+        let was = [("forwarded", "for=203.0.113.9"), ("forwarded", "for=\"[2001:db8::9]\";by=_a")];
+        for trusted in [false, true] {
+            assert!(forwarded(false, "192.0.2.7", trusted, &was).is_empty());
+        }
+        let host = "host=\"[2001:db8::1]:8443\";proto=https";
+        assert_eq!(forwarded(true, "192.0.2.7", false, &was), [format!("forwarded: for=192.0.2.7;{host}")]);
+        assert_eq!(forwarded(true, "2001:db8::7", false, &[]), [format!("forwarded: for=\"[2001:db8::7]\";{host}")]);
+        assert_eq!(
+            forwarded(true, "192.0.2.7", true, &was),
+            [format!("forwarded: for=203.0.113.9, for=\"[2001:db8::9]\";by=_a, for=192.0.2.7;{host}")]
+        );
+    }
+}

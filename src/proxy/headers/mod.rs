@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap, HeaderName};
 pub use self::answer::{Extent, Reply, clean_trailers, close, read, switched};
 pub use self::backend::{Client, Framing, RequestId, frame, streams_both_ways, to_backend};
 pub use self::request::{Vetted, host, vet, vet_length};
+use crate::config::FieldNames;
 
 /// The members of a comma-separated field, over all its lines; one that is no text does not hide the others.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
@@ -25,7 +26,11 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Drops what would speak for the proxy, under whatever name.
 fn drop_claims(headers: &mut HeaderMap) {
-    let is_claim = |name: &&HeaderName| name.as_str().starts_with(FORWARDED) || is_alias(name.as_str());
+    let believed = FieldNames::default();
+    let is_claim = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.starts_with(FORWARDED) || is_alias(name) || believed.hold(name)
+    };
     let claims: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
     claims.iter().for_each(|name| drop(headers.remove(name)));
 }
@@ -75,11 +80,13 @@ const PER_FIELD: usize = 32;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http::{HeaderValue, Method, Request, Version, request};
     use http_body::Frame;
 
     use super::*;
-    use crate::config::EdgeLimits;
+    use crate::config::{Edge, EdgeLimits, Limits};
 
     /// A head from its request line and fields.
     fn head(version: Version, method: &str, target: &str, fields: &[(&str, &str)]) -> request::Parts {
@@ -106,7 +113,7 @@ mod tests {
     }
 
     fn passed(came: &request::Parts, by: &Client) -> String {
-        let vetted = vet(came, &EdgeLimits::default()).unwrap();
+        let vetted = vet(came, &Edge::default()).unwrap();
         let mut out = Vec::new();
         to_backend(came, vetted, by, &RequestId::of(&came.headers, vetted), Framing::None, &mut out);
         String::from_utf8(out).unwrap()
@@ -114,7 +121,7 @@ mod tests {
 
     fn client() -> Client {
         let text = HeaderValue::from_static;
-        Client::new(text("192.0.2.7"), text("https"), text("443"), false)
+        Client::new(text("192.0.2.7"), text("https"), text("443"), false, Arc::default())
     }
 
     const HOST: (&str, &str) = ("host", "a");
@@ -162,7 +169,7 @@ mod tests {
             (V11, &"A".repeat(65), "/", &[("host", "a")], "bad-request"),
         ];
         for (version, method, target, fields, reason) in cases {
-            let refused = vet(&head(*version, method, target, fields), &EdgeLimits::default()).unwrap_err();
+            let refused = vet(&head(*version, method, target, fields), &Edge::default()).unwrap_err();
             assert_eq!(refused.reason(), *reason, "{method} {target:.40} {:?}", fields.first());
         }
     }
@@ -180,7 +187,7 @@ mod tests {
             (V2, "GET", "https://a/x?y", &[]),
         ] {
             assert!(
-                vet(&head(version, method, target, fields), &EdgeLimits::default()).is_ok(),
+                vet(&head(version, method, target, fields), &Edge::default()).is_ok(),
                 "{method} {target} {fields:?}"
             );
         }
@@ -268,8 +275,7 @@ mod tests {
 
     #[test]
     fn only_a_websocket_is_an_upgrade() {
-        let asks =
-            |fields: &[(&str, &str)]| vet(&head(V11, "GET", "/", fields), &EdgeLimits::default()).unwrap().websocket;
+        let asks = |fields: &[(&str, &str)]| vet(&head(V11, "GET", "/", fields), &Edge::default()).unwrap().websocket;
         assert!(asks(&[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "WebSocket")]));
         assert!(!asks(&[("host", "a"), ("connection", "upgrade"), ("upgrade", "h2c")]));
         assert!(!asks(&[("host", "a"), ("connection", "upgrade"), ("upgrade", "websocket, h2c")]));
@@ -283,7 +289,7 @@ mod tests {
     #[test]
     fn a_trusted_proxy_is_believed_and_added_to() {
         let text = HeaderValue::from_static;
-        let trusted = Client::new(text("192.0.2.7"), text("https"), text("443"), true);
+        let trusted = Client::new(text("192.0.2.7"), text("https"), text("443"), true, Arc::default());
         let told = [
             ("host", "a"),
             ("connection", "x-forwarded-for, x-forwarded-proto"),
@@ -305,7 +311,7 @@ mod tests {
     /// What is read of an answer, or the reason it is refused for; and what is left behind it.
     fn answered(text: &str) -> (Result<Option<Reply>, &'static str>, usize) {
         let mut input = bytes::BytesMut::from(text);
-        let reply = read(&mut input, false).map_err(|refusal| refusal.reason());
+        let reply = read(&mut input, false, &Limits::default()).map_err(|refusal| refusal.reason());
         (reply, input.len())
     }
 
@@ -351,7 +357,7 @@ mod tests {
             assert!(!(has_length && extent == Extent::Chunked), "a length beside chunks would cut the body");
         }
         let mut head = bytes::BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
-        let reply = read(&mut head, true).unwrap().unwrap();
+        let reply = read(&mut head, true, &Limits::default()).unwrap().unwrap();
         assert_eq!(reply.extent, Extent::Length(0), "the answer to HEAD has no body");
         assert_eq!(reply.response.headers()[header::CONTENT_LENGTH], "5");
     }
@@ -422,7 +428,7 @@ mod tests {
         ] {
             let fields = [("host", "a"), ("content-length", "7")];
             let (head, mut out) = (head(V11, "POST", "/", &fields), Vec::new());
-            let vetted = vet(&head, &EdgeLimits::default()).unwrap();
+            let vetted = vet(&head, &Edge::default()).unwrap();
             to_backend(&head, vetted, &client(), &RequestId::of(&head.headers, vetted), framing, &mut out);
             assert!(out.ends_with(says.as_bytes()), "{}", String::from_utf8_lossy(&out));
         }

@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Version, request};
 
 use super::{PER_FIELD, tokens};
-use crate::config::EdgeLimits;
+use crate::config::{Edge, EdgeLimits};
 use crate::proxy::refusal::Refusal;
 
 /// What one look over a request's head has found: what is not there need not be taken away.
@@ -17,12 +17,15 @@ pub struct Vetted {
     /// Connection names fields of this hop beside the usual ones.
     pub nominates: bool,
     pub underscores: bool,
+    /// Fields there may be that only a proxy may send.
+    pub claims: bool,
     pub cookies: usize,
     pub request_ids: usize,
 }
 
 /// Refuses what is ambiguous, and finds out in one pass what the next steps need to know.
-pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal> {
+pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
+    let Edge { limits, proxy_fields, .. } = edge;
     vet_target(head, limits)?;
     let mut size = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
     let (mut fields, mut hosts, mut transfer, mut connection, mut upgrade) = (0, 0, 0, false, false);
@@ -52,7 +55,10 @@ pub fn vet(head: &request::Parts, limits: &EdgeLimits) -> Result<Vetted, Refusal
             }
             "cookie" => found.cookies += 1,
             "x-request-id" => found.request_ids += 1,
-            _ => found.underscores |= name.as_bytes().contains(&b'_'),
+            _ => {
+                found.underscores |= name.as_bytes().contains(&b'_');
+                found.claims |= proxy_fields.may_hold(name.len());
+            }
         }
     }
     match () {

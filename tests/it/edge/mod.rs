@@ -1,8 +1,10 @@
 //! The edge: hostile requests, slow clients of every kind, floods; each is bounded, and nobody else notices.
 
+mod admin;
 mod ceilings;
 mod floods;
 mod hostile;
+mod limits;
 mod places;
 mod slow;
 

@@ -1,8 +1,8 @@
 //! Places for connections: so many for each client, so many in all, and the idle make room.
 
-use super::held;
+use super::{held, open};
 use crate::harness::frames::{END_STREAM, Frames, HEADERS};
-use crate::harness::{Backend, Client, Raw};
+use crate::harness::{Backend, Client, PATIENCE, Raw, eventually};
 
 #[tokio::test]
 async fn one_client_has_only_so_many_places() {
@@ -62,4 +62,42 @@ async fn whoever_does_nothing_makes_room_for_who_does() {
     for raw in &mut busy {
         assert_eq!(raw.answer().await.status, 200);
     }
+}
+
+#[tokio::test]
+async fn who_stops_in_the_middle_of_a_body_makes_room_too() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "connections = 4", "park = \"50ms\"", "").start().await;
+    // Two of which nobody but the proxy knows yet, and two that a backend reads already.
+    for (framing, begun) in [("Content-Length: 200000", 10), ("Transfer-Encoding: chunked", 100_000)] {
+        let mut halves = Vec::new();
+        for half in 1..=4 {
+            let mut raw = Raw::connect(&proxy).await;
+            let (body, chunk) = ("x".repeat(begun), if framing.starts_with('T') { "30d40\r\n" } else { "" });
+            raw.write(format!("POST /echo HTTP/1.1\r\nHost: shop.test\r\n{framing}\r\n\r\n{chunk}{body}")).await;
+            halves.push(raw);
+            assert!(eventually(PATIENCE, || async { open(&proxy).await == f64::from(half) }).await);
+        }
+        let mut client = Client::http1(&proxy).await;
+        assert_eq!(client.get("/").await.status, 200, "{framing}");
+        assert_eq!(halves[0].answer().await.status, 408, "the longest of them: {framing}");
+        drop((client, halves));
+        assert!(eventually(PATIENCE, || async { open(&proxy).await == 0.0 }).await);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_goes_on_coming_keeps_its_place() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "connections = 1", "park = \"100ms\"", "").start().await;
+    let mut upload = Raw::connect(&proxy).await;
+    upload.write("POST /echo HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 40\r\n\r\n").await;
+    let mut waits = Raw::connect(&proxy).await;
+    waits.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    for _ in 0..40 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        upload.write("x").await;
+    }
+    assert_eq!(upload.answer().await.status, 200);
+    assert_eq!(waits.answer().await.status, 200, "now that the other is done");
 }

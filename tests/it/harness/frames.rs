@@ -33,11 +33,17 @@ pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 impl Frames {
-    /// A connection past the greeting. `window` is what each stream may be sent before it says more.
-    pub async fn connect(address: impl Address, window: u32) -> Frames {
+    /// A connection that has only said that it speaks HTTP/2.
+    pub async fn greeting(address: impl Address) -> Frames {
         let socket = within("a connection", TcpStream::connect(address.address())).await.unwrap();
         let mut client = Frames { socket, ahead: Vec::new() };
         client.bytes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+        client
+    }
+
+    /// A connection past the greeting. `window` is what each stream may be sent before it says more.
+    pub async fn connect(address: impl Address, window: u32) -> Frames {
+        let mut client = Frames::greeting(address).await;
         client.send(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat()).await;
         client.until(|frame| frame.kind == SETTINGS && frame.flags & ACK == 0).await.expect("settings");
         client.send(SETTINGS, ACK, 0, &[]).await;
