@@ -92,13 +92,14 @@ fn quoted(key: &str) -> String {
 
 /// The whole config as sections within sections. A key that is added to the config is in it by itself.
 pub fn tree(config: &Config) -> Value {
-    let Config { admin, state, edge, listeners, services, access_log } = config;
+    let Config { admin, state, edge, listeners, services, access_log, aws } = config;
     let mut all = Map::new();
     let mut put = |key: &str, value: Value| drop(all.insert(key.to_owned(), value));
     put("admin", plain(admin));
     put("state", plain(state));
     put("edge", plain(edge));
     put("access_log", plain(access_log));
+    put("aws", plain(aws));
     put("listener", named(listeners.iter().map(|listener| (listener.address.to_string(), plain(listener)))));
     put("service", named(services.iter().map(|service| (service.name.to_string(), plain(service)))));
     Value::Object(all)
@@ -173,7 +174,7 @@ pub fn size_if_any<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<
 }
 
 /// Keys that only a start reads, or sections of them: a running proxy has its address, its journal, its log.
-const STARTING: [&str; 4] = ["admin.socket", "admin.listen", "state", "access_log"];
+const STARTING: [&str; 5] = ["admin.socket", "admin.listen", "state", "access_log", "aws"];
 
 #[cfg(test)]
 mod tests {

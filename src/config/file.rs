@@ -18,7 +18,7 @@ use super::value::{
     tls_version, unnamed, whole,
 };
 use super::{
-    AccessLog, Admin, AdminLimits, AdminTimeouts, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits,
+    AccessLog, Admin, AdminLimits, AdminTimeouts, Aws, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits,
     EdgeTimeouts, FieldNames, Health, Limits, Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
 };
 use crate::names::{Color, HostPattern, PathPrefix, PerColor};
@@ -42,7 +42,8 @@ pub fn read<'p>(page: &'p Page<'p>, root: &'p DeTable<'p>) -> Config {
     let listeners = listeners(page, top.sections("listener"), addresses);
     let services = services(page, top.named("service"));
     let access_log = top.optional("access_log").and_then(access_log);
-    Config { admin, state, edge, listeners, services, access_log }
+    let aws = Aws::read(top.section("aws"));
+    Config { admin, state, edge, listeners, services, access_log, aws }
 }
 
 fn admin(mut section: Section, addresses: &mut Vec<Spanned<SocketAddr>>) -> Admin {

@@ -1,6 +1,7 @@
 //! The config, checked: what every other room is built from. Text becomes these types here and is never checked again.
 
 mod admin;
+mod aws;
 mod canary;
 mod diff;
 mod dns;
@@ -26,6 +27,7 @@ use toml::de::DeTable;
 use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 
 pub use admin::{Admin, AdminLimits, AdminTimeouts};
+pub use aws::{Aws, AwsTimeouts};
 pub use canary::{CanaryStep, Mirror, Previews, Sticky};
 pub use diff::{Change, diff};
 pub use dns::{Dns, DnsMode, DnsRecord, DnsStart, DnsTarget, Drift};
@@ -48,6 +50,7 @@ pub struct Config {
     pub services: Vec<Service>,
     /// Left out: no access log.
     pub access_log: Option<AccessLog>,
+    pub aws: Aws,
 }
 
 impl Config {

@@ -28,6 +28,7 @@ fn the_shortest_file_is_all_defaults() {
             dns: None,
         }],
         access_log: None,
+        aws: Aws::default(),
     };
     assert_eq!(shipped("minimal.toml"), expected);
 }
@@ -45,6 +46,7 @@ fn the_full_file_shows_the_defaults() {
         buffer: AccessLog::BUFFER,
     };
     assert_eq!(config.access_log, Some(log));
+    assert_eq!(config.aws.timeouts, AwsTimeouts::default());
     assert_eq!(service.health, Health { path: Some("/healthz".into()), ..Health::default() });
     assert_eq!(service.timeouts, Timeouts::default());
     assert_eq!(service.limits, Limits { request_body: Some(10 << 20), ..Limits::default() });
@@ -102,6 +104,11 @@ fn full_file() -> String {
         "# blue =",
         "# green =",
         "# proxy =",
+        "# allow_plain_http =",
+        "# credentials_file =",
+        "# endpoint_url =",
+        "# profile =",
+        "# region =",
     ];
     let line = |line: &str| line[if out.iter().any(|key| line.starts_with(key)) { 2 } else { 0 }..].to_owned() + "\n";
     text.lines().map(line).collect()

@@ -1,5 +1,6 @@
 //! Every metric there is, by name, and the page Prometheus scrapes: no metric is named anywhere else.
 
+mod calls;
 mod cells;
 
 use prometheus::core::Collector;
@@ -9,6 +10,7 @@ use prometheus::proto::{
 };
 use prometheus::{Encoder, TextEncoder};
 
+pub use self::calls::CallSheet;
 pub use self::cells::{CODES, ColorSheet, Counter, Latency, LatencySum, Level, RefusalSheet};
 
 /// A metric: its name, what it says, how it moves, and the labels every series of it has.
@@ -74,6 +76,8 @@ families! {
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]
         "Lines dropped because the log was behind, or because writing it had failed.";
+    AWS_REQUESTS = Counter "cutover_aws_requests_total" ["operation", "result"]
+        "Requests to AWS, each page and each attempt: ok, conflict, busy, refused, unreachable, unknown.";
     CONFIG_RELOADS = Counter "cutover_config_reloads_total" ["outcome"]
         "Reloads of the config since the start: applied, unchanged, refused.";
     CONFIG_LOADED = Gauge "cutover_config_loaded_timestamp_seconds" []

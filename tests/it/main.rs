@@ -1,6 +1,7 @@
 //! The behaviour of the whole program, through real sockets: the harness, then one room for each part of the promise.
 
 mod access_log;
+mod aws;
 mod carry;
 mod demo;
 mod edge;

@@ -1,0 +1,137 @@
+//! What Amazon is asked, and no AWS type anywhere else: one account, its credentials, its pace, its deadlines.
+
+mod failure;
+mod limiter;
+mod records;
+mod request;
+mod route53;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
+use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_route53::config::{FrameworkMetadata, SharedHttpClient};
+use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use tokio::time::Instant;
+
+use self::limiter::Limiter;
+use self::route53::Route53;
+use crate::config::Aws;
+use crate::dns::Zone;
+use crate::metrics::CallSheet;
+
+/// One account's services, as the config reaches them. Everybody who uses it shares its pace.
+#[derive(Clone)]
+pub struct Account {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    route53: aws_sdk_route53::Client,
+    limiter: Limiter,
+    calls: Arc<CallSheet>,
+    operation: Duration,
+}
+
+impl Account {
+    /// Asks nobody yet: credentials are got with the first call, and again before they expire.
+    pub async fn open(config: &Aws, calls: Arc<CallSheet>) -> Account {
+        let sdk = sdk(config).await;
+        let shared = Shared {
+            route53: aws_sdk_route53::Client::new(&sdk),
+            limiter: Limiter::new(INTERVAL, BURST),
+            calls,
+            operation: config.timeouts.operation,
+        };
+        Account { shared: Arc::new(shared) }
+    }
+
+    /// The sheet that an account counts its requests on.
+    pub fn sheet() -> CallSheet {
+        CallSheet::new(OPERATIONS, failure::RESULTS)
+    }
+
+    /// The hosted zone of this id.
+    pub fn zone(&self, id: &str) -> Arc<dyn Zone> {
+        Arc::new(Route53::new(self.clone(), id))
+    }
+
+    /// When a call that begins now has to be over.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.operation
+    }
+}
+
+/// The usual chain of sources (environment, profile, web identity, container, IMDSv2), our own TLS, and no repeats: what is
+/// repeated, and when, is decided by those who know what a repeat would do.
+async fn sdk(config: &Aws) -> SdkConfig {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(config.timeouts.connect)
+        .read_timeout(config.timeouts.attempt)
+        .operation_attempt_timeout(config.timeouts.attempt)
+        .operation_timeout(config.timeouts.operation)
+        .build();
+    let (http_client, region) = (http_client(), region(config).region().await);
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http_client.clone())
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::disabled())
+        // The deadlines above are enough, and a second clock would only tell the same failure in other words.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .region(region.clone());
+    if let Ok(name) = AppName::new(NAME) {
+        loader = loader.app_name(name);
+    }
+    if let Ok(program) = FrameworkMetadata::new(NAME, Some(env!("CARGO_PKG_VERSION"))) {
+        loader = loader.framework_metadata(program);
+    }
+    if let Some(url) = &config.endpoint_url {
+        loader = loader.endpoint_url(url);
+    }
+    if let Some(profile) = &config.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(file) = &config.credentials_file {
+        let around = ProviderConfig::without_region().with_http_client(http_client).with_region(region);
+        loader = loader.credentials_provider(credentials_of(file, config.profile.as_deref(), &around));
+    }
+    loader.load().await
+}
+
+/// Never from the instance: a start must not wait for anybody, and Route 53 is the same in all regions.
+fn region(config: &Aws) -> RegionProviderChain {
+    RegionProviderChain::first_try(config.region.clone().map(Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new())
+        .or_else(DEFAULT_REGION)
+}
+
+fn credentials_of(file: &Path, profile: Option<&str>, around: &ProviderConfig) -> ProfileFileCredentialsProvider {
+    let files = EnvConfigFiles::builder().with_file(EnvConfigFileKind::Credentials, file).build();
+    let provider = ProfileFileCredentialsProvider::builder().configure(around).profile_files(files);
+    match profile {
+        Some(name) => provider.profile_name(name).build(),
+        None => provider.build(),
+    }
+}
+
+/// Over the same aws-lc-rs as the proxy's own TLS; whom it trusts is what the system trusts.
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).build_https()
+}
+
+const NAME: &str = "cutover";
+const DEFAULT_REGION: &str = "us-east-1";
+/// Two a second, of the ten that Route 53 allows a whole account, after up to four at once.
+const INTERVAL: Duration = Duration::from_millis(500);
+const BURST: u32 = 4;
+const OPERATIONS: &[&str] = &["GetHostedZone", "ListResourceRecordSets", failure::CHANGE, "GetChange"];

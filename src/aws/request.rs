@@ -1,0 +1,153 @@
+//! One request: its turn, its deadline, its count; and a failure of the SDK told as what has happened.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use aws_sdk_route53::config::http::HttpResponse;
+use aws_sdk_route53::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_route53::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_route53::error::{BoxError, ProvideErrorMetadata, SdkError};
+use hyper_util::client::legacy::Error as ConnectError;
+use tokio::time::{Instant, timeout_at};
+
+use super::Account;
+use super::failure::{Answer, Call, Failure, result, split, verdict};
+use crate::dns::ZoneError;
+
+impl Account {
+    /// Waits for the account's turn, makes the request once, and counts how it ended.
+    pub async fn ask<T, E, F>(
+        &self,
+        call: Call<'_>,
+        deadline: Instant,
+        send: impl FnOnce(Sent) -> F,
+    ) -> Result<T, ZoneError>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E>>>,
+    {
+        if timeout_at(deadline, self.shared.limiter.turn()).await.is_err() {
+            // Nothing was sent, and nothing is counted.
+            return Err(ZoneError::Busy(format!(
+                "{}: too many requests of our own wait for their turn",
+                call.operation
+            )));
+        }
+        let sent = Sent::default();
+        let answer = match timeout_at(deadline, send(sent.clone())).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(failure(&error, sent.is_so())),
+            Err(_) if sent.is_so() => Err(Failure::NoAnswer("the time for the whole operation was over".to_owned())),
+            Err(_) => Err(Failure::NotSent { cause: "they did not come in time".to_owned(), passing: true }),
+        };
+        let answer = answer.map_err(|failure| verdict(call, failure));
+        self.shared.calls.count(call.operation, answer.as_ref().map_or_else(result, |_| "ok"));
+        answer
+    }
+}
+
+/// Told by the SDK when a request is about to leave; until then nobody can have received it.
+#[derive(Clone, Debug, Default)]
+pub struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    fn is_so(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Intercept for Sent {
+    fn name(&self) -> &'static str {
+        "Sent"
+    }
+
+    fn read_before_transmit(
+        &self,
+        _: &BeforeTransmitInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.0.store(true, Ordering::Release);
+        Ok(())
+    }
+}
+
+fn failure<E>(error: &SdkError<E>, sent: bool) -> Failure
+where
+    E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+{
+    match error {
+        SdkError::ServiceError(refused) => Failure::Answer(answer(refused.err(), refused.raw())),
+        _ if !sent => Failure::NotSent { cause: chain(error), passing: is_passing(error) },
+        _ if never_connected(error) => Failure::NoConnection(chain(error)),
+        _ => Failure::NoAnswer(chain(error)),
+    }
+}
+
+fn answer(error: &impl ProvideErrorMetadata, raw: &HttpResponse) -> Answer {
+    let status = raw.status().as_u16();
+    let (code, message) = (error.code().unwrap_or_default(), error.message().unwrap_or_default());
+    let body = raw.body().bytes().map(String::from_utf8_lossy).unwrap_or_default();
+    match (code, older_form(&body)) {
+        ("", Some(messages)) => Answer { status, code: "InvalidChangeBatch".to_owned(), messages },
+        ("InvalidChangeBatch", _) => Answer { status, code: code.to_owned(), messages: split(message) },
+        (code, _) => {
+            let messages = Some(message.to_owned()).filter(|message| !message.is_empty()).into_iter().collect();
+            Answer { status, code: code.to_owned(), messages }
+        }
+    }
+}
+
+/// `<InvalidChangeBatch><Messages><Message>..`: documented, and not read by the SDK.
+fn older_form(body: &str) -> Option<Vec<String>> {
+    let (_, inner) = body.split_once("<InvalidChangeBatch")?;
+    let messages = inner.split("<Message>").skip(1).filter_map(|rest| Some(rest.split_once("</Message>")?.0));
+    let unescape = |text: &str| ESCAPES.iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to));
+    Some(messages.map(unescape).collect())
+}
+
+/// Whether no connection came about: then nobody has received anything.
+fn never_connected(error: &(dyn Error + 'static)) -> bool {
+    links(error).any(|link| link.downcast_ref::<ConnectError>().is_some_and(ConnectError::is_connect))
+}
+
+/// Whether credentials were not to be had for a reason that may be gone the next time: their source did not answer.
+fn is_passing(error: &(dyn Error + 'static)) -> bool {
+    links(error).any(|link| {
+        let text = link.to_string();
+        link.is::<io::Error>() || link.is::<ConnectError>() || text.contains("timed out") || text.contains("timeout")
+    })
+}
+
+/// What is said, from the outermost to the cause, each once.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = String::new();
+    for link in links(error).map(ToString::to_string) {
+        if !text.contains(&link) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&link);
+        }
+    }
+    text
+}
+
+fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+const ESCAPES: [(&str, &str); 5] = [("&apos;", "'"), ("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_form_of_a_refused_batch_is_read() {
+        let body = "<?xml version=\"1.0\"?><InvalidChangeBatch xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Messages>\
+                    <Message>Tried to create [name=&apos;a&apos;] &amp;lt;</Message><Message>two</Message></Messages></InvalidChangeBatch>";
+        assert_eq!(older_form(body), Some(vec!["Tried to create [name='a'] &lt;".to_owned(), "two".to_owned()]));
+        assert_eq!(older_form("<ErrorResponse><Error><Code>InvalidInput</Code></Error></ErrorResponse>"), None);
+    }
+}

@@ -1,0 +1,1 @@
+//! Whatever goes wrong on the way is told as what it is.
