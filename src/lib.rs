@@ -24,6 +24,8 @@ pub mod process;
 // floor: decide — moves a service from one color to the other, step by step
 /// The cutover: desk, pure machine, and the driver that joins them.
 pub mod cutover;
+/// The retire permit: whether a color may be terminated, and why not.
+pub mod retire;
 
 // floor: work — carries requests, keeps names
 /// DNS follows the switch: what names should say, how they are brought there, and how that is proved.
@@ -38,6 +40,8 @@ pub mod table;
 // floor: log — what is written down about each request
 /// The access log: a line for every request, and the one thread that writes them.
 pub mod access_log;
+/// The DNS tail: what still comes to the proxy through names that have moved on.
+pub mod tail;
 
 // floor: pools — one per color
 /// A color's endpoints, their health, and who is inside.

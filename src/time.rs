@@ -40,6 +40,11 @@ impl Moment {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// So much later.
+    pub fn after(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// The same point told by today's wall clock, to the microsecond.
     pub fn timestamp(self) -> Timestamp {
         let wall = Timestamp::now().checked_sub(Moment::now().since(self)).unwrap_or(Timestamp::MIN);

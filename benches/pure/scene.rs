@@ -11,6 +11,7 @@ use cutover::pool::{Endpoint, Pool};
 use cutover::proxy::Refusal;
 use cutover::proxy::lanes::Lanes;
 use cutover::table::{Edge, Entry, Routes, Service, Switchboard, Table};
+use cutover::tail::Tail;
 use cutover::time;
 
 /// For each of the hosts `s0.test`, `s1.test` ..., and all below it, a service and another one at `/deep/path`.
@@ -35,7 +36,8 @@ pub fn lanes(config: &Config) -> Lanes {
     let entries = config.services.iter().map(|rules| {
         let sheets = || Arc::new(RefusalSheet::new(Refusal::REASONS.len()));
         let pools = PerColor::from_fn(|color| pool(rules, color));
-        let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals: Box::new([sheets()]) };
+        let (refusals, tail) = (Box::new([sheets()]), Arc::new(Tail::new(1)));
+        let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals, tail };
         Entry { service: Arc::new(service), live: Color::Blue, generation: 0, since: time::now() }
     });
     let table = Table {

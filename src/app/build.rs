@@ -12,6 +12,7 @@ use crate::names::{Color, PerColor};
 use crate::pool::{EndpointHealth, Keeper, Pool};
 use crate::proxy::Refusal;
 use crate::table::{Entry, Service, Switchboard};
+use crate::tail::Tail;
 use crate::time;
 
 /// What is known of the endpoints of both colors before they join.
@@ -37,7 +38,8 @@ impl Draft {
             keepers.push(keeper);
             pool
         });
-        let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals: sheets(workers) };
+        let (refusals, tail) = (sheets(workers), Arc::new(Tail::new(workers)));
+        let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals, tail };
         Draft { service: Arc::new(service), keepers }
     }
 

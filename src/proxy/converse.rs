@@ -1,5 +1,6 @@
 //! The conversation on one client connection: HTTP/1.1 or HTTP/2 spoken by hyper, held to its terms, parked while idle.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -31,6 +32,8 @@ use super::streams::Streams;
 use super::tls::Certificates;
 use crate::config;
 use crate::table::Edge;
+use crate::tail::Known;
+use crate::time::Moment;
 
 /// One client connection, as its requests see it.
 pub struct Visitor {
@@ -40,6 +43,11 @@ pub struct Visitor {
     /// How far its listener's leaving is.
     pub leave: Rc<Leave>,
     pub http2: bool,
+    pub born: Moment,
+    /// In which tails it has been counted.
+    pub known: Known,
+    /// It is told to leave with the next answer, so that its client looks the name up again.
+    pub is_told: Cell<bool>,
     /// The certificates it was greeted from, and which of them it was.
     greeted: Option<(Arc<Certificates>, usize)>,
     /// It counts for as long as anything of it lives, a tunnel as well.
@@ -48,7 +56,8 @@ pub struct Visitor {
 
 impl Visitor {
     pub fn new(client: Client, edge: Arc<Edge>, leave: Rc<Leave>, open: Open) -> Visitor {
-        Visitor { client, pulse: Arc::default(), edge, leave, http2: false, greeted: None, open }
+        let (pulse, born, known, is_told) = (Arc::default(), Moment::now(), Known::default(), Cell::new(false));
+        Visitor { client, pulse, edge, leave, http2: false, born, known, is_told, greeted: None, open }
     }
 
     pub fn speaking(self, http2: bool) -> Visitor {

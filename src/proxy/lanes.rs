@@ -12,6 +12,7 @@ use crate::metrics::{ColorSheet, RefusalSheet};
 use crate::names::PerColor;
 use crate::pool::{Eligible, EligibleCell, Endpoint, Pool};
 use crate::table::{Entry, Service, Switchboard, Table};
+use crate::tail::Tail;
 use crate::time::Moment;
 use crate::turnstile::{Entrance, Pass};
 
@@ -105,6 +106,8 @@ pub struct Lane {
     pub pool: Arc<Pool>,
     pub sheet: Arc<ColorSheet>,
     pub refusals: Arc<RefusalSheet>,
+    pub tail: Arc<Tail>,
+    pub worker: usize,
     entrance: Rc<Entrance>,
     road: Rc<Road>,
 }
@@ -128,6 +131,8 @@ impl Lane {
         Lane {
             sheet: pool.sheets[worker].clone(),
             refusals: service.refusals[worker].clone(),
+            tail: service.tail.clone(),
+            worker,
             entrance: Entrance::new(pool.turnstile.clone(), worker),
             road: Rc::new(Road {
                 eligible: RefCell::new(Cache::new(pool.eligible.clone())),
@@ -146,6 +151,8 @@ impl Lane {
             pool: self.pool.clone(),
             sheet: self.sheet.clone(),
             refusals: self.refusals.clone(),
+            tail: self.tail.clone(),
+            worker: self.worker,
             entrance: self.entrance.clone(),
             road: self.road.clone(),
         }

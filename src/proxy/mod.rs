@@ -18,6 +18,7 @@ mod refusal;
 mod socket;
 mod stall;
 mod streams;
+mod tail;
 mod tls;
 mod tunnel;
 mod upload;
@@ -120,8 +121,10 @@ impl Proxy {
                 response
             }
         };
-        if visitor.leave.stage() > Stage::Staying && !visitor.http2 && answer.status() != SWITCHING_PROTOCOLS {
-            headers::close(answer.headers_mut());
+        match visitor.leave.stage() > Stage::Staying || visitor.is_told.get() {
+            true if visitor.http2 && visitor.is_told.get() => visitor.pulse.ask_to_leave(),
+            true if !visitor.http2 && answer.status() != SWITCHING_PROTOCOLS => headers::close(answer.headers_mut()),
+            _ => {}
         }
         Ok(answer.map(|body| body.with(busy, flow)))
     }
@@ -155,6 +158,9 @@ impl Proxy {
         };
         let Admission { lane, pass, generation } = self.lanes.admit(host, head.uri.path(), record.begun)?;
         record.admitted(&lane, generation);
+        if lane.tail.is_armed() {
+            tail::hear(&lane, visitor, &head.headers, record.begun);
+        }
         let upgrade = vetted.websocket.then(|| head.extensions.remove::<OnUpgrade>()).flatten();
         let outgoing = Outgoing { head: &head, vetted, client: &visitor.client, id: &id, is_woken: !visitor.http2 };
         let arrived = forward::send(&lane, outgoing, body, record).await?;

@@ -32,6 +32,8 @@ pub struct Pulse {
     blanks: AtomicBool,
     /// The connection is taken from hyper, so its socket stays open.
     parking: AtomicBool,
+    /// The connection is to end with the requests it carries.
+    leaving: AtomicBool,
 }
 
 impl Pulse {
@@ -81,6 +83,12 @@ impl Pulse {
     /// The connection is being taken from hyper: the end that hyper makes of it is not the socket's.
     pub fn is_parking(&self) -> bool {
         self.parking.load(Ordering::Relaxed)
+    }
+
+    /// Has the connection end with the requests it carries. It is noticed with whatever happens on it next, such as the
+    /// answer that is about to go out.
+    pub fn ask_to_leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
     }
 
     fn can_park(&self) -> bool {
@@ -170,7 +178,7 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
     let mut evicted = None;
     let mut clock = pin!(tokio::time::sleep_until(watch.due()));
     let mut bell = pin!(leave.changed());
-    let mut seen = None;
+    let (mut seen, mut is_asked) = (None, false);
     std::future::poll_fn(|cx| {
         if seen != Some(leave.stage()) {
             // Told once, the bell has to be listened for anew; its waker stays the same.
@@ -180,6 +188,10 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
                 Pin::new(&mut *connection).leave();
             }
             seen = Some(leave.stage());
+        }
+        if pulse.leaving.load(Ordering::Relaxed) && !is_asked {
+            is_asked = true;
+            Pin::new(&mut *connection).leave();
         }
         if Pin::new(&mut *connection).poll(cx).is_ready() {
             return Poll::Ready(Ended::ByItself);

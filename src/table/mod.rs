@@ -14,6 +14,7 @@ use crate::config;
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::Pool;
+use crate::tail::Tail;
 use crate::time::Timestamp;
 
 /// What every worker reads for every request. It never changes: a change is another table.
@@ -66,12 +67,15 @@ pub struct Service {
     pub pools: PerColor<Arc<Pool>>,
     /// One for each worker.
     pub refusals: Box<[Arc<RefusalSheet>]>,
+    /// What comes through names that have moved on.
+    pub tail: Arc<Tail>,
 }
 
 impl Service {
     /// The same service under other rules: who is inside, what is counted and what is known of its endpoints stays.
     pub fn under(&self, rules: config::Service) -> Service {
-        Service { name: self.name.clone(), rules, pools: self.pools.clone(), refusals: self.refusals.clone() }
+        let (pools, refusals, tail) = (self.pools.clone(), self.refusals.clone(), self.tail.clone());
+        Service { name: self.name.clone(), rules, pools, refusals, tail }
     }
 }
 

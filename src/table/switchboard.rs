@@ -197,6 +197,7 @@ pub mod tests {
     use crate::config;
     use crate::names::PerColor;
     use crate::pool::Pool;
+    use crate::tail::Tail;
 
     /// Does what a worker does at its seat; each message is something that keeps it from coming round.
     pub fn worker(seat: Arc<Seat>) -> mpsc::Sender<mpsc::Receiver<()>> {
@@ -228,7 +229,8 @@ pub mod tests {
         let config = config::Config::parse(&text, std::path::Path::new("")).unwrap_or_else(|report| panic!("{report}"));
         let entry = |rules: &config::Service| {
             let pools = PerColor::from_fn(|color| Pool::new(rules, color, &[], 1).0);
-            let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals: Box::new([]) };
+            let (refusals, tail) = (Box::new([]), Arc::new(Tail::new(0)));
+            let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals, tail };
             Entry { service: Arc::new(service), live: Color::Blue, generation: 0, since: Timestamp::UNIX_EPOCH }
         };
         let entries = config.services.iter().map(entry).collect();

@@ -12,4 +12,5 @@ mod plan;
 mod reload;
 mod survive;
 mod switch;
+mod tail;
 mod tls;

@@ -4,6 +4,8 @@ mod answer;
 mod backend;
 mod request;
 
+use std::net::IpAddr;
+
 use http::header::{self, HeaderMap, HeaderName};
 
 pub use self::answer::{Extent, Reply, clean_trailers, close, read, switched};
@@ -14,6 +16,11 @@ use crate::config::FieldNames;
 /// The members of a comma-separated field, over all its lines; one that is no text does not hide the others.
 fn tokens(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers.get_all(name).into_iter().flat_map(|line| members(line.as_bytes()))
+}
+
+/// The addresses that proxies name as those they speak for, the nearest to us last.
+pub fn forwarded_for(headers: &HeaderMap) -> impl Iterator<Item = IpAddr> {
+    tokens(headers, X_FORWARDED_FOR).filter_map(|token| std::str::from_utf8(token).ok()?.parse().ok())
 }
 
 fn members(line: &[u8]) -> impl Iterator<Item = &[u8]> {
