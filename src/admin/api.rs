@@ -20,10 +20,10 @@ use serde::de::DeserializeOwned;
 use super::access::{self, Peer};
 use super::problem::Problem;
 use super::view::{AdminView, Outcome, ServiceView, Status};
-use super::{Scene, events, reload, scrape};
+use super::{Scene, events, reload, retire, scrape};
 use crate::config;
 use crate::cutover::{Cutover, Denied, Desk, Granted, Until, Wish};
-use crate::names::Color;
+use crate::names::{BadName, Color};
 
 /// What every route may look at.
 pub struct State {
@@ -56,6 +56,7 @@ pub fn routes(state: Arc<State>) -> Router {
         .route("/v1/services/{service}/switch", post(switch))
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/abort", post(abort))
+        .route("/v1/services/{service}/retire/{color}", get(may_retire))
         .route("/v1/reload", post(reload_config))
         .route("/v1/history", get(history))
         .route("/v1/events", get(listen))
@@ -103,6 +104,13 @@ async fn service(Shared(state): App, Path(service): Path<String>) -> Answer {
     let desk = desk(&state, &service)?;
     let view = ServiceView::of(&desk).ok_or_else(|| unknown(&state, &service))?;
     Ok(Json(view).into_response())
+}
+
+async fn may_retire(Shared(state): App, Path((service, color)): Path<(String, String)>) -> Answer {
+    let desk = desk(&state, &service)?;
+    let color: Color = color.parse().map_err(|wrong: BadName| Problem::bad_request(wrong.0))?;
+    let permit = retire::permit(&state.scene, &desk, color).ok_or_else(|| unknown(&state, &service))?;
+    Ok(Json(permit).into_response())
 }
 
 async fn switch(

@@ -5,6 +5,7 @@ mod api;
 mod events;
 mod problem;
 mod reload;
+mod retire;
 mod scrape;
 mod serve;
 mod view;
@@ -27,7 +28,7 @@ pub use self::reload::{
     AskReload, ChangeView, ConfigState, ConfigView, RefusedReload, ReloadError, ReloadTold, Reloaded,
 };
 pub use self::view::{
-    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Proof, ServiceView, Status, Upstream,
+    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Proof, ServiceView, Status, TailView, Upstream,
 };
 use crate::access_log::AccessLog;
 use crate::config;

@@ -11,6 +11,8 @@ use crate::metrics::{self as m, CODES, LatencySum, Page, RefusalSheet};
 use crate::names::Color;
 use crate::pool::{Pool, State};
 use crate::proxy::{Listener, Refusal};
+use crate::table::Service;
+use crate::time::{Moment, Timestamp};
 
 /// The page as it is now.
 pub fn page(scene: &Scene) -> String {
@@ -68,6 +70,26 @@ fn service(page: &mut Page, desk: &Desk) {
     }
     page.put_latency(&m::SWITCH_DURATION, &[name], &sum([&desk.figures.switches]));
     refusals(page, name, &of.refusals);
+    tail(page, name, &of);
+}
+
+/// Only where names follow the service.
+fn tail(page: &mut Page, name: &str, service: &Service) {
+    if service.rules.dns.is_none() {
+        return;
+    }
+    let total = service.tail.total();
+    page.put(&m::TAIL_REQUESTS, &[name], total.requests as f64);
+    page.put(&m::TAIL_CONNECTIONS, &[name], total.connections as f64);
+    page.put(&m::TAIL_TOLD, &[name], total.told as f64);
+    let Some(reading) = service.tail.span().map(|span| span.reading(Moment::now())) else { return };
+    let seconds = |at: Timestamp| at.as_millisecond() as f64 / 1e3;
+    page.put(&m::TAIL_NETWORKS, &[name], reading.networks as f64);
+    page.put(&m::TAIL_SILENT, &[name], reading.silent_for.as_secs_f64());
+    page.put(&m::TAIL_EXPIRES, &[name], seconds(reading.shift.expires()));
+    if let Some(last) = reading.last_seen {
+        page.put(&m::TAIL_LAST_SEEN, &[name], seconds(last));
+    }
 }
 
 fn pool(page: &mut Page, pool: &Pool) {

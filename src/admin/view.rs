@@ -9,7 +9,8 @@ use crate::cutover::{Cutover, Desk, Kind, Phase};
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
 use crate::proxy::Listener;
-use crate::time::Timestamp;
+use crate::tail::{Networks, Reading};
+use crate::time::{Moment, Timestamp};
 
 /// `GET /v1/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,6 +50,8 @@ pub struct ServiceView {
     pub generation: u64,
     /// The cutover under way.
     pub cutover: Option<CutoverView>,
+    /// Who still comes through names that have moved on; null while nobody counts.
+    pub tail: Option<TailView>,
     #[serde(flatten)]
     pub colors: PerColor<ColorView>,
 }
@@ -67,6 +70,31 @@ pub struct CutoverView {
     pub reasons: Vec<String>,
     /// Always empty: a cutover has no gates yet.
     pub gates: Vec<Value>,
+}
+
+/// What comes to the proxy after the names have moved on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TailView {
+    /// When the names moved on.
+    pub shifted: Timestamp,
+    /// When the last resolver that obeys has forgotten the old answer.
+    pub expires: Timestamp,
+    /// Counting began here, anew after a restart.
+    pub since: Timestamp,
+    pub requests: u64,
+    pub connections: u64,
+    /// Distinct client networks, IPv4 /24 and IPv6 /48, with this standard error.
+    pub networks: u64,
+    pub networks_error: f64,
+    /// Connections told to look the names up again.
+    pub told: u64,
+    pub last_seen: Option<Timestamp>,
+    pub silent_s: f64,
+    /// Requests within the last minute, and in each of the last sixty, the newest last.
+    pub last_minute: u64,
+    pub by_minute: Vec<u64>,
+    /// In what time half of it is gone; null where it does not fall, or is too small to say.
+    pub half_life_s: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -181,6 +209,7 @@ impl ServiceView {
             phase: current.as_ref().map_or("idle", |cutover| cutover.phase.as_str()).to_owned(),
             generation: entry.generation,
             cutover: current.map(CutoverView::from),
+            tail: entry.service.tail.span().map(|span| TailView::from(span.reading(Moment::now()))),
             colors: PerColor::from_fn(|color| ColorView::of(&entry.service.pools[color], entry.live == color)),
         })
     }
@@ -203,6 +232,26 @@ impl From<Cutover> for CutoverView {
             reason: cutover.reason,
             reasons: cutover.evidence.reasons,
             gates: Vec::new(),
+        }
+    }
+}
+
+impl From<Reading> for TailView {
+    fn from(reading: Reading) -> TailView {
+        TailView {
+            shifted: reading.shift.at,
+            expires: reading.shift.expires(),
+            since: reading.since,
+            requests: reading.counts.requests,
+            connections: reading.counts.connections,
+            networks: reading.networks,
+            networks_error: Networks::ERROR,
+            told: reading.counts.told,
+            last_seen: reading.last_seen,
+            silent_s: reading.silent_for.as_secs_f64(),
+            last_minute: reading.decay.last_minute(),
+            by_minute: reading.decay.by_minute(),
+            half_life_s: reading.decay.half_life().map(|half_life| half_life.as_secs_f64()),
         }
     }
 }

@@ -11,6 +11,7 @@ mod history;
 mod out;
 mod progress;
 mod reload;
+mod retire;
 mod serve;
 mod status;
 mod switch;
@@ -75,6 +76,7 @@ enum Command {
     Abort(switch::Abort),
     History(history::History),
     Reload(reload::Reload),
+    Retire(retire::Retire),
     Completions(complete::Completions),
     Man(complete::Man),
 }
@@ -92,6 +94,7 @@ impl Cli {
             Command::Abort(abort) => abort.run(&global),
             Command::History(history) => history.run(&global),
             Command::Reload(reload) => reload.run(&global),
+            Command::Retire(retire) => retire.run(&global),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
         }

@@ -7,8 +7,9 @@ use anstyle::{AnsiColor, Style};
 use clap::Args;
 
 use super::client::{self, Client, Trouble};
+use super::progress::count;
 use super::{Failure, Global, out, watch};
-use crate::admin::{ColorView, CutoverView, EndpointView, RefusedReload, ServiceView, Status as Whole};
+use crate::admin::{ColorView, CutoverView, EndpointView, RefusedReload, ServiceView, Status as Whole, TailView};
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Human, Timestamp};
 
@@ -126,7 +127,35 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
         }
         view.endpoints.iter().for_each(|endpoint| text.push_str(&endpoint_says(endpoint, width, now)));
     }
+    if let Some(tail) = &service.tail {
+        text.push_str(&tail_says(tail, now));
+    }
     text.trim_end().to_owned()
+}
+
+/// Who still comes through the old name.
+fn tail_says(tail: &TailView, now: Timestamp) -> String {
+    let TailView { requests, connections, networks, last_minute, .. } = tail;
+    let (requests, connections) = (count(*requests, "request"), count(*connections, "connection"));
+    let networks = count(*networks, "network");
+    let ago = |seconds: f64| Human(Duration::from_secs_f64(seconds.max(0.0)));
+    let moved = tail.shifted.strftime("%Y-%m-%d %H:%M:%SZ");
+    let expires = match since(now, tail.expires) {
+        Duration::ZERO => format!("the old answer expired {} ago", Human(since(tail.expires, now))),
+        left => format!("the old answer expires in {}", Human(left)),
+    };
+    let half_life = tail.half_life_s.map_or(String::new(), |seconds| format!(", halving every {}", ago(seconds)));
+    let last = match tail.last_seen {
+        Some(_) => format!("last {} ago, {last_minute} in the last minute{half_life}", ago(tail.silent_s)),
+        None => format!("nobody for {}", ago(tail.silent_s)),
+    };
+    let told = match tail.told {
+        0 => String::new(),
+        told => format!("; {told} told to look the name up again"),
+    };
+    format!(
+        "  names moved on {moved}; {expires}\n    through the old name: {requests} on {connections} from {networks}; {last}{told}\n"
+    )
 }
 
 fn cutover_says(cutover: &CutoverView, now: Timestamp) -> String {

@@ -231,11 +231,13 @@ fn path(service: &ServiceName, order: Order) -> String {
     format!("/v1/services/{service}/{verb}")
 }
 
-fn color() -> impl TypedValueParser<Value = Color> {
+/// Reads a color.
+pub fn color() -> impl TypedValueParser<Value = Color> {
     PossibleValuesParser::new(Color::BOTH.map(Color::as_str)).try_map(|text| text.parse::<Color>())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+/// Reads a duration.
+pub fn duration(text: &str) -> Result<Duration, String> {
     config::parse_duration(text).ok_or_else(|| "write a number and a unit, such as `30s` or `5m`".to_owned())
 }
 

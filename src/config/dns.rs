@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::report::Wrong;
 use super::section::Section;
-use super::value::{address, duration, misplaced, name};
+use super::value::{address, duration, misplaced, name, whole};
 use crate::names::{DnsName, RecordType, Side};
 
 /// How a service's names follow it.
@@ -31,9 +31,25 @@ pub struct Dns {
     pub name_servers: Option<Vec<SocketAddr>>,
     #[serde(serialize_with = "super::diff::shown")]
     pub drift: Drift,
+    pub tail: DnsTail,
     /// At least one; no two have the same name and type.
     #[serde(rename = "record")]
     pub records: Vec<DnsRecord>,
+}
+
+/// What is asked of those who still come to the proxy once names have moved on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DnsTail {
+    /// How long nobody has to have come before a color may be retired; at least twice the TTL, whatever stands here.
+    pub silence: Duration,
+    /// Connections a second that are told to look the names up again; 0: none.
+    pub nudge: u32,
+}
+
+impl Default for DnsTail {
+    fn default() -> DnsTail {
+        DnsTail { silence: Duration::from_mins(10), nudge: 10 }
+    }
 }
 
 /// One name, and what it says for each side.
@@ -175,6 +191,7 @@ impl Dns {
         let (ttl, lower_ttl) = ttls(&mut section, mode);
         let start = section.get("start", DnsStart::read).unwrap_or_default();
         let drift = section.get("drift", Drift::read).unwrap_or_default();
+        let tail = tail(section.section("tail"));
         let servers = section.list("name_servers", name_server).into_iter().map(Spanned::into_inner).collect();
         let name_servers = section.place("name_servers").map(|_| servers);
         let help = format!("add `[[{}.record]]` with `name`, `type`, `blue` and `green`", section.name);
@@ -197,7 +214,15 @@ impl Dns {
             }
         }
         too_much(&section, &records);
-        Some(Dns { zone: zone?, mode, ttl, lower_ttl, start, name_servers, drift, records })
+        Some(Dns { zone: zone?, mode, ttl, lower_ttl, start, name_servers, drift, tail, records })
+    }
+}
+
+fn tail(mut section: Section) -> DnsTail {
+    let default = DnsTail::default();
+    DnsTail {
+        silence: section.get("silence", duration("0s", "720h")).unwrap_or(default.silence),
+        nudge: section.get("nudge", whole(0..=100_000)).unwrap_or(default.nudge),
     }
 }
 

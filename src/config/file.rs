@@ -378,7 +378,8 @@ fn cutover(mut section: Section) -> CutoverRules {
     let mut get = |key, default| drain_section.get(key, duration("0s", "24h")).unwrap_or(default);
     let drain =
         Drain { requests: get("requests", default.drain.requests), tunnels: get("tunnels", default.drain.tunnels) };
-    let mut rules = CutoverRules { min_healthy, deadline, drain, ..default };
+    let window = section.get("rollback_window", duration("0s", "720h")).unwrap_or(default.rollback_window);
+    let mut rules = CutoverRules { min_healthy, deadline, drain, rollback_window: window, ..default };
     canary::read(&mut section, &mut rules);
     rules
 }

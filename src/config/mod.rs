@@ -30,7 +30,7 @@ pub use admin::{Admin, AdminLimits, AdminTimeouts};
 pub use aws::{Aws, AwsTimeouts};
 pub use canary::{CanaryStep, Mirror, Previews, Sticky};
 pub use diff::{Change, diff};
-pub use dns::{Dns, DnsMode, DnsRecord, DnsStart, DnsTarget, Drift};
+pub use dns::{Dns, DnsMode, DnsRecord, DnsStart, DnsTail, DnsTarget, Drift};
 pub use edge::{Edge, EdgeLimits, EdgeTimeouts};
 pub use fields::FieldNames;
 pub use file::clash;
@@ -337,6 +337,8 @@ pub struct CutoverRules {
     /// How long a cutover may take before the switch; then it is undone.
     pub deadline: Duration,
     pub drain: Drain,
+    /// How long after a cutover's end somebody may still want to go back: until then the old color may not be retired.
+    pub rollback_window: Duration,
     /// Empty: the switch moves everyone at once. Each step's share is larger than the one before.
     pub canary: Vec<CanaryStep>,
     pub sticky: Sticky,
@@ -351,6 +353,7 @@ impl Default for CutoverRules {
             min_healthy: Share::ALL,
             deadline: Duration::from_mins(30),
             drain: Drain::default(),
+            rollback_window: Duration::from_mins(30),
             canary: Vec::new(),
             sticky: Sticky::default(),
             preview: Previews::default(),

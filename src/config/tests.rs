@@ -74,6 +74,7 @@ fn the_full_file_shows_the_defaults() {
         (dns.mode, ttls, dns.start, dns.drift),
         (DnsMode::Weighted, (60, 10), DnsStart::AfterBake, Drift::Alert)
     );
+    assert_eq!(dns.tail, DnsTail::default());
     assert_eq!(dns.records.len(), 2);
     let tls = config.listeners[1].tls.as_ref().unwrap();
     assert_eq!((tls.min_version, tls.post_quantum), (TlsVersion::V1_2, true));
@@ -99,6 +100,7 @@ fn full_file() -> String {
         "# start =",
         "# name_servers =",
         "# drift =",
+        "# tail =",
         "# name =",
         "# type =",
         "# blue =",

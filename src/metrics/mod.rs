@@ -66,6 +66,20 @@ families! {
         "Endpoints by state: up, down, unknown.";
     UPSTREAM_CONNECTIONS = Gauge "cutover_upstream_connections" ["service", "color", "state"]
         "Connections to endpoints: idle, active.";
+    TAIL_REQUESTS = Counter "cutover_dns_tail_requests_total" ["service"]
+        "Requests that still came here after the names had moved on.";
+    TAIL_CONNECTIONS = Counter "cutover_dns_tail_connections_total" ["service"]
+        "Client connections that they came on.";
+    TAIL_TOLD = Counter "cutover_dns_tail_told_total" ["service"]
+        "Connections of these that were told to look the names up again.";
+    TAIL_NETWORKS = Gauge "cutover_dns_tail_networks" ["service"]
+        "Distinct client networks (IPv4 /24, IPv6 /48) since the names moved on, with a standard error of 1.6 %.";
+    TAIL_LAST_SEEN = Gauge "cutover_dns_tail_last_seen_timestamp_seconds" ["service"]
+        "When the last of them came, in seconds since 1970.";
+    TAIL_SILENT = Gauge "cutover_dns_tail_silent_seconds" ["service"]
+        "How long nobody has come, or since counting began.";
+    TAIL_EXPIRES = Gauge "cutover_dns_tail_expires_timestamp_seconds" ["service"]
+        "When the last resolver that obeys has forgotten the old answer, in seconds since 1970.";
     CONNECTIONS = Gauge "cutover_connections" ["listener"]
         "Client connections open now.";
     TURNED_AWAY = Counter "cutover_connections_turned_away_total" []

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::facts::{Dns, Facts, Leads, Names, Served, TailFacts};
+use super::facts::{Dns, Facts, Names, RecordFacts, Served, TailFacts};
 use super::{Check, Code};
-use crate::names::Color;
+use crate::names::{Color, Side};
 use crate::time::{Human, Timestamp};
 
 /// In the order in which an operator would ask.
@@ -15,9 +15,11 @@ pub fn all(facts: &Facts) -> Vec<Check> {
         // Everything else would say the same in other words.
         return vec![live(facts)];
     }
-    let of_color = [live(facts), cutover(facts), open(facts), in_flight(facts), tunnels(facts), rollback_window(facts)];
+    let of_color = [live(facts), cutover(facts), open(facts), in_flight(facts), tunnels(facts)];
+    // It begins with the end of the cutover under way.
+    let window = facts.cutover.is_none().then(|| rollback_window(facts));
     let of_names = facts.dns.iter().flat_map(|dns| names(facts, dns));
-    of_color.into_iter().chain(of_names).collect()
+    of_color.into_iter().chain(window).chain(of_names).collect()
 }
 
 fn live(facts: &Facts) -> Check {
@@ -92,7 +94,7 @@ fn names(facts: &Facts, dns: &Dns) -> Vec<Check> {
     };
     let mut checks = vec![naming(facts.color, names), sync(names), expiry(facts.now, names)];
     // Where the names lead to the proxy, what comes to it has come by the right way.
-    if names.wanted != Leads::Proxy {
+    if names.wanted != Side::Proxy {
         let quiet = dns.silence.max(names.ttl * 2);
         checks.push(tail(facts.now, dns.tail.as_ref(), quiet));
     }
@@ -101,10 +103,10 @@ fn names(facts: &Facts, dns: &Dns) -> Vec<Check> {
 
 /// A name that leads to the color sends clients there past the proxy, which cannot see them.
 fn naming(color: Color, names: &Names) -> Check {
-    let found = |record: &&super::RecordFacts| record.found.contains(&color);
+    let found = |record: &&RecordFacts| record.found.contains(&color);
     let leading: Vec<&str> = names.records.iter().filter(found).map(|record| record.name.as_str()).collect();
-    let figures = [("records", json!(leading)), ("wanted", json!(names.wanted == Leads::To(color)))];
-    match (names.wanted == Leads::To(color), leading.as_slice()) {
+    let figures = [("records", json!(leading)), ("wanted", json!(names.wanted))];
+    match (names.wanted == Side::from(color), leading.as_slice()) {
         (false, []) => yes(Code::DnsNames, format!("no name leads to {color}"), figures),
         (_, []) => no(Code::DnsNames, format!("the names are to lead to {color}"), figures),
         (_, leading) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::names::{Color, ServiceName};
+use crate::names::{Color, ServiceName, Side};
 use crate::time::Timestamp;
 
 /// Everything that is known of a color that somebody wants to terminate.
@@ -55,21 +55,12 @@ pub struct Dns {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Names {
     /// Where they are to lead.
-    pub wanted: Leads,
+    pub wanted: Side,
     pub records: Vec<RecordFacts>,
     /// Until then resolvers may give the answer that was there before; nothing where there was no other.
     pub expires: Option<Timestamp>,
     /// How long resolvers may keep that answer.
     pub ttl: Duration,
-}
-
-/// Where an answer leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leads {
-    /// To this proxy.
-    Proxy,
-    /// To a color, past the proxy.
-    To(Color),
 }
 
 /// One name and type.

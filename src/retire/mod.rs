@@ -9,7 +9,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use self::facts::{Dns, Facts, Leads, Names, RecordFacts, Served, TailFacts, UnderWay};
+pub use self::facts::{Dns, Facts, Names, RecordFacts, Served, TailFacts, UnderWay};
 use crate::names::{Color, ServiceName};
 use crate::time::Timestamp;
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::names::Side;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -25,7 +26,7 @@ fn free() -> Facts {
         rollback_window: 30 * MINUTE,
         dns: Some(Dns {
             names: Some(Names {
-                wanted: Leads::To(Color::Green),
+                wanted: Side::Green,
                 records: vec![
                     RecordFacts { name: "shop.test A".into(), in_sync: true, found: vec![Color::Green] },
                     RecordFacts { name: "shop.test AAAA".into(), in_sync: true, found: vec![] },
@@ -98,9 +99,10 @@ fn a_color_that_nothing_speaks_for_may_go_and_the_grounds_say_all_that_was_looke
 
 #[test]
 fn each_thing_in_the_way_is_a_no_of_its_own_and_all_of_them_together_are_all_told() {
-    // Two of these say that a thing is not known, and hide what would be said of it otherwise.
+    // What is not known, or not over, hides what would be said of it otherwise.
     let hides = |code: &str| match code {
-        "history-unknown" => &["rollback-window"][..],
+        "cutover" => &["rollback-window", "history-unknown"][..],
+        "history-unknown" => &["rollback-window"],
         "tail-unknown" => &["tail"],
         "dns-unknown" => &["dns-names", "dns-sync", "dns-expiry", "tail", "tail-unknown"],
         _ => &[],
@@ -128,14 +130,14 @@ fn each_thing_in_the_way_is_a_no_of_its_own_and_all_of_them_together_are_all_tol
 #[test]
 fn a_color_that_names_are_to_lead_to_may_not_go_before_they_do() {
     let mut facts = free();
-    names_of(&mut facts).wanted = Leads::To(Color::Blue);
+    names_of(&mut facts).wanted = Side::Blue;
     assert_eq!(codes(&facts), ["dns-names"]);
 }
 
 #[test]
 fn where_the_names_lead_to_the_proxy_nothing_that_comes_there_is_a_tail() {
     let mut facts = free();
-    names_of(&mut facts).wanted = Leads::Proxy;
+    names_of(&mut facts).wanted = Side::Proxy;
     names_of(&mut facts).records[0].found.clear();
     dns(&mut facts).tail = None;
     assert!(judge(&facts).may);

@@ -10,6 +10,7 @@ mod managed;
 mod operate;
 mod plan;
 mod reload;
+mod retire;
 mod survive;
 mod switch;
 mod tail;
