@@ -1,5 +1,6 @@
 //! A hosted zone, as the follower needs it: record sets in it, batches that change it, and why one did not.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use futures_util::future::BoxFuture;
@@ -41,6 +42,24 @@ pub struct RecordSet {
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub member: Option<Member>,
     pub data: Data,
+}
+
+/// `shop.example.com A [green, weight 100] 60 s: 198.51.100.20`
+impl fmt::Display for RecordSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.kind)?;
+        if let Some(Member { identifier, weight }) = &self.member {
+            write!(f, " [{identifier}, weight {weight}]")?;
+        }
+        match &self.data {
+            Data::Values { ttl, values } => write!(f, " {ttl} s: {}", values.join(", ")),
+            Data::Alias { target, zone, evaluate_health } => {
+                let health = if *evaluate_health { ", as its health says" } else { "" };
+                write!(f, " alias of {target} in {zone}{health}")
+            }
+            Data::Foreign(what) => write!(f, ": {what}"),
+        }
+    }
 }
 
 /// Which of the weighted sets it is. The share of answers is the weight by the sum of all; all zero means all equal.
@@ -122,4 +141,13 @@ pub enum NameServer {
     /// One of the zone's own, whose address has to be looked up.
     Named(DnsName),
     At(SocketAddr),
+}
+
+impl fmt::Display for NameServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NameServer::Named(name) => name.fmt(f),
+            NameServer::At(address) => address.fmt(f),
+        }
+    }
 }
