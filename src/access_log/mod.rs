@@ -5,6 +5,7 @@ mod clock;
 mod escape;
 mod line;
 mod outlet;
+mod shelf;
 mod writer;
 
 use std::io;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 pub use self::book::Book;
 pub use self::line::{Asked, Closing, Draft, Opening};
 use self::outlet::Outlet;
+pub use self::shelf::Shelf;
 use self::writer::Writer;
 use crate::config;
 use crate::metrics::Counter;
@@ -53,6 +55,11 @@ impl AccessLog {
         Book::new(self.config.format, self.shared.clone(), worker, self.writer.clone())
     }
 
+    /// Whether a worker has a book of it, since it is the present log or a request that began in it is under way.
+    fn is_open_somewhere(&self) -> bool {
+        self.shared.books.load(Ordering::Acquire) > 0
+    }
+
     /// Opens the file anew: the old one may have been renamed.
     pub fn reopen(&self) {
         self.shared.reopen.store(true, Ordering::Release);
@@ -83,6 +90,14 @@ impl AccessLog {
 
     /// Why lines are dropped: the writer is slower than they come, or the last write has failed.
     pub const REASONS: [&str; 2] = ["behind", "failed"];
+}
+
+/// A log that nobody closed would keep its thread for ever.
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.writer.unpark();
+    }
 }
 
 /// Why there is no access log.

@@ -30,7 +30,7 @@ pub use self::reload::{
 pub use self::view::{
     Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Proof, ServiceView, Status, TailView, Upstream,
 };
-use crate::access_log::AccessLog;
+use crate::access_log::Shelf;
 use crate::config;
 use crate::cutover::{Desk, Told};
 use crate::journal::Journal;
@@ -66,7 +66,7 @@ pub struct Scene {
     pub token: ArcSwapOption<Token>,
     pub nowhere: Vec<Arc<RefusalSheet>>,
     pub capacity: Arc<Capacity>,
-    pub access_log: Option<Arc<AccessLog>>,
+    pub access_log: Arc<Shelf>,
     pub told: broadcast::Sender<Told>,
     pub started: Timestamp,
 }

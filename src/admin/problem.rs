@@ -114,6 +114,7 @@ impl From<ReloadError> for Problem {
             ReloadError::Bereft { .. }
             | ReloadError::Listen(_)
             | ReloadError::Tls(_)
+            | ReloadError::AccessLog(_)
             | ReloadError::Token(_)
             | ReloadError::NoFile => Problem::failed(detail),
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use super::AdminError;
+use crate::access_log::AccessError;
 use crate::config::{Change, Mistake, Report};
 use crate::cutover::Denied;
 use crate::metrics::Counter;
@@ -70,6 +71,8 @@ pub enum ReloadError {
     Listen(#[from] ListenError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    AccessLog(#[from] AccessError),
     #[error(transparent)]
     Token(#[from] AdminError),
     #[error("this proxy was not started from a file, so there is none to read anew")]

@@ -10,7 +10,7 @@ use crate::cutover::{Desk, Phase};
 use crate::metrics::{self as m, CODES, LatencySum, Page, RefusalSheet};
 use crate::names::Color;
 use crate::pool::{Pool, State};
-use crate::proxy::{Listener, Refusal};
+use crate::proxy::{Listener, Loss, Refusal};
 use crate::table::Service;
 use crate::time::{Moment, Timestamp};
 
@@ -23,10 +23,10 @@ pub fn page(scene: &Scene) -> String {
     for (place, outcome) in ConfigState::OUTCOMES.iter().enumerate() {
         page.put(&m::CONFIG_RELOADS, &[outcome], scene.config.count(place) as f64);
     }
-    if let Some(log) = &scene.access_log {
-        page.put(&m::ACCESS_LOG_LINES, &[], log.lines() as f64);
+    if let Some(lines) = scene.access_log.lines() {
+        page.put(&m::ACCESS_LOG_LINES, &[], lines as f64);
         for (place, reason) in AccessLog::REASONS.iter().enumerate() {
-            page.put(&m::ACCESS_LOG_DROPPED, &[reason], log.dropped(place) as f64);
+            page.put(&m::ACCESS_LOG_DROPPED, &[reason], scene.access_log.dropped(place) as f64);
         }
     }
     page.put(&m::TURNED_AWAY, &[], scene.capacity.turned_away() as f64);
@@ -38,11 +38,18 @@ pub fn page(scene: &Scene) -> String {
 
 fn listeners(page: &mut Page, listeners: &[Arc<Listener>]) {
     // One that is shut may have the address of another that has come after it.
-    let mut open = BTreeMap::<String, i64>::new();
-    for listener in listeners {
-        *open.entry(listener.address.to_string()).or_default() += listener.open();
+    let mut all = BTreeMap::<String, Vec<&Arc<Listener>>>::new();
+    listeners.iter().for_each(|listener| all.entry(listener.address.to_string()).or_default().push(listener));
+    for (address, listeners) in &all {
+        let sum = |of: &dyn Fn(&Listener) -> f64| listeners.iter().map(|listener| of(listener)).sum();
+        page.put(&m::CONNECTIONS, &[address], sum(&|listener| listener.open() as f64));
+        for (number, reason) in Loss::REASONS.iter().enumerate() {
+            page.put(&m::CONNECTIONS_LOST, &[address, reason], sum(&|listener| listener.lost(number) as f64));
+        }
+        for (place, by) in ["client", "proxy"].iter().enumerate() {
+            page.put(&m::HTTP2_RESETS, &[address, by], sum(&|listener| listener.resets(place) as f64));
+        }
     }
-    open.iter().for_each(|(address, open)| page.put(&m::CONNECTIONS, &[address], *open as f64));
     for listener in listeners.iter().filter(|listener| !listener.is_shut()) {
         let address = listener.address.to_string();
         for (file, end) in listener.identity().iter().flat_map(|identity| identity.certificates.ends()) {

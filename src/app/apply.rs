@@ -13,7 +13,7 @@ impl Reloader {
     ///
     /// Endpoints change before the table, so that a worker that has answered with it chooses none that is gone.
     pub async fn apply(&mut self, plan: Plan) -> Option<Published> {
-        let Plan { to, services, needs_table, opened, gone, waiting } = plan;
+        let Plan { to, services, needs_table, opened, access_log, gone, waiting } = plan;
         for fate in &services {
             if let Fate::Changes(service, met) = fate {
                 for color in Color::BOTH {
@@ -25,6 +25,11 @@ impl Reloader {
         self.scene.capacity.look_again();
         self.scene.admin.store(Arc::new(to.config.admin.clone()));
         self.seat(services);
+        if let Some(log) = access_log {
+            // Where requests begin their lines from now on; those under way end theirs where they began them.
+            self.doors.log_to(log.as_ref()).await;
+            self.scene.access_log.replace(log);
+        }
         self.change_listeners(&to, opened).await;
         drop(waiting);
         for (service, paused) in gone {

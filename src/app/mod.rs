@@ -21,7 +21,7 @@ use self::build::{Draft, Met, Tasks, sheets};
 use self::reload::Reloader;
 use self::running::Running;
 use self::watch::Watch;
-use crate::access_log::{AccessError, AccessLog};
+use crate::access_log::{AccessError, AccessLog, Shelf};
 use crate::admin::{Admin, AdminError, AskReload, ConfigState, Scene, Token};
 use crate::config::{Config, EdgeTimeouts};
 use crate::cutover::Cutover;
@@ -36,8 +36,8 @@ pub struct App {
     workers: Workers,
     admin: Admin,
     scene: Arc<Scene>,
-    /// Where the config asks for one.
-    pub access_log: Option<Arc<AccessLog>>,
+    /// Where lines about requests go.
+    pub access_log: Arc<Shelf>,
     /// The real addresses of the listeners it was started with, in the order of the config.
     pub listeners: Vec<Arc<Listener>>,
 }
@@ -66,6 +66,7 @@ impl App {
             listeners.push((Arc::new(listener), sockets));
         }
         let access_log = config.access_log.as_ref().map(|log| AccessLog::open(log, workers)).transpose()?;
+        let access_log = Arc::new(Shelf::new(access_log));
         let known: Vec<Arc<Listener>> = listeners.iter().map(|(listener, _)| listener.clone()).collect();
         let token = config.admin.token_file.as_deref().map(Token::read).transpose()?;
 
@@ -104,7 +105,7 @@ impl App {
         let admin = Admin::start(&config.admin, scene.clone(), handed.admin).await?;
         tasks.iter_mut().for_each(Tasks::check);
         first_checks(&switchboard.table()).await;
-        let crew = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.as_ref());
+        let crew = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.current());
         let crew = crew.map_err(AppError::Workers)?;
         tasks.into_iter().for_each(Tasks::drive);
         let running = Running::new(config, known.iter().map(|listener| listener.address), admin.address);

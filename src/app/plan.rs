@@ -9,6 +9,7 @@ use futures_util::{StreamExt, stream};
 use super::build::{Draft, Met};
 use super::reload::blocking;
 use super::running::Running;
+use crate::access_log::{AccessError, AccessLog};
 use crate::admin::{ReloadError, Scene};
 use crate::config::{self, Config, clash};
 use crate::cutover::{Matter, Paused};
@@ -25,6 +26,8 @@ pub struct Plan {
     /// Whether the workers need another table.
     pub needs_table: bool,
     pub opened: Vec<Opened>,
+    /// Where the access log is to be another one, or none any more.
+    pub access_log: Option<Option<Arc<AccessLog>>>,
     /// Services that are taken out, with their drivers, which wait.
     pub gone: Vec<(Arc<Service>, Paused)>,
     /// The drivers of services that get other endpoints: they go on when this is dropped.
@@ -57,7 +60,8 @@ impl Plan {
         let needs_table =
             !gone.is_empty() || from.edge != to.config.edge || !services.iter().all(|it| matches!(it, Fate::Stays(_)));
         let opened = bind(&mut to, from, workers).await?;
-        Ok(Plan { to, services, needs_table, opened, gone, waiting })
+        let access_log = open_log(&to.config, from, workers).await?;
+        Ok(Plan { to, services, needs_table, opened, access_log, gone, waiting })
     }
 }
 
@@ -152,6 +156,15 @@ async fn bind(to: &mut Running, from: &Config, workers: usize) -> Result<Vec<Ope
         opened.push((Arc::new(listener), sockets));
     }
     Ok(opened)
+}
+
+/// Opens the access log where it is to be another one.
+async fn open_log(to: &Config, from: &Config, workers: usize) -> Result<Option<Option<Arc<AccessLog>>>, AccessError> {
+    if to.access_log == from.access_log {
+        return Ok(None);
+    }
+    let Some(log) = to.access_log.clone() else { return Ok(Some(None)) };
+    blocking(move || AccessLog::open(&log, workers)).await.map(|log| Some(Some(log)))
 }
 
 fn listens(config: &Config, address: &SocketAddr) -> bool {

@@ -66,8 +66,7 @@ impl Running {
             let known = self.config.listeners.iter().find(|known| known.address == listener.address);
             listener.name = known.map_or(listener.name.take(), |known| known.name.clone());
         }
-        let (state, access_log) = (self.config.state.clone(), self.config.access_log.clone());
-        let config = Config { admin, state, access_log, ..config };
+        let config = Config { admin, state: self.config.state.clone(), ..config };
         Step { to: Running { config, listeners: kept, admin: self.admin }, changes, needs_restart }
     }
 }

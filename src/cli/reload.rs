@@ -17,7 +17,7 @@ use crate::admin::{ChangeView, Reloaded};
         what is equal is not touched. No connection is cut: a request goes on under the rules it began with. An \
         endpoint that joins is checked first. A file that is not right changes nothing, and neither does one that \
         cannot be taken over as a whole.\n\n\
-        `socket` and `listen` under [admin], [state], [access_log] and a listener's `name` are read only at a start; \
+        `socket` and `listen` under [admin], [state] and a listener's `name` are read only at a start; \
         what differs there is told each time.",
     after_help = "Examples:
   cutover reload

@@ -8,7 +8,7 @@ use clap::Args;
 use tracing_subscriber::EnvFilter;
 
 use super::{Failure, Global};
-use crate::access_log::AccessLog;
+use crate::access_log::Shelf;
 use crate::app::{App, Outside};
 use crate::config::{Config, Mistake};
 use crate::process::{self, EndSignals, Inherited, Notifier, ReloadSignal, ReopenSignal};
@@ -88,19 +88,16 @@ async fn serve(config: &Config, workers: usize, outside: Outside) -> anyhow::Res
         },
         signal = signals.next() => tracing::warn!("{signal}: what is still open is closed"),
     }
-    if let Some(log) = access_log {
-        log.close().await;
-    }
+    access_log.close().await;
     Ok(())
 }
 
 /// Opens the access log anew each time SIGUSR1 asks for it, as logrotate does once it has renamed the file.
-async fn reopen(access_log: Option<Arc<AccessLog>>, mut signal: ReopenSignal) {
+async fn reopen(access_log: Arc<Shelf>, mut signal: ReopenSignal) {
     loop {
         signal.next().await;
-        match &access_log {
-            Some(log) => log.reopen(),
-            None => tracing::info!("SIGUSR1: there is no access log to open anew"),
+        if !access_log.reopen() {
+            tracing::info!("SIGUSR1: there is no access log to open anew");
         }
     }
 }

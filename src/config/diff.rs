@@ -173,8 +173,8 @@ pub fn size_if_any<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<
     }
 }
 
-/// Keys that only a start reads, or sections of them: a running proxy has its address, its journal, its log.
-const STARTING: [&str; 5] = ["admin.socket", "admin.listen", "state", "access_log", "aws"];
+/// Keys that only a start reads, or sections of them: a running proxy has its address and its journal.
+const STARTING: [&str; 4] = ["admin.socket", "admin.listen", "state", "aws"];
 
 #[cfg(test)]
 mod tests {

@@ -110,6 +110,23 @@ impl RefusalSheet {
     }
 }
 
+/// One worker's figures for one listener's connections, alone on its cache lines.
+#[repr(align(128))]
+pub struct ConnectionSheet {
+    pub open: Level,
+    /// Those that were lost, by the number of the reason.
+    pub lost: Box<[Counter]>,
+    /// HTTP/2 requests taken back by their client, and those taken back from it.
+    pub resets: [Counter; 2],
+}
+
+impl ConnectionSheet {
+    pub fn new(reasons: usize) -> ConnectionSheet {
+        let lost = (0..reasons).map(|_| Counter::default()).collect();
+        ConnectionSheet { open: Level::default(), lost, resets: Default::default() }
+    }
+}
+
 pub const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Upper bounds of the latency buckets in nanoseconds: 250 µs to 60 s, about two for each doubling at the fast end.

@@ -11,7 +11,7 @@ use prometheus::proto::{
 use prometheus::{Encoder, TextEncoder};
 
 pub use self::calls::CallSheet;
-pub use self::cells::{CODES, ColorSheet, Counter, Latency, LatencySum, Level, RefusalSheet};
+pub use self::cells::{CODES, ColorSheet, ConnectionSheet, Counter, Latency, LatencySum, Level, RefusalSheet};
 
 /// A metric: its name, what it says, how it moves, and the labels every series of it has.
 pub struct Family {
@@ -84,6 +84,10 @@ families! {
         "Client connections open now.";
     TURNED_AWAY = Counter "cutover_connections_turned_away_total" []
         "Client connections closed at once, since their client had as many as one may have.";
+    CONNECTIONS_LOST = Counter "cutover_connections_lost_total" ["listener", "reason"]
+        "Client connections that ended otherwise than by their client's wish, by reason.";
+    HTTP2_RESETS = Counter "cutover_http2_resets_total" ["listener", "by"]
+        "HTTP/2 requests that were reset, by the client or by the proxy.";
     CERTIFICATE_EXPIRY = Gauge "cutover_certificate_expiry_timestamp_seconds" ["listener", "certificate"]
         "When a listener's certificate expires, in seconds since 1970; its label is the file.";
     ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []

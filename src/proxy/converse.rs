@@ -23,6 +23,7 @@ use super::capacity::Capacity;
 use super::headers::Client;
 use super::leave::{Leave, Stage};
 use super::listen::{Open, Socketed, Station};
+use super::loss::Loss;
 use super::meter::Meter;
 use super::pulse::{self, Connection, Ended, Pulse, Terms};
 use super::refusal::Refusal;
@@ -60,12 +61,14 @@ impl Visitor {
         Visitor { client, pulse, edge, leave, http2: false, born, known, is_told, greeted: None, open }
     }
 
-    pub fn speaking(self, http2: bool) -> Visitor {
-        Visitor { http2, ..self }
+    pub fn speaking(mut self, http2: bool) -> Visitor {
+        self.http2 = http2;
+        self
     }
 
-    pub fn greeted(self, greeted: (Arc<Certificates>, usize)) -> Visitor {
-        Visitor { greeted: Some(greeted), ..self }
+    pub fn greeted(mut self, greeted: (Arc<Certificates>, usize)) -> Visitor {
+        self.greeted = Some(greeted);
+        self
     }
 
     /// Refuses a request for a host whose certificate is another one than this connection was opened under.
@@ -74,6 +77,14 @@ impl Visitor {
             Some((certificates, place)) if !certificates.vouches(*place, host) => Err(Refusal::Misdirected),
             _ => Ok(()),
         }
+    }
+
+    /// The connection is lost for this reason, if it is one: nothing comes of it.
+    pub fn loses<T>(&self, loss: Option<Loss>) -> Option<T> {
+        if let Some(loss) = loss {
+            self.pulse.loses(loss);
+        }
+        None
     }
 
     /// What its place is one of.
@@ -92,6 +103,16 @@ impl Visitor {
     /// The clock for what the client has to take.
     fn stall(&self) -> Stall {
         Stall::new(self.edge.rules.timeouts.send, self.limits().send_rate)
+    }
+}
+
+/// Counted here, where it ends, whatever has become of it: a tunnel too.
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        if let Some(number) = self.pulse.lost() {
+            self.open.sheet.lost[number].add(1);
+            tracing::debug!(client = ?self.client.address, "a connection is lost: {}", Loss::REASONS[number]);
+        }
     }
 }
 
@@ -125,7 +146,13 @@ async fn wakes(socket: &TcpStream, since: Instant, visitor: &Visitor, station: &
         biased;
         _ = socket.readable() => true,
         () = station.leave.reached(Stage::Closing) => has_spoken(socket),
-        () = station.capacity.evicted() => has_spoken(socket),
+        () = station.capacity.evicted() => {
+            let stays = has_spoken(socket);
+            if !stays {
+                visitor.pulse.loses(Loss::MadeRoom);
+            }
+            stays
+        }
         () = tokio::time::sleep_until(since + visitor.edge.idle) => has_spoken(socket),
     }
 }
@@ -159,6 +186,9 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let terms = Terms { since, parks: false, ..terms };
         ended = Box::pin(pulse::watch(&mut connection, &pulse, terms, station)).await;
     }
+    if ended == Ended::Evicted {
+        pulse.loses(Loss::MadeRoom);
+    }
     let parts = connection.into_parts()?;
     let (mut stream, unread) = parts.io.into_inner().into_parts();
     if let (Ended::Quiet(since), None) = (ended, unread) {
@@ -186,7 +216,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) {
     let (pulse, edge) = (visitor.pulse.clone(), visitor.edge.clone());
     let config::EdgeTimeouts { send, park, http2_ping, http2_age, .. } = edge.rules.timeouts;
-    let meter = Meter::new(visitor.limits().http2_controls);
+    let meter = Meter::new(visitor.limits().http2_controls, visitor.open.sheet.clone());
     let io = TokioIo::new(Watched::http2(stream, ahead, pulse.clone(), visitor.stall(), meter));
     let streams = Streams::new(send, visitor.limits().send_rate, station.proxy.streams.clone());
     let builder = http2_builder(visitor.limits(), http2_ping, streams.clone());
@@ -199,7 +229,11 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let terms = Terms { idle, head, since, quiet: park.min(idle), parks: false, age, leaves_at: Stage::Telling };
     let rest = match pulse::watch(&mut connection, &pulse, terms, station).await {
         Ended::Idle => send.min(idle),
-        Ended::Evicted => HINT,
+        Ended::Evicted => {
+            pulse.loses(Loss::MadeRoom);
+            HINT
+        }
+        Ended::Broken => return pulse.loses(Loss::Broken),
         _ => return,
     };
     // The client is told, and what its windows still hold back has a while to be read.

@@ -1,4 +1,4 @@
-//! The listeners that the workers accept on: told from the deciding side, opened and shut by each worker for itself.
+//! What the workers are told from the deciding side and each does for itself: which listeners to accept on, where to log.
 
 use std::cell::RefCell;
 use std::net::TcpListener;
@@ -12,6 +12,7 @@ use super::Proxy;
 use super::capacity::Capacity;
 use super::leave::{Leave, Stage};
 use super::listen::{self, Listener, Station};
+use crate::access_log::AccessLog;
 
 /// What the deciding side opens and shuts listeners through: one mailbox for each worker.
 #[derive(Clone)]
@@ -19,14 +20,14 @@ pub struct Doors(Arc<[mpsc::UnboundedSender<Order>]>);
 
 /// What a worker is told. Answered, by dropping `done`, when it has been carried out.
 pub struct Order {
-    listener: Arc<Listener>,
     what: What,
     done: oneshot::Sender<()>,
 }
 
 enum What {
-    Open(TcpListener),
-    Shut,
+    Open(Arc<Listener>, TcpListener),
+    Shut(Arc<Listener>),
+    LogTo(Option<Arc<AccessLog>>),
 }
 
 /// Orders come one at a time, and each is waited for, so a mailbox holds few.
@@ -41,23 +42,28 @@ impl Doors {
 
     /// Every worker accepts on its one of the listener's sockets from now on.
     pub async fn open(&self, listener: &Arc<Listener>, sockets: Vec<TcpListener>) {
-        self.tell(listener, sockets.into_iter().map(What::Open)).await;
+        self.tell(sockets.into_iter().map(|socket| What::Open(listener.clone(), socket))).await;
     }
 
     /// No worker accepts on the listener any more: who was waiting has been let in. The connections there are live on;
     /// their clients are told to come back elsewhere.
     pub async fn shut(&self, listener: &Arc<Listener>) {
         listener.shut();
-        self.tell(listener, std::iter::repeat_with(|| What::Shut)).await;
+        self.tell(std::iter::repeat_with(|| What::Shut(listener.clone()))).await;
+    }
+
+    /// Every request that begins from now on has its line in this log, or none.
+    pub async fn log_to(&self, log: Option<&Arc<AccessLog>>) {
+        self.tell(std::iter::repeat_with(|| What::LogTo(log.cloned()))).await;
     }
 
     /// Gives each worker its order, and waits until all have carried it out. A worker that is stuck holds up nobody.
-    async fn tell(&self, listener: &Arc<Listener>, orders: impl Iterator<Item = What>) {
+    async fn tell(&self, orders: impl Iterator<Item = What>) {
         let mut waits = Vec::new();
         for (mail, what) in self.0.iter().zip(orders) {
             let (done, answered) = oneshot::channel();
             // A worker whose mailbox is gone is leaving, and shuts everything.
-            let _ = mail.send(Order { listener: listener.clone(), what, done });
+            let _ = mail.send(Order { what, done });
             waits.push(answered);
         }
         let all = async {
@@ -115,10 +121,11 @@ impl Porter {
 
     /// Does what it is told for as long as somebody may tell it.
     pub async fn obey(&self, mut orders: Orders) {
-        while let Some(Order { listener, what, done }) = orders.recv().await {
+        while let Some(Order { what, done }) = orders.recv().await {
             match what {
-                What::Open(socket) => self.open(listener, socket),
-                What::Shut => self.shut(&listener).await,
+                What::Open(listener, socket) => self.open(listener, socket),
+                What::Shut(listener) => self.shut(&listener).await,
+                What::LogTo(log) => self.proxy.log_to(log.as_deref(), self.worker, &self.leave),
             }
             drop(done);
         }

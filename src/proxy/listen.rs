@@ -22,10 +22,11 @@ use super::capacity::{Capacity, NoPlace, Place};
 use super::converse::{self, Visitor};
 use super::headers::Client;
 use super::leave::{Leave, Stage};
+use super::loss::Loss;
 use super::meter::PREFACE;
 use super::tls::{Identity, TlsError};
 use crate::config;
-use crate::metrics::Level;
+use crate::metrics::ConnectionSheet;
 
 /// One address clients connect to, as every worker sees it.
 pub struct Listener {
@@ -35,7 +36,7 @@ pub struct Listener {
     /// The port as backends are told it.
     pub port: HeaderValue,
     /// One for each worker.
-    pub connections: Box<[Level]>,
+    sheets: Box<[Arc<ConnectionSheet>]>,
     shut: AtomicBool,
 }
 
@@ -69,9 +70,9 @@ impl Listener {
         let unbound = |source| ListenError::Bind { address: config.address, source };
         let address = sockets[0].local_addr().map_err(unbound)?;
         let port = HeaderValue::from(address.port());
-        let connections = sockets.iter().map(|_| Level::default()).collect();
+        let sheets = sockets.iter().map(|_| Arc::new(ConnectionSheet::new(Loss::REASONS.len()))).collect();
         let (identity, shut) = (ArcSwapOption::new(identity), AtomicBool::new(false));
-        Ok((Listener { address, identity, port, connections, shut }, sockets))
+        Ok((Listener { address, identity, port, sheets, shut }, sockets))
     }
 
     pub fn is_tls(&self) -> bool {
@@ -99,7 +100,17 @@ impl Listener {
 
     /// Client connections open now.
     pub fn open(&self) -> i64 {
-        self.connections.iter().map(Level::get).sum()
+        self.sheets.iter().map(|sheet| sheet.open.get()).sum()
+    }
+
+    /// Connections lost so far for the reason of this number.
+    pub fn lost(&self, number: usize) -> u64 {
+        self.sheets.iter().map(|sheet| sheet.lost[number].get()).sum()
+    }
+
+    /// HTTP/2 requests reset so far by clients, in the first place, or by the proxy.
+    pub fn resets(&self, place: usize) -> u64 {
+        self.sheets.iter().map(|sheet| sheet.resets[place].get()).sum()
     }
 }
 
@@ -251,9 +262,12 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
     let place = match station.capacity.enter(ip, trusted, &edge.rules.limits) {
         // Between the look and the step another worker took the last place: one more is no harm.
         Ok(place) | Err(NoPlace::Full(place)) => place,
-        Err(NoPlace::TooManyOfClient) => return,
+        Err(NoPlace::TooManyOfClient) => {
+            listener.sheets[station.worker].lost[Loss::TooMany.number()].add(1);
+            return;
+        }
     };
-    let open = Open::new(listener.clone(), station.worker, place);
+    let open = Open::new(listener.sheets[station.worker].clone(), place);
     let (station, identity) = (station.clone(), listener.identity());
     let client = client(ip, identity.is_some(), listener.port.clone(), trusted, edge.rules.clone());
     let visitor = Visitor::new(client, edge, station.leave.clone(), open);
@@ -278,15 +292,14 @@ fn client(ip: IpAddr, tls: bool, port: HeaderValue, trusted: bool, edge: Arc<con
 
 /// One open connection, counted.
 pub struct Open {
-    listener: Arc<Listener>,
-    worker: usize,
+    pub sheet: Arc<ConnectionSheet>,
     place: Place,
 }
 
 impl Open {
-    fn new(listener: Arc<Listener>, worker: usize, place: Place) -> Open {
-        listener.connections[worker].change(1);
-        Open { listener, worker, place }
+    fn new(sheet: Arc<ConnectionSheet>, place: Place) -> Open {
+        sheet.open.change(1);
+        Open { sheet, place }
     }
 
     pub fn capacity(&self) -> Arc<Capacity> {
@@ -296,17 +309,20 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.listener.connections[self.worker].change(-1);
+        self.sheet.open.change(-1);
     }
 }
 
 /// Waits for the first bytes, which tell the protocol.
 async fn hear(mut stream: TcpStream, visitor: Visitor, station: &Station) -> Option<(TcpStream, Vec<u8>, Rc<Visitor>)> {
     let opening = visitor.edge.rules.timeouts.opening;
-    let sniffed = in_time(station, opening, sniff(&mut stream)).await;
-    let (ahead, http2) = sniffed?.ok()?;
+    let sniffed = match in_time(station, opening, sniff(&mut stream)).await {
+        Ok(sniffed) => sniffed,
+        Err(missed) => return visitor.loses(missed.loss(Loss::Silent)),
+    };
+    let (ahead, http2) = sniffed.ok()?;
     if !http2 && is_foreign(&ahead) {
-        return None;
+        return visitor.loses(Some(Loss::Foreign));
     }
     Some((stream, ahead, Rc::new(visitor.speaking(http2))))
 }
@@ -320,7 +336,16 @@ async fn greet(
 ) -> Option<(TlsStream<TcpStream>, Rc<Visitor>)> {
     let handshake = visitor.edge.rules.timeouts.handshake;
     let accepted = TlsAcceptor::from(identity.server.clone()).accept(stream);
-    let stream = in_time(station, handshake, accepted).await?.ok()?;
+    let stream = match in_time(station, handshake, accepted).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(client = ?visitor.client.address, "the TLS handshake failed: {error}");
+            // Who only looks whether somebody listens, as load balancers do, has failed at nothing.
+            let is_failure = error.kind() == io::ErrorKind::InvalidData;
+            return visitor.loses(is_failure.then_some(Loss::HandshakeFailed));
+        }
+        Err(missed) => return visitor.loses(missed.loss(Loss::HandshakeSlow)),
+    };
     let (_, session) = stream.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let certificates = identity.certificates.clone();
@@ -331,16 +356,34 @@ async fn greet(
 
 /// What comes of `step` in its time. Whoever has said nothing yet leaves when another needs its place, and once the worker
 /// closes gets only a moment.
-async fn in_time<T>(station: &Station, within: Duration, step: impl Future<Output = T>) -> Option<T> {
+async fn in_time<T>(station: &Station, within: Duration, step: impl Future<Output = T>) -> Result<T, Missed> {
     let hurry = async {
         station.leave.reached(Stage::Closing).await;
         tokio::time::sleep(HURRY.min(within)).await;
     };
     tokio::select! {
         biased;
-        done = tokio::time::timeout(within, step) => done.ok(),
-        () = hurry => None,
-        () = station.capacity.evicted() => None,
+        done = tokio::time::timeout(within, step) => done.map_err(|_| Missed::Late),
+        () = hurry => Err(Missed::Leaving),
+        () = station.capacity.evicted() => Err(Missed::Evicted),
+    }
+}
+
+/// Why a step did not come to its end.
+enum Missed {
+    Late,
+    Leaving,
+    Evicted,
+}
+
+impl Missed {
+    /// What the connection is lost for; `late` where it was too late.
+    fn loss(&self, late: Loss) -> Option<Loss> {
+        match self {
+            Missed::Late => Some(late),
+            Missed::Leaving => None,
+            Missed::Evicted => Some(Loss::MadeRoom),
+        }
     }
 }
 

@@ -1,8 +1,11 @@
 //! Counts the HTTP/2 frames of a client that carry nothing forward: floods of them cost us more than they cost him.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::metrics::{ConnectionSheet, Counter};
 
 /// Follows the frames of one direction by their headers alone; payloads are skipped.
 pub struct Frames {
@@ -44,10 +47,11 @@ impl Frames {
     }
 
     /// Whether any of these bytes is of a message.
-    pub fn carry(&mut self, bytes: &[u8]) -> bool {
+    pub fn carry(&mut self, bytes: &[u8], resets: &Counter) -> bool {
         let mut carries = self.skip > 0 && self.kind.is_of_a_message();
         self.follow(bytes, |kind| {
             carries |= kind.is_of_a_message();
+            resets.add(u64::from(kind == Kind::Reset));
             true
         });
         carries
@@ -101,24 +105,29 @@ pub struct Meter {
     since: Instant,
     /// Frames of his that what he was sent accounts for: clients measure the way with a PING for each piece (gRPC).
     credit: u32,
+    pub sheet: Arc<ConnectionSheet>,
 }
 
 impl Meter {
     /// At most `limit` such frames in [`PERIOD`].
-    pub fn new(limit: u32) -> Meter {
-        Meter { frames: Frames::from_client(), limit, controls: 0, since: Instant::now(), credit: 0 }
+    pub fn new(limit: u32, sheet: Arc<ConnectionSheet>) -> Meter {
+        Meter { frames: Frames::from_client(), limit, controls: 0, since: Instant::now(), credit: 0, sheet }
     }
 
     /// Bytes have come; false where they are a flood.
     pub fn came(&mut self, bytes: &[u8]) -> bool {
-        let Meter { frames, limit, controls, since, credit } = self;
+        let Meter { frames, limit, controls, since, credit, sheet } = self;
         frames.follow(bytes, |kind| match kind {
             Kind::Control if *credit > 0 => {
                 *credit -= 1;
                 true
             }
             // Nothing that was sent calls for a reset.
-            Kind::Control | Kind::Reset => control(controls, *limit, since),
+            Kind::Reset => {
+                sheet.resets[0].add(1);
+                control(controls, *limit, since)
+            }
+            Kind::Control => control(controls, *limit, since),
             Kind::Head | Kind::HeadEnd | Kind::Work => true,
         })
     }
@@ -170,6 +179,10 @@ const PERIOD: Duration = Duration::from_secs(10);
 mod tests {
     use super::*;
 
+    fn sheet() -> Arc<ConnectionSheet> {
+        Arc::new(ConnectionSheet::new(0))
+    }
+
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
         let [.., a, b, c] = length.to_be_bytes();
         [&[a, b, c, kind, flags, 0, 0, 0, 1][..], &vec![0; length]].concat()
@@ -177,7 +190,7 @@ mod tests {
 
     /// Whether all of it may pass, in pieces of that size.
     fn passes(limit: u32, frames: &[Vec<u8>], piece: usize) -> bool {
-        let mut meter = Meter::new(limit);
+        let mut meter = Meter::new(limit, sheet());
         let all = [PREFACE, &frames.concat()].concat();
         all.chunks(piece).all(|piece| meter.came(piece))
     }
@@ -198,7 +211,7 @@ mod tests {
     #[test]
     fn who_is_sent_something_may_ask_how_long_it_took() {
         let (ping, reset) = (frame(6, 0, 8), frame(RST_STREAM, 0, 4));
-        let mut meter = Meter::new(10);
+        let mut meter = Meter::new(10, sheet());
         assert!(meter.came(PREFACE));
         for _ in 0..100 {
             meter.went(100);
@@ -206,7 +219,7 @@ mod tests {
         }
         meter.went(1 << 30);
         assert!((0..20).all(|_| meter.came(&ping)) && !meter.came(&ping), "what is earned is bounded");
-        let mut meter = Meter::new(10);
+        let mut meter = Meter::new(10, sheet());
         assert!(meter.came(PREFACE));
         meter.went(1 << 20);
         assert!((0..10).all(|_| meter.came(&reset)) && !meter.came(&reset), "a reset is not earned");
@@ -214,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_head_is_open_until_its_last_byte_has_come() {
-        let mut meter = Meter::new(10);
+        let mut meter = Meter::new(10, sheet());
         let mut came = |bytes: &[u8]| {
             assert!(meter.came(bytes));
             meter.is_in_head()
@@ -229,13 +242,15 @@ mod tests {
     fn only_messages_are_a_sign_of_life() {
         let mut sent = Frames::to_client();
         for (control, message) in [(frame(6, 1, 8), frame(DATA, 0, 30)), (frame(4, 1, 0), frame(HEADERS, 4, 30))] {
-            assert!(!sent.carry(&control) && sent.carry(&message[..20]) && sent.carry(&message[20..]));
+            let none = Counter::default();
+            let mut carry = |bytes: &[u8]| sent.carry(bytes, &none);
+            assert!(!carry(&control) && carry(&message[..20]) && carry(&message[20..]));
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_count_begins_anew_after_a_while() {
-        let mut meter = Meter::new(10);
+        let mut meter = Meter::new(10, sheet());
         assert!(meter.came(PREFACE));
         for _ in 0..20 {
             assert!((0..10).all(|_| meter.came(&frame(6, 0, 8))));

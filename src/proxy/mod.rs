@@ -10,6 +10,7 @@ pub mod inflow;
 pub mod lanes;
 mod leave;
 mod listen;
+mod loss;
 mod meter;
 mod outflow;
 mod pulse;
@@ -25,7 +26,7 @@ mod upload;
 mod upstream;
 mod worker;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ use self::inflow::Inflow;
 use self::lanes::{Admission, Lane, Lanes};
 use self::leave::{Leave, Stage};
 pub use self::listen::{ListenError, Listener};
+pub use self::loss::Loss;
 use self::outflow::Outflow;
 use self::record::{Ledger, Record};
 pub use self::refusal::Refusal;
@@ -54,7 +56,7 @@ pub use self::tls::{Identity, Purpose, TlsError, inspect};
 use self::upload::Upload;
 use self::upstream::{Link, READ_MOST};
 pub use self::worker::Workers;
-use crate::access_log::Book;
+use crate::access_log::{AccessLog, Book};
 use crate::metrics::RefusalSheet;
 use crate::table::Edge;
 use crate::turnstile::Pass;
@@ -64,8 +66,8 @@ pub struct Proxy {
     lanes: Lanes,
     /// Counts refusals of requests that belong to no service.
     nowhere: Arc<RefusalSheet>,
-    /// Where there is an access log.
-    ledger: Option<Rc<Ledger>>,
+    /// Where there is an access log; a reload puts another in its place, and records keep the one they began with.
+    ledger: RefCell<Option<Rc<Ledger>>>,
     /// HTTP/2 requests under way at this worker.
     streams: Rc<Cell<usize>>,
     workers: usize,
@@ -80,16 +82,18 @@ struct Carried {
 }
 
 impl Proxy {
-    /// `leave` is the worker's own.
-    pub fn new(
-        lanes: Lanes,
-        nowhere: Arc<RefusalSheet>,
-        leave: Rc<Leave>,
-        book: Option<Rc<Book>>,
-        workers: usize,
-    ) -> Rc<Proxy> {
-        let ledger = book.map(|book| Ledger::new(book, leave));
-        Rc::new(Proxy { lanes, nowhere, ledger, streams: Rc::default(), workers })
+    pub fn new(lanes: Lanes, nowhere: Arc<RefusalSheet>, workers: usize) -> Rc<Proxy> {
+        Rc::new(Proxy { lanes, nowhere, ledger: RefCell::default(), streams: Rc::default(), workers })
+    }
+
+    /// Where requests have their lines from now on. `leave` is the worker's own.
+    pub fn log_to(&self, log: Option<&AccessLog>, worker: usize, leave: &Rc<Leave>) {
+        let ledger = log.map(|log| {
+            let book = Rc::new(log.book(worker));
+            tokio::task::spawn_local(Book::keep(Rc::downgrade(&book)));
+            Ledger::new(book, leave.clone())
+        });
+        self.ledger.replace(ledger);
     }
 
     /// What connections are held to, as it is now.
@@ -108,7 +112,7 @@ impl Proxy {
     ) -> Result<Response<Answer>, Infallible> {
         let busy = visitor.pulse.begin();
         let (head, body) = request.into_parts();
-        let mut record = Record::open(self.ledger.as_ref(), &visitor, Some(&head));
+        let mut record = Record::open(self.ledger.borrow().as_ref(), &visitor, Some(&head));
         let is_whole = body.is_end_stream();
         let mut answer = match self.relay(&visitor, head, body, &mut record).await {
             Ok(carried) => carried.deliver(record, &visitor),
@@ -131,7 +135,7 @@ impl Proxy {
 
     /// Records the refusal of what never became a request.
     pub fn refuse_unread(&self, visitor: &Visitor, refusal: Refusal) {
-        let mut record = Record::open(self.ledger.as_ref(), visitor, None);
+        let mut record = Record::open(self.ledger.borrow().as_ref(), visitor, None);
         record.refused(refusal, refusal.text().len() as u64, &self.nowhere);
     }
 

@@ -2,7 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::leave::Stage;
 use super::listen::Station;
+use super::loss::Loss;
 
 /// Written by the connection's reads and requests, read by the clock that watches it.
 ///
@@ -34,6 +35,8 @@ pub struct Pulse {
     parking: AtomicBool,
     /// The connection is to end with the requests it carries.
     leaving: AtomicBool,
+    /// Why the connection was lost, as one more than the reason's number; 0 where it was not.
+    lost: AtomicU8,
 }
 
 impl Pulse {
@@ -68,6 +71,18 @@ impl Pulse {
     /// Whether the client takes what is written now.
     pub fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// The connection is lost; the first reason is the one.
+    pub fn loses(&self, loss: Loss) {
+        if self.lost().is_none() {
+            self.lost.store(loss.number() as u8 + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// The number of the reason that it was lost for.
+    pub fn lost(&self) -> Option<usize> {
+        usize::from(self.lost.load(Ordering::Relaxed)).checked_sub(1)
     }
 
     /// Whether the client may still be sending what nobody reads any more.
@@ -134,7 +149,7 @@ enum State {
 }
 
 /// A connection that can be asked to end after the requests it carries.
-pub trait Connection: Future + Unpin {
+pub trait Connection: Future<Output = hyper::Result<()>> + Unpin {
     fn leave(self: Pin<&mut Self>);
 }
 
@@ -159,6 +174,8 @@ pub struct Terms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
     ByItself,
+    /// What came was not what the protocol has.
+    Broken,
     /// Nothing was asked for as long as a connection may idle.
     Idle,
     /// Nothing was asked for a moment, and everything said has been taken: it can be parked, and idles since then.
@@ -193,8 +210,12 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
             is_asked = true;
             Pin::new(&mut *connection).leave();
         }
-        if Pin::new(&mut *connection).poll(cx).is_ready() {
-            return Poll::Ready(Ended::ByItself);
+        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+            return Poll::Ready(if ended.is_err_and(|error| is_broken(&error)) {
+                Ended::Broken
+            } else {
+                Ended::ByItself
+            });
         }
         if watch.state != pulse.state() {
             evicted = None;
@@ -226,6 +247,18 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
         Poll::Pending
     })
     .await
+}
+
+/// Whether the client's words were at fault, and not the socket.
+fn is_broken(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if cause.is::<std::io::Error>() {
+            return false;
+        }
+        source = cause.source();
+    }
+    !error.is_incomplete_message() && !error.is_closed() && !error.is_canceled()
 }
 
 type Eviction<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::loss::Loss;
 use super::meter::{Frames, Meter};
 use super::pulse::Pulse;
 use super::refusal::Refusal;
@@ -41,10 +42,17 @@ impl<S> Watched<S> {
         (self.stream, self.refusal)
     }
 
+    fn failed(&self, error: io::Error) -> io::Error {
+        if let Some(loss) = Loss::of(&error) {
+            self.pulse.loses(loss);
+        }
+        error
+    }
+
     /// What keeps a connection alive says nothing of whether anybody needs it.
     fn went(&mut self, bytes: &[u8]) {
         if let Some((meter, sent)) = &mut self.frames {
-            if !sent.carry(bytes) {
+            if !sent.carry(bytes, &meter.sheet.resets[1]) {
                 return;
             }
             meter.went(bytes.len());
@@ -58,8 +66,10 @@ impl<S> Watched<S> {
         match written {
             Poll::Pending => {
                 ready!(self.stall.poll(cx));
+                self.pulse.loses(Loss::SlowReader);
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.failed(error))),
             written => {
                 self.stall.moved(bytes as u64);
                 written
@@ -72,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if self.ahead.is_empty() {
-            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf)).map_err(|error| self.failed(error))?;
         } else {
             let take = self.ahead.len().min(buf.remaining());
             buf.put_slice(&self.ahead[..take]);
@@ -86,6 +96,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let is_flood = match frames {
             Some((meter, _)) => {
                 let is_flood = !meter.came(came);
+                if is_flood {
+                    pulse.loses(Loss::Flood);
+                }
                 pulse.set_in_block(meter.is_in_head());
                 is_flood
             }

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::converse::Visitor;
 use super::headers::Reply;
+use super::listen::Silence;
 use super::record::{End, Record};
 use super::refusal::Refusal;
 use super::upstream::{Link, Socket};
@@ -35,12 +36,15 @@ pub fn join(client: OnUpgrade, mut link: Link, mut pass: Pass, pool: &Pool, mut 
     record.becomes_tunnel();
     let cut = pool.tunnel_cut();
     tokio::task::spawn_local(async move {
+        let silence = Silence::of(&visitor.edge.rules.timeouts);
         let _held = (pass, visitor);
         let traffic = Traffic { record: RefCell::new(record), is_over: Cell::new(false) };
         let carried = async {
             let Ok(client) = client.await else { return };
             let mut client = Side { io: TokioIo::new(client), traffic: &traffic, is_client: true };
             let Socket::Whole(backend) = &mut link.wire.socket else { return };
+            // A tunnel has no other clock that would tell of a backend that has vanished.
+            silence.bound(backend);
             let mut backend = Side { io: backend, traffic: &traffic, is_client: false };
             // What the backend said right behind its head.
             let ahead = std::mem::take(&mut link.wire.input);

@@ -14,7 +14,7 @@ use super::doors::{Doors, Orders, Porter};
 use super::lanes::Lanes;
 use super::leave::{Leave, Stage};
 use super::listen::Listener;
-use crate::access_log::{AccessLog, Book};
+use crate::access_log::AccessLog;
 use crate::config::EdgeTimeouts;
 use crate::metrics::RefusalSheet;
 use crate::table::{Seat, Switchboard};
@@ -48,7 +48,7 @@ impl Workers {
         nowhere: &[Arc<RefusalSheet>],
         listeners: Vec<(Arc<Listener>, Vec<TcpListener>)>,
         capacity: Arc<Capacity>,
-        access_log: Option<&Arc<AccessLog>>,
+        access_log: Option<Arc<AccessLog>>,
     ) -> std::io::Result<Workers> {
         let (stage, told) = watch::channel(Stage::Staying);
         let (doors, orders) = Doors::new(nowhere.len());
@@ -65,7 +65,7 @@ impl Workers {
                 sockets: Vec::new(),
                 orders,
                 capacity: capacity.clone(),
-                access_log: access_log.cloned(),
+                access_log: access_log.clone(),
                 stage: told.clone(),
             })
             .collect();
@@ -129,9 +129,10 @@ async fn work(kit: Kit) {
 /// The worker's first task. Its thread ends when this and every connection has.
 async fn run(kit: Kit, leave: Rc<Leave>) {
     let Kit { worker, workers, switchboard, nowhere, sockets, orders, capacity, access_log, stage } = kit;
-    let book = access_log.map(|log| Rc::new(log.book(worker)));
-    book.iter().for_each(|book| drop(tokio::task::spawn_local(Book::keep(Rc::downgrade(book)))));
-    let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, leave.clone(), book, workers);
+    let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, workers);
+    proxy.log_to(access_log.as_deref(), worker, &leave);
+    // It has a book, and the log must end when that does.
+    drop(access_log);
     let porter = Porter::new(worker, proxy.clone(), leave, capacity);
     for (listener, socket) in sockets {
         porter.open(listener, socket);

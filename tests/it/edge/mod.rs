@@ -5,6 +5,7 @@ mod ceilings;
 mod floods;
 mod hostile;
 mod limits;
+mod losses;
 mod places;
 mod slow;
 

@@ -91,6 +91,10 @@ impl Settings {
         Settings { access_log: Some(lines.to_owned()), ..self }
     }
 
+    pub fn without_access_log(self) -> Settings {
+        Settings { access_log: None, ..self }
+    }
+
     pub fn workers(self, workers: usize) -> Settings {
         Settings { workers, ..self }
     }

@@ -3,6 +3,7 @@
 mod config;
 mod endpoints;
 mod listeners;
+mod log;
 mod rules;
 mod services;
 

@@ -1,0 +1,79 @@
+//! What never became a request is seen all the same: connections that are lost are counted, each with its reason.
+
+use super::held;
+use crate::harness::frames::{DATA, END_STREAM, Frames, HEADERS, PING, RST_STREAM, frame};
+use crate::harness::{Backend, Ca, Client, Cutover, PATIENCE, Raw, eventually};
+
+/// Resolves when so many connections of the listener at `place` have been lost for this reason, and no other of them.
+async fn lost(proxy: &Cutover, place: usize, reason: &str, count: f64) {
+    let listener = proxy.address_of(place).to_string();
+    let labels = [("listener", &*listener), ("reason", reason)];
+    let value = || async { proxy.metrics().await.value("cutover_connections_lost_total", &labels) };
+    assert!(eventually(PATIENCE, || async { value().await == count }).await, "{reason}: {}", value().await);
+}
+
+#[tokio::test]
+async fn each_way_to_lose_a_connection_is_counted_by_its_reason() {
+    let blue = Backend::start("blue").await;
+    let ca = Ca::new();
+    let timeouts = "opening = \"100ms\"\nhandshake = \"100ms\"\nsend = \"200ms\"";
+    let proxy = held(&blue, "http2_controls = 50", timeouts, "").tls(&ca, &["shop.test"]).start().await;
+    Raw::connect(&proxy).await.until_closed().await;
+    lost(&proxy, 0, "silent", 1.0).await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.write("HELO mail.test\r\nMAIL FROM:<a@b.test> SIZE=1\r\n").await;
+    raw.until_closed().await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.write("EHLO mail test\r\n").await;
+    raw.until_closed().await;
+    lost(&proxy, 0, "foreign", 1.0).await;
+    let mut raw = Raw::connect(proxy.tls_address()).await;
+    raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    raw.until_closed().await;
+    lost(&proxy, 1, "handshake-failed", 1.0).await;
+    Raw::connect(proxy.tls_address()).await.until_closed().await;
+    lost(&proxy, 1, "handshake-slow", 1.0).await;
+    let mut client = Frames::connect(&proxy, 65_535).await;
+    while client.bytes(&frame(PING, 0, 0, b"12345678")).await {}
+    lost(&proxy, 0, "flood", 1.0).await;
+    let mut client = Frames::connect(&proxy, 65_535).await;
+    client.send(DATA, 0, 0, b"on no stream").await;
+    client.until_closed().await;
+    lost(&proxy, 0, "broken", 1.0).await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.write("GET /bytes/67108864 HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    lost(&proxy, 0, "slow-reader", 1.0).await;
+    // Whoever comes, looks and goes is not lost.
+    drop((Raw::connect(&proxy).await, Raw::connect(proxy.tls_address()).await));
+    assert_eq!(Client::http1(&proxy).await.get("/").await.status, 200);
+    lost(&proxy, 1, "handshake-failed", 1.0).await;
+}
+
+#[tokio::test]
+async fn whoever_has_too_many_or_makes_room_is_counted() {
+    let blue = Backend::start("blue").await;
+    for (limits, reason) in [("connections_per_client = 2", "too-many"), ("connections = 2", "made-room")] {
+        let proxy = held(&blue, limits, "park = \"20ms\"", "").start().await;
+        let _some = [Raw::connect(&proxy).await, Raw::connect(&proxy).await];
+        let _more = Raw::connect(&proxy).await;
+        lost(&proxy, 0, reason, 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn resets_are_counted_for_who_sent_them() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let mut client = Frames::connect(&proxy, 65_535).await;
+    client.request(1, "GET", "/slow", END_STREAM).await;
+    blue.waiting(1).await;
+    client.send(RST_STREAM, 0, 1, &[0, 0, 0, 8]).await;
+    client.send(HEADERS, 4 | END_STREAM, 3, &crate::harness::frames::field(":path", "/")).await;
+    client.until(|frame| frame.kind == RST_STREAM).await.expect("a reset");
+    let listener = proxy.address().to_string();
+    for by in ["client", "proxy"] {
+        let labels = [("listener", &*listener), ("by", by)];
+        let count = || async { proxy.metrics().await.value("cutover_http2_resets_total", &labels) };
+        assert!(eventually(PATIENCE, || async { count().await == 1.0 }).await, "{by}: {}", count().await);
+    }
+}
