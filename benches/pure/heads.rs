@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use criterion::{BatchSize, Criterion};
 use cutover::config::Limits;
 use cutover::proxy::headers::{self, Client, Framing, RequestId};
@@ -16,7 +16,7 @@ pub fn bench(criterion: &mut Criterion) {
     let head = request();
     let vetted = headers::vet(&head, &edge).unwrap_or_else(|refusal| panic!("{refusal:?}"));
     let (client, mut out, held) = (client(), Vec::new(), Limits::default());
-    let answer = BytesMut::from(answer().as_bytes());
+    let answer = Bytes::from(answer());
     let mut group = criterion.benchmark_group("heads");
     group.bench_function("vet", |bencher| bencher.iter(|| headers::vet(black_box(&head), &edge).is_ok()));
     group.bench_function("to-backend", |bencher| {

@@ -1,7 +1,7 @@
 //! Any bytes as a backend's answer: never a panic, the same however they are cut into pieces, and nothing of the hop goes on.
 #![no_main]
 
-use bytes::BytesMut;
+use bytes::Bytes;
 use cutover::config::Limits;
 use cutover::proxy::headers::{self, Extent, Reply};
 use cutover::proxy::inflow::Inflow;
@@ -43,10 +43,10 @@ enum End {
 }
 
 fn answer(bytes: &[u8], piece: usize, headless: bool) -> (Told, Option<Reply>) {
-    let (mut input, mut told) = (BytesMut::new(), Told::default());
+    let (mut input, mut told) = (Bytes::new(), Told::default());
     let mut reply: Option<(Reply, Inflow)> = None;
     for piece in bytes.chunks(piece) {
-        input.extend_from_slice(piece);
+        input = [&input, piece].concat().into();
         if reply.is_none() {
             match headers::read(&mut input, headless, &Limits::default()) {
                 Ok(None) => continue,

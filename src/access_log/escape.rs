@@ -33,21 +33,8 @@ pub fn combined(out: &mut Vec<u8>, bytes: &[u8], cap: usize) {
 }
 
 /// Appends a number in decimal.
-pub fn number(out: &mut Vec<u8>, mut number: u64) {
-    if number < 10 {
-        return out.push(b'0' + number as u8);
-    }
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8;
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+pub fn number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn json_char(out: &mut Vec<u8>, char: char) {
@@ -66,10 +53,9 @@ fn json_char(out: &mut Vec<u8>, char: char) {
 
 /// Eight at a time: almost all text is plain, and this is most of what a line costs.
 fn are_plain(bytes: &[u8]) -> bool {
-    let (words, rest) = bytes.as_chunks();
-    let mut last = [b' '; 8];
-    last[..rest.len()].copy_from_slice(rest);
-    words.iter().all(|word| is_plain_word(u64::from_ne_bytes(*word))) && is_plain_word(u64::from_ne_bytes(last))
+    let Some(last) = bytes.last_chunk() else { return bytes.iter().all(|byte| is_plain(*byte)) };
+    // The last eight overlap with those before them.
+    bytes.as_chunks().0.iter().chain([last]).all(|word| is_plain_word(u64::from_ne_bytes(*word)))
 }
 
 /// Whether each of the eight bytes is plain: the tests for a byte that is zero, or less than another, leave its highest

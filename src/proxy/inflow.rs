@@ -1,6 +1,6 @@
 //! The body of an answer as it comes from a backend: pure, over the bytes at hand; who reads them is another matter.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::Frame;
 
@@ -55,12 +55,12 @@ impl Inflow {
     }
 
     /// The next piece of what is at hand; `None`: there is more to come, or it is done.
-    pub fn next(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Broken> {
+    pub fn next(&mut self, input: &mut Bytes) -> Result<Option<Frame<Bytes>>, Broken> {
         loop {
             match self.state {
                 State::Done => return Ok(None),
                 _ if input.is_empty() => return Ok(None),
-                State::Close => return Ok(Some(Frame::data(input.split().freeze()))),
+                State::Close => return Ok(Some(Frame::data(std::mem::take(input)))),
                 State::Length(left) => {
                     let (piece, left) = take(input, left);
                     self.state = if left == 0 { State::Done } else { State::Length(left) };
@@ -100,7 +100,7 @@ impl Inflow {
         }
     }
 
-    fn trailers(&mut self, input: &mut BytesMut) -> Result<Option<Frame<Bytes>>, Broken> {
+    fn trailers(&mut self, input: &mut Bytes) -> Result<Option<Frame<Bytes>>, Broken> {
         if input.starts_with(b"\r\n") {
             input.advance(2);
             self.state = State::Done;
@@ -118,13 +118,13 @@ impl Inflow {
     }
 }
 
-fn take(input: &mut BytesMut, left: u64) -> (Frame<Bytes>, u64) {
+fn take(input: &mut Bytes, left: u64) -> (Frame<Bytes>, u64) {
     let both = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
-    (Frame::data(input.split_to(both).freeze()), left - both as u64)
+    (Frame::data(input.split_to(both)), left - both as u64)
 }
 
 /// The size of the chunk that follows; `None`: its line is not whole. Extensions are passed over (RFC 9112, 7.1.1).
-fn size(input: &mut BytesMut) -> Result<Option<u64>, Broken> {
+fn size(input: &mut Bytes) -> Result<Option<u64>, Broken> {
     let Some(end) = memchr::memchr(b'\n', input) else {
         return if input.len() > MAX_SIZE_LINE { Err(Broken) } else { Ok(None) };
     };
@@ -162,9 +162,9 @@ mod tests {
 
     /// What comes of a body in pieces of `piece` bytes: its data and trailers, and what is left behind it.
     fn whole(extent: Extent, bytes: &[u8], piece: usize, closes: bool) -> Result<(String, usize), Broken> {
-        let (mut inflow, mut input, mut text) = (Inflow::new(extent), BytesMut::new(), String::new());
+        let (mut inflow, mut input, mut text) = (Inflow::new(extent), Bytes::new(), String::new());
         for piece in bytes.chunks(piece) {
-            input.extend_from_slice(piece);
+            input = [&input, piece].concat().into();
             while let Some(frame) = inflow.next(&mut input)? {
                 match frame.into_data() {
                     Ok(data) => text += std::str::from_utf8(&data).unwrap(),

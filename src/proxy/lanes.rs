@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::{ArcSwap, Cache};
 
 use super::refusal::Refusal;
-use super::upstream::{Turn, Upstream};
+use super::upstream::{Basin, Turn, Upstream};
 use crate::metrics::{ColorSheet, RefusalSheet};
 use crate::names::PerColor;
 use crate::pool::{Eligible, EligibleCell, Endpoint, Pool};
@@ -19,6 +19,7 @@ use crate::turnstile::{Entrance, Pass};
 /// Everything one worker needs to find its way, none of it shared with another thread.
 pub struct Lanes {
     worker: usize,
+    basin: Basin,
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     view: RefCell<Rc<View>>,
 }
@@ -40,8 +41,9 @@ pub struct Admission {
 impl Lanes {
     pub fn new(switchboard: &Switchboard, worker: usize) -> Lanes {
         let mut table = Cache::new(switchboard.cell());
-        let view = View::new(table.load().clone(), worker, &[]);
-        Lanes { worker, table: RefCell::new(table), view: RefCell::new(Rc::new(view)) }
+        let basin = Basin::default();
+        let view = View::new(table.load().clone(), worker, &basin, &[]);
+        Lanes { worker, basin, table: RefCell::new(table), view: RefCell::new(Rc::new(view)) }
     }
 
     /// The table as it is now: one relaxed load where it is the one seen last.
@@ -50,7 +52,7 @@ impl Lanes {
         let table = cache.load();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(table, &view.table) {
-            *view = Rc::new(View::new(table.clone(), self.worker, &view.lanes));
+            *view = Rc::new(View::new(table.clone(), self.worker, &self.basin, &view.lanes));
         }
         view.clone()
     }
@@ -85,7 +87,7 @@ impl Lanes {
 }
 
 impl View {
-    fn new(table: Arc<Table>, worker: usize, before: &[PerColor<Rc<Lane>>]) -> View {
+    fn new(table: Arc<Table>, worker: usize, basin: &Basin, before: &[PerColor<Rc<Lane>>]) -> View {
         let lanes = table.entries.iter().enumerate().map(|(place, Entry { service, .. })| {
             let same = |pair: &&PerColor<Rc<Lane>>| Arc::ptr_eq(&pair.blue.pool, &service.pools.blue);
             // Most tables are a switch of one service: then each is where it was.
@@ -93,7 +95,7 @@ impl View {
             PerColor::from_fn(|color| match kept.map(|pair| &pair[color]) {
                 Some(lane) if Arc::ptr_eq(&lane.service, service) => lane.clone(),
                 Some(lane) => Rc::new(lane.under(service.clone())),
-                None => Rc::new(Lane::new(service.clone(), service.pools[color].clone(), worker)),
+                None => Rc::new(Lane::new(service.clone(), service.pools[color].clone(), worker, basin)),
             })
         });
         View { lanes: lanes.collect(), table }
@@ -118,6 +120,7 @@ struct Road {
     upstreams: RefCell<Upstreams>,
     /// Seconds this road has lived: the clock its idle connections age by, so that no request reads a real one for it.
     age: Cell<u64>,
+    basin: Basin,
 }
 
 #[derive(Default)]
@@ -127,7 +130,7 @@ struct Upstreams {
 }
 
 impl Lane {
-    fn new(service: Arc<Service>, pool: Arc<Pool>, worker: usize) -> Lane {
+    fn new(service: Arc<Service>, pool: Arc<Pool>, worker: usize, basin: &Basin) -> Lane {
         Lane {
             sheet: pool.sheets[worker].clone(),
             refusals: service.refusals[worker].clone(),
@@ -138,6 +141,7 @@ impl Lane {
                 eligible: RefCell::new(Cache::new(pool.eligible.clone())),
                 upstreams: RefCell::default(),
                 age: Cell::new(0),
+                basin: basin.clone(),
             }),
             service,
             pool,
@@ -198,8 +202,9 @@ impl Lane {
             return;
         }
         let kept = |endpoint: &Arc<Endpoint>| upstreams.list.iter().find(|upstream| upstream.is_of(endpoint)).cloned();
-        let make = |endpoint: &Arc<Endpoint>| Rc::new(Upstream::new(endpoint.clone(), self.sheet.clone()));
-        let list = eligible.iter().map(|endpoint| kept(endpoint).unwrap_or_else(|| make(endpoint))).collect();
+        let basin = &self.road.basin;
+        let make = |endpoint: &Arc<Endpoint>| Upstream::new(endpoint.clone(), self.sheet.clone(), basin.clone());
+        let list = eligible.iter().map(|endpoint| kept(endpoint).unwrap_or_else(|| Rc::new(make(endpoint)))).collect();
         *upstreams = Upstreams { made_from: Some(eligible.clone()), list };
     }
 }

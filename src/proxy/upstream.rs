@@ -1,6 +1,6 @@
 //! One worker's connections to one endpoint: idle ones are kept and used again, the newest first.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -25,6 +25,7 @@ pub struct Upstream {
     idle: RefCell<Vec<Idle>>,
     busy: Cell<usize>,
     sheet: Arc<ColorSheet>,
+    basin: Basin,
 }
 
 struct Idle {
@@ -34,9 +35,9 @@ struct Idle {
 }
 
 impl Upstream {
-    pub fn new(endpoint: Arc<Endpoint>, sheet: Arc<ColorSheet>) -> Upstream {
+    pub fn new(endpoint: Arc<Endpoint>, sheet: Arc<ColorSheet>, basin: Basin) -> Upstream {
         let name = endpoint.address.to_string();
-        Upstream { endpoint, name, idle: RefCell::default(), busy: Cell::new(0), sheet }
+        Upstream { endpoint, name, idle: RefCell::default(), busy: Cell::new(0), sheet, basin }
     }
 
     pub fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
@@ -99,7 +100,7 @@ impl Turn {
     pub async fn connect(&self, within: Duration) -> io::Result<Wire> {
         let stream = tokio::time::timeout(within, TcpStream::connect(self.0.endpoint.address)).await??;
         stream.set_nodelay(true)?;
-        Ok(Wire { socket: Socket::Whole(stream), input: BytesMut::new(), room: READ })
+        Ok(Wire { socket: Socket::Whole(stream), input: Bytes::new(), room: READ, basin: self.0.basin.clone() })
     }
 }
 
@@ -114,9 +115,34 @@ impl Drop for Turn {
 /// No task of its own reads it: the request that uses it does, and in between nobody has to.
 pub struct Wire {
     pub socket: Socket,
-    pub input: BytesMut,
+    pub input: Bytes,
     /// How much is read at the next time.
     room: usize,
+    basin: Basin,
+}
+
+/// What all of a worker's connections are read into, one after the other. An answer has most often gone on to the client
+/// when the next is read, and all of it is free again: so that the same few lines of the processor's cache serve hundreds
+/// of connections, where a buffer for each would have to be fetched from memory.
+#[derive(Clone, Default)]
+pub struct Basin(Rc<Rooms>);
+
+#[derive(Default)]
+struct Rooms {
+    small: RefCell<BytesMut>,
+    large: RefCell<BytesMut>,
+}
+
+impl Basin {
+    /// Room for so much; half of it will do where somebody still holds the rest.
+    fn room(&self, want: usize) -> RefMut<'_, BytesMut> {
+        let (room, size) = if want > READ { (&self.0.large, READ_MOST) } else { (&self.0.small, READ) };
+        let mut room = room.borrow_mut();
+        if !room.try_reclaim(size) && room.capacity() < want / 2 {
+            room.reserve(size);
+        }
+        room
+    }
 }
 
 /// A connection's socket; only its reading half where the rest of a request is still being sent beside the answer.
@@ -148,24 +174,30 @@ impl Wire {
 
     /// Reads more, at most so much at one time; 0 where the endpoint has ended the connection.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
-        let want = self.room.min(most);
-        // With nothing in it the buffer is taken back whole, at no cost: an answer should not need two reads for want of room.
-        let least = if self.input.is_empty() { want / 2 } else { want / 4 };
-        if self.input.capacity() - self.input.len() < least {
-            self.input.reserve(want);
+        if !self.input.is_empty() {
+            return self.poll_append(cx, most);
         }
-        let room = self.input.capacity() - self.input.len();
-        let read = ready!(pin!(self.socket.read_buf(&mut self.input)).poll(cx))?;
+        // Even of nothing it would hold on to where it was read.
+        self.input = Bytes::new();
+        let want = self.room.min(most);
+        let mut input = self.basin.room(want);
+        let room = want.min(input.capacity());
+        let read = ready!(pin!(self.socket.read_buf(&mut (&mut *input).limit(room))).poll(cx))?;
+        self.input = input.split().freeze();
         // An answer that fills what there is room for has more behind it.
         self.room = if read == room { READ_MOST } else { READ };
         Poll::Ready(Ok(read))
     }
 
-    /// Nobody uses it for a while: it is little more than its socket.
-    fn rest(&mut self) {
-        if self.input.capacity() > READ {
-            self.input = BytesMut::new();
-        }
+    /// Reads more of what can only be understood as a whole: it moves to a buffer of its own, where it has none yet.
+    fn poll_append(&mut self, cx: &mut Context<'_>, most: usize) -> Poll<io::Result<usize>> {
+        let input = std::mem::take(&mut self.input).try_into_mut();
+        let mut input = input.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        let want = READ.min(most);
+        input.reserve(want);
+        let read = pin!(self.socket.read_buf(&mut (&mut input).limit(want))).poll(cx);
+        self.input = input.freeze();
+        read
     }
 }
 
@@ -193,7 +225,7 @@ impl Link {
 
     /// The half that the rest of the request is written to. The connection carries no other request after that.
     pub fn split(self) -> (Link, Option<OwnedWriteHalf>) {
-        let Link { turn, wire: Wire { socket, input, room }, active } = self;
+        let Link { turn, wire: Wire { socket, input, room, basin }, active } = self;
         let (socket, writing) = match socket {
             Socket::Whole(stream) => {
                 let (reading, writing) = stream.into_split();
@@ -201,7 +233,7 @@ impl Link {
             }
             reading => (reading, None),
         };
-        (Link { turn, wire: Wire { socket, input, room }, active }, writing)
+        (Link { turn, wire: Wire { socket, input, room, basin }, active }, writing)
     }
 
     /// The answer has been read to its end: the connection may carry another request. `age` is the lane's.
@@ -209,10 +241,10 @@ impl Link {
     pub fn release(self, age: u64, most: usize) {
         let Link { turn, mut wire, active } = self;
         drop(active);
-        wire.rest();
         let mut idle = turn.0.idle.borrow_mut();
         // Whether it is still open is asked when it is needed again.
         if wire.is_whole() && idle.len() < most {
+            wire.input = Bytes::new();
             idle.push(Idle { wire, since: age });
             turn.0.sheet.upstream_idle.change(1);
         }

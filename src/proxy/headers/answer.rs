@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Frame;
@@ -35,53 +35,42 @@ pub enum Extent {
 
 /// Takes the head of the final answer off the input, and the interim ones before it; `None`: there is more to come.
 /// `headless`: the request was one whose answer has no body (HEAD).
-pub fn read(input: &mut BytesMut, headless: bool, limits: &Limits) -> Result<Option<Reply>, Refusal> {
-    while !input.is_empty() {
-        let end = end_of_head(input);
-        if end.unwrap_or(input.len()) > limits.answer_head {
-            return Err(Refusal::BadAnswer);
-        }
-        let Some(end) = end else { return Ok(None) };
-        let head = input.split_to(end).freeze();
-        if let Some(reply) = parse(&head, headless, limits.answer_fields)? {
-            return Ok(Some(reply));
+pub fn read(input: &mut Bytes, headless: bool, limits: &Limits) -> Result<Option<Reply>, Refusal> {
+    while !input.is_empty()
+        && let Some((end, reply)) = parse(input, headless, limits)?
+    {
+        drop(input.split_to(end));
+        if reply.is_some() {
+            return Ok(reply);
         }
     }
     Ok(None)
 }
 
-/// Where the first empty line ends. Lines may end in a bare LF, as some old servers write them (RFC 9112, 2.2).
-fn end_of_head(input: &[u8]) -> Option<usize> {
-    memchr::memchr_iter(b'\n', input).find_map(|at| match &input[at + 1..] {
-        [b'\n', ..] => Some(at + 2),
-        [b'\r', b'\n', ..] => Some(at + 3),
-        _ => None,
-    })
-}
-
-/// `None`: the answer is an interim one, and another follows.
-fn parse(head: &Bytes, headless: bool, most: usize) -> Result<Option<Reply>, Refusal> {
+/// The first head of the input and where it ends; `None`: it is not whole. An interim answer has no reply.
+fn parse(input: &Bytes, headless: bool, limits: &Limits) -> Result<Option<(usize, Option<Reply>)>, Refusal> {
     let mut few = [const { MaybeUninit::uninit() }; FEW];
     let mut many = Vec::new();
-    let fields = match few.get_mut(..most) {
+    let fields = match few.get_mut(..limits.answer_fields) {
         Some(few) => few,
         None => {
-            many.resize_with(most, MaybeUninit::uninit);
+            many.resize_with(limits.answer_fields, MaybeUninit::uninit);
             &mut many[..]
         }
     };
     let mut answer = httparse::Response::new(&mut []);
-    let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut answer, head, fields);
-    // An end that the parser sees elsewhere is one that could be taken for another.
-    if parsed != Ok(Status::Complete(head.len())) {
-        return Err(Refusal::BadAnswer);
-    }
+    let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut answer, input, fields);
+    let end = match parsed {
+        Ok(Status::Complete(end)) if end <= limits.answer_head => end,
+        Ok(Status::Partial) if input.len() <= limits.answer_head => return Ok(None),
+        _ => return Err(Refusal::BadAnswer),
+    };
     let (Some(minor), Some(code)) = (answer.version, answer.code) else { return Err(Refusal::BadAnswer) };
     let status = StatusCode::from_u16(code).map_err(|_| Refusal::BadAnswer)?;
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-        return Ok(None);
+        return Ok(Some((end, None)));
     }
-    let (headers, hop) = gather(head, answer.headers, minor)?;
+    let (headers, hop) = gather(input, answer.headers, minor)?;
     let is_empty = headless || matches!(code, 101 | 204 | 304);
     let mut response = Response::new(());
     *response.status_mut() = status;
@@ -97,7 +86,8 @@ fn parse(head: &Bytes, headless: bool, most: usize) -> Result<Option<Reply>, Ref
         (false, Some(length)) => Extent::Length(length),
         (false, None) => Extent::Close,
     };
-    Ok(Some(Reply { response, extent, keeps: hop.keeps() && extent != Extent::Close, websocket: hop.websocket }))
+    let keeps = hop.keeps() && extent != Extent::Close;
+    Ok(Some((end, Some(Reply { response, extent, keeps, websocket: hop.websocket }))))
 }
 
 /// What the fields of this hop say.
@@ -133,7 +123,7 @@ impl Hop {
 
 /// The fields that go on to the client, and what the others say. Refuses an answer whose end could be seen in two
 /// places (RFC 9112, 6.3).
-fn gather(head: &Bytes, fields: &[Header], minor: u8) -> Result<(HeaderMap, Hop), Refusal> {
+fn gather(input: &Bytes, fields: &[Header], minor: u8) -> Result<(HeaderMap, Hop), Refusal> {
     let mut hop = Hop { minor, ..Hop::default() };
     let mut headers = HeaderMap::with_capacity(fields.len());
     for Header { name, value } in fields {
@@ -160,7 +150,7 @@ fn gather(head: &Bytes, fields: &[Header], minor: u8) -> Result<(HeaderMap, Hop)
             "keep-alive" | "proxy-connection" | "te" | "http2-settings" | "proxy-authorization" => continue,
             _ => {}
         }
-        let value = HeaderValue::from_maybe_shared(head.slice_ref(value)).map_err(|_| Refusal::BadAnswer)?;
+        let value = HeaderValue::from_maybe_shared(input.slice_ref(value)).map_err(|_| Refusal::BadAnswer)?;
         headers.append(name, value);
     }
     if hop.chunked {

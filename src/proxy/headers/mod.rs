@@ -317,7 +317,7 @@ mod tests {
 
     /// What is read of an answer, or the reason it is refused for; and what is left behind it.
     fn answered(text: &str) -> (Result<Option<Reply>, &'static str>, usize) {
-        let mut input = bytes::BytesMut::from(text);
+        let mut input = bytes::Bytes::copy_from_slice(text.as_bytes());
         let reply = read(&mut input, false, &Limits::default()).map_err(|refusal| refusal.reason());
         (reply, input.len())
     }
@@ -363,7 +363,7 @@ mod tests {
             let has_length = reply.response.headers().contains_key(header::CONTENT_LENGTH);
             assert!(!(has_length && extent == Extent::Chunked), "a length beside chunks would cut the body");
         }
-        let mut head = bytes::BytesMut::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
+        let mut head = bytes::Bytes::from("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n");
         let reply = read(&mut head, true, &Limits::default()).unwrap().unwrap();
         assert_eq!(reply.extent, Extent::Length(0), "the answer to HEAD has no body");
         assert_eq!(reply.response.headers()[header::CONTENT_LENGTH], "5");
