@@ -38,7 +38,7 @@ pub fn lanes(config: &Config) -> Lanes {
         let pools = PerColor::from_fn(|color| pool(rules, color));
         let (refusals, tail) = (Box::new([sheets()]), Arc::new(Tail::new(1)));
         let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals, tail };
-        Entry { service: Arc::new(service), live: Color::Blue, generation: 0, since: time::now() }
+        Entry::new(Arc::new(service), Color::Blue, 0, time::now())
     });
     let table = Table {
         version: 1,

@@ -28,7 +28,8 @@ pub use self::reload::{
     AskReload, ChangeView, ConfigState, ConfigView, RefusedReload, ReloadError, ReloadTold, Reloaded,
 };
 pub use self::view::{
-    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Proof, ServiceView, Status, TailView, Upstream,
+    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, PreviewView, Proof, ServiceView, Status, TailView,
+    Upstream,
 };
 use crate::access_log::Shelf;
 use crate::config;

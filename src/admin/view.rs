@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::Scene;
 use super::reload::ConfigView;
+use crate::config::Share;
 use crate::cutover::{Cutover, Desk, Kind, Phase};
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
@@ -54,6 +55,15 @@ pub struct ServiceView {
     pub tail: Option<TailView>,
     #[serde(flatten)]
     pub colors: PerColor<ColorView>,
+    /// The color that is not live, while those who are invited can see it.
+    pub preview: Option<PreviewView>,
+}
+
+/// A preview that is open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreviewView {
+    pub to: Color,
+    pub until: Timestamp,
 }
 
 /// A cutover under way.
@@ -210,7 +220,8 @@ impl ServiceView {
             generation: entry.generation,
             cutover: current.map(CutoverView::from),
             tail: entry.service.tail.span().map(|span| TailView::from(span.reading(Moment::now()))),
-            colors: PerColor::from_fn(|color| ColorView::of(&entry.service.pools[color], entry.live == color)),
+            colors: PerColor::from_fn(|color| ColorView::of(&entry.service.pools[color], entry.weight(color))),
+            preview: entry.preview.map(|preview| PreviewView { to: preview.to, until: preview.until }),
         })
     }
 
@@ -257,10 +268,10 @@ impl From<Reading> for TailView {
 }
 
 impl ColorView {
-    fn of(pool: &Pool, live: bool) -> ColorView {
+    fn of(pool: &Pool, weight: Share) -> ColorView {
         let inside = pool.turnstile.inside();
         ColorView {
-            weight: if live { 1.0 } else { 0.0 },
+            weight: f64::from(weight.0) / f64::from(Share::ALL.0),
             in_flight: inside.requests,
             tunnels: inside.tunnels,
             upstream: Upstream {

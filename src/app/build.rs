@@ -49,7 +49,7 @@ impl Draft {
             Some(cutover) => (cutover.live(), cutover.generation(), cutover.ended.unwrap_or(cutover.started)),
             None => (Color::Blue, 0, time::now()),
         };
-        Entry { service: self.service.clone(), live, generation, since }
+        Entry::new(self.service.clone(), live, generation, since)
     }
 
     /// Its desk, and the tasks that have to run for it.

@@ -28,6 +28,7 @@ use crate::cutover::Cutover;
 use crate::journal::{Journal, JournalError, Vital};
 use crate::process::{InheritError, Inherited, Notifier, status, watch};
 use crate::proxy::{Capacity, ListenError, Listener, Workers};
+use crate::seal::{Seal, SealError};
 use crate::table::{Edge, Routes, Switchboard, Table};
 use crate::time;
 
@@ -59,6 +60,7 @@ impl App {
     pub async fn start(config: &Config, workers: usize, outside: Outside) -> Result<App, AppError> {
         let Outside { file, inherited, notifier } = outside;
         let journal = Journal::open(&config.state.dir, &[Vital::topic::<Cutover>()])?;
+        let seal = Seal::open(&config.state.dir)?;
         let handed = inherited.share_out(config)?;
         let mut listeners = Vec::new();
         for (listener, sockets) in config.listeners.iter().zip(&handed.listeners) {
@@ -78,7 +80,7 @@ impl App {
             routes: Arc::new(Routes::new(&config.services)),
             entries: services.iter().map(|service| service.entry(&journal)).collect(),
         };
-        let switchboard = Arc::new(Switchboard::new(table, workers));
+        let switchboard = Arc::new(Switchboard::new(table, workers).sealed(seal));
         let nowhere = sheets(workers).into_vec();
 
         let (told, _) = broadcast::channel(EVENTS);
@@ -157,6 +159,8 @@ impl App {
 pub enum AppError {
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
     #[error(transparent)]
     Listen(#[from] ListenError),
     #[error(transparent)]

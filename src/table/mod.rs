@@ -1,16 +1,18 @@
 //! The table: which service a request is for, and which color serves it now.
 
 mod routes;
+mod split;
 mod switchboard;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::routes::Routes;
+pub use self::split::{Preview, Split};
 #[cfg(test)]
 pub use self::switchboard::tests::worker as test_worker;
 pub use self::switchboard::{Published, Seat, Switchboard};
-use crate::config;
+use crate::config::{self, Share};
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::Pool;
@@ -58,6 +60,32 @@ pub struct Entry {
     /// How many times this service has been switched.
     pub generation: u64,
     pub since: Timestamp,
+    /// Both are of the other color, and open its pool. A restart begins without them.
+    pub split: Option<Split>,
+    pub preview: Option<Preview>,
+}
+
+impl Entry {
+    /// Only the live color is open.
+    pub fn new(service: Arc<Service>, live: Color, generation: u64, since: Timestamp) -> Entry {
+        Entry { service, live, generation, since, split: None, preview: None }
+    }
+
+    /// Whether new requests may enter the color's pool.
+    pub fn opens(&self, color: Color) -> bool {
+        color == self.live || self.split.is_some() || self.preview.is_some()
+    }
+
+    /// The pools new requests may enter, or those they may not.
+    pub fn pools(&self, open: bool) -> impl Iterator<Item = &Arc<Pool>> {
+        self.service.pools.iter().filter(move |(color, _)| self.opens(*color) == open).map(|(_, pool)| pool)
+    }
+
+    /// The color's share of clients.
+    pub fn weight(&self, color: Color) -> Share {
+        let other = self.split.map_or(Share(0), |split| split.share);
+        if color == self.live { Share(Share::ALL.0 - other.0) } else { other }
+    }
 }
 
 /// What a service is, apart from which color is live.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
 
-use super::{Edge, Entry, Routes, Service, Table};
+use super::{Edge, Entry, Preview, Routes, Service, Split, Table};
 use crate::names::{Color, ServiceName};
+use crate::seal::Seal;
 use crate::time::{self, Moment, Timestamp};
 
 /// The control plane publishes through it; workers take the cell once and read it for every request.
@@ -20,12 +21,13 @@ pub struct Switchboard {
     answered: Arc<Notify>,
     /// How many times the roll has been called.
     calls: Arc<AtomicU64>,
+    seal: Arc<Seal>,
 }
 
 impl Switchboard {
     pub fn new(table: Table, workers: usize) -> Switchboard {
         for entry in &table.entries {
-            entry.service.pools[entry.live].turnstile.open();
+            entry.pools(true).for_each(|pool| pool.turnstile.open());
         }
         let (answered, calls) = (Arc::new(Notify::new()), Arc::<AtomicU64>::default());
         let seat = |_| Arc::new(Seat::new(answered.clone(), calls.clone()));
@@ -35,7 +37,18 @@ impl Switchboard {
             seats: (0..workers).map(seat).collect(),
             answered,
             calls,
+            seal: Arc::new(Seal::temporary()),
         }
+    }
+
+    /// With keys that outlive the process.
+    pub fn sealed(self, seal: Seal) -> Switchboard {
+        Switchboard { seal: Arc::new(seal), ..self }
+    }
+
+    /// What badges and invitations are signed with.
+    pub fn seal(&self) -> Arc<Seal> {
+        self.seal.clone()
     }
 
     pub fn table(&self) -> Arc<Table> {
@@ -57,27 +70,59 @@ impl Switchboard {
     }
 
     /// Makes `to` the live color, in the one order in which somebody always serves: open the new pool, publish the
-    /// table, close the old pool. Returns when every worker has answered with the new table.
+    /// table, close the old pool. Returns when every worker has answered with the new table. A split and a preview end
+    /// with it, at the same instant.
     ///
     /// A request that still read the old table finds the old pool closed, and by then the new table is visible to it.
     pub async fn publish(&self, service: &ServiceName, to: Color, generation: u64) -> Published {
+        let change = |entry: &Entry, since| Some(Entry::new(entry.service.clone(), to, generation, since));
+        self.change(service, change).await
+    }
+
+    /// Gives the color that is not live a share of the clients, or another share. `None` ends that, and previews with it:
+    /// when this returns, nobody enters the other pool any more, and it can be drained. A split of the color that is live
+    /// changes nothing.
+    pub async fn split(&self, service: &ServiceName, split: Option<Split>) -> Published {
+        let change = |entry: &Entry, _| match split {
+            Some(split) if split.to == entry.live => None,
+            Some(split) => Some(Entry { split: Some(split), ..entry.clone() }),
+            None => Some(Entry { split: None, preview: None, ..entry.clone() }),
+        };
+        self.change(service, change).await
+    }
+
+    /// Opens the color that is not live to those who are invited; `None` ends that, and a split goes on. A preview of the
+    /// color that is live changes nothing.
+    pub async fn preview(&self, service: &ServiceName, preview: Option<Preview>) -> Published {
+        let change = |entry: &Entry, _| match preview {
+            Some(preview) if preview.to == entry.live => None,
+            preview => Some(Entry { preview, ..entry.clone() }),
+        };
+        self.change(service, change).await
+    }
+
+    /// Publishes the entry that `change` makes of the service's, in the fixed order: first the pools are opened that the
+    /// new table leads to, last those closed that it does not.
+    async fn change(
+        &self,
+        service: &ServiceName,
+        change: impl FnOnce(&Entry, Timestamp) -> Option<Entry>,
+    ) -> Published {
         let _writer = self.writer.lock().await;
-        let old = self.cell.load_full();
-        let Some(entry) = old.entry(service) else { return Published::nothing(self.seats.len()) };
-        let pools = &entry.service.pools;
-        let at = time::now();
-        let entries = old.entries.iter().map(|other| match other.service.name == *service {
-            true => Entry { live: to, generation, since: at, ..other.clone() },
-            false => other.clone(),
-        });
+        let (old, at) = (self.cell.load_full(), time::now());
+        let place = old.entries.iter().position(|entry| entry.service.name == *service);
+        let next = place.and_then(|place| Some((place, change(&old.entries[place], at)?)));
+        let Some((place, next)) = next else { return Published::nothing(self.seats.len()) };
         let (edge, routes) = (old.edge.clone(), old.routes.clone());
-        let table = Table { version: old.version + 1, edge, routes, entries: entries.collect() };
+        let mut entries = old.entries.clone();
+        entries[place] = next.clone();
+        let table = Table { version: old.version + 1, edge, routes, entries };
         let version = table.version;
 
         let begun = Moment::now();
-        pools[to].turnstile.open();
+        next.pools(true).for_each(|pool| pool.turnstile.open());
         self.cell.store(Arc::new(table));
-        pools[to.other()].turnstile.close();
+        next.pools(false).for_each(|pool| pool.turnstile.close());
         let answered = self.ask_for(version).await;
         Published { at, took: Moment::now().since(begun), answered, workers: self.seats.len() }
     }
@@ -99,9 +144,9 @@ impl Switchboard {
         let gone = old.entries.iter().filter(|entry| missing(&table, entry));
 
         let begun = Moment::now();
-        new.for_each(|entry| entry.service.pools[entry.live].turnstile.open());
+        new.flat_map(|entry| entry.pools(true)).for_each(|pool| pool.turnstile.open());
         self.cell.store(table.clone());
-        gone.for_each(|entry| entry.service.pools[entry.live].turnstile.close());
+        gone.flat_map(|entry| entry.pools(true)).for_each(|pool| pool.turnstile.close());
         let answered = self.ask_for(table.version).await;
         Published { at, took: Moment::now().since(begun), answered, workers: self.seats.len() }
     }
@@ -194,7 +239,7 @@ pub mod tests {
     use std::thread;
 
     use super::*;
-    use crate::config;
+    use crate::config::{self, Share};
     use crate::names::PerColor;
     use crate::pool::Pool;
     use crate::tail::Tail;
@@ -231,7 +276,7 @@ pub mod tests {
             let pools = PerColor::from_fn(|color| Pool::new(rules, color, &[], 1).0);
             let (refusals, tail) = (Box::new([]), Arc::new(Tail::new(0)));
             let service = Service { name: rules.name.clone(), rules: rules.clone(), pools, refusals, tail };
-            Entry { service: Arc::new(service), live: Color::Blue, generation: 0, since: Timestamp::UNIX_EPOCH }
+            Entry::new(Arc::new(service), Color::Blue, 0, Timestamp::UNIX_EPOCH)
         };
         let entries = config.services.iter().map(entry).collect();
         (Arc::new(Edge::new(&config)), Arc::new(Routes::new(&config.services)), entries)
@@ -262,6 +307,88 @@ pub mod tests {
         assert!(!is_open(&known[1], Color::Blue), "who is gone is closed");
         assert!(Arc::ptr_eq(&switchboard.newest(&known[0].service), &others));
         assert!(Arc::ptr_eq(&switchboard.newest(&known[1].service), &known[1].service));
+    }
+
+    /// A switchboard without workers, blue live, and what is open of the one service.
+    async fn shop() -> (Switchboard, ServiceName, impl Fn(&Switchboard) -> (bool, bool)) {
+        let switchboard = Switchboard::new(Table::empty(), 0);
+        let (edge, routes, entries) = draft(&["shop"]);
+        let service = entries[0].service.clone();
+        switchboard.replace(edge, routes, entries).await;
+        let open = move |switchboard: &Switchboard| {
+            let entry = switchboard.table().entries[0].clone();
+            let [blue, green] = Color::BOTH.map(|color| !entry.service.pools[color].turnstile.is_closed());
+            assert_eq!((blue, green), (entry.opens(Color::Blue), entry.opens(Color::Green)));
+            (blue, green)
+        };
+        (switchboard, service.name.clone(), open)
+    }
+
+    fn split(to: Color, share: u16) -> Option<Split> {
+        Some(Split { to, share: Share(share), salt: 7 })
+    }
+
+    #[tokio::test]
+    async fn a_split_opens_the_other_color_and_its_end_closes_it() {
+        let (switchboard, shop, open) = shop().await;
+        let weights = |switchboard: &Switchboard| {
+            let entry = switchboard.table().entries[0].clone();
+            Color::BOTH.map(|color| entry.weight(color).0)
+        };
+        assert_eq!((open(&switchboard), weights(&switchboard)), ((true, false), [10_000, 0]));
+        switchboard.split(&shop, split(Color::Green, 500)).await;
+        assert_eq!((open(&switchboard), weights(&switchboard)), ((true, true), [9_500, 500]));
+        switchboard.split(&shop, split(Color::Green, 10_000)).await;
+        assert_eq!((open(&switchboard), weights(&switchboard)), ((true, true), [0, 10_000]));
+        switchboard.split(&shop, None).await;
+        assert_eq!((open(&switchboard), weights(&switchboard)), ((true, false), [10_000, 0]));
+
+        let version = switchboard.table().version;
+        switchboard.split(&shop, split(Color::Blue, 500)).await;
+        assert_eq!(switchboard.table().version, version, "the live color has its share already");
+    }
+
+    #[tokio::test]
+    async fn a_publish_ends_split_and_preview_at_once_and_a_reload_keeps_both() {
+        let (switchboard, shop, open) = shop().await;
+        let preview = |to| Some(Preview { to, until: Timestamp::UNIX_EPOCH });
+        switchboard.split(&shop, split(Color::Green, 500)).await;
+        switchboard.preview(&shop, preview(Color::Green)).await;
+        let (edge, routes, entries) = draft(&["shop"]);
+        switchboard.replace(edge, routes, entries).await;
+        let entry = switchboard.table().entries[0].clone();
+        assert!(entry.split == split(Color::Green, 500) && entry.preview == preview(Color::Green));
+
+        switchboard.publish(&shop, Color::Green, 1).await;
+        let entry = switchboard.table().entries[0].clone();
+        assert_eq!((entry.live, entry.split, entry.preview), (Color::Green, None, None));
+        assert_eq!(open(&switchboard), (false, true));
+        switchboard.preview(&shop, preview(Color::Green)).await;
+        assert_eq!(open(&switchboard), (false, true), "everyone sees it already");
+        switchboard.preview(&shop, preview(Color::Blue)).await;
+        assert_eq!(open(&switchboard), (true, true));
+        switchboard.publish(&shop, Color::Green, 1).await;
+        assert_eq!(open(&switchboard), (false, true));
+    }
+
+    #[tokio::test]
+    async fn the_other_color_stays_open_until_neither_a_split_nor_a_preview_needs_it() {
+        let (switchboard, shop, open) = shop().await;
+        let preview = Some(Preview { to: Color::Green, until: Timestamp::UNIX_EPOCH });
+        switchboard.preview(&shop, preview).await;
+        assert_eq!(open(&switchboard), (true, true));
+        switchboard.split(&shop, split(Color::Green, 0)).await;
+        switchboard.preview(&shop, None).await;
+        assert_eq!(open(&switchboard), (true, true), "the split goes on");
+        switchboard.preview(&shop, preview).await;
+        switchboard.split(&shop, None).await;
+        assert_eq!(open(&switchboard), (true, false), "what is to be drained is closed, to those invited too");
+
+        switchboard.split(&shop, split(Color::Green, 500)).await;
+        let entry = switchboard.table().entries[0].clone();
+        let (edge, routes, entries) = draft(&["blog"]);
+        switchboard.replace(edge, routes, entries).await;
+        assert!(Color::BOTH.iter().all(|color| entry.service.pools[*color].turnstile.is_closed()), "gone is gone");
     }
 
     #[tokio::test]
