@@ -20,7 +20,7 @@ fn admit(criterion: &mut Criterion) {
         let lanes = scene::lanes(&scene::config(hosts, 1));
         let host = format!("s{}.test", hosts / 2);
         group.bench_function(BenchmarkId::from_parameter(hosts), |bencher| {
-            bencher.iter(|| lanes.admit(black_box(&host), black_box("/"), now).is_ok());
+            bencher.iter(|| lanes.admit(black_box(&host), black_box("/"), now, |_| unreachable!()).is_ok());
         });
     }
 }
@@ -30,7 +30,9 @@ fn choose(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("choose");
     for endpoints in SIZES {
         let lanes = scene::lanes(&scene::config(1, endpoints));
-        let Ok(admission) = lanes.admit("s0.test", "/", Moment::now()) else { panic!("nobody serves s0.test") };
+        let Ok(admission) = lanes.admit("s0.test", "/", Moment::now(), |_| unreachable!()) else {
+            panic!("nobody serves s0.test")
+        };
         group.bench_function(BenchmarkId::from_parameter(endpoints), |bencher| {
             bencher.iter(|| admission.lane.choose(black_box(&[])).is_some());
         });

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::access::{self, Peer};
+use super::preview::{self, AskPreview};
 use super::problem::Problem;
 use super::view::{AdminView, Outcome, ServiceView, Status};
 use super::{Scene, events, reload, retire, scrape};
@@ -57,6 +58,7 @@ pub fn routes(state: Arc<State>) -> Router {
         .route("/v1/services/{service}/rollback", post(rollback))
         .route("/v1/services/{service}/abort", post(abort))
         .route("/v1/services/{service}/retire/{color}", get(may_retire))
+        .route("/v1/services/{service}/preview", post(invite))
         .route("/v1/reload", post(reload_config))
         .route("/v1/history", get(history))
         .route("/v1/events", get(listen))
@@ -164,6 +166,20 @@ async fn abort(
         Granted::Begun(cutover) | Granted::Turned(cutover) => Ok(Json(Outcome::from(*cutover)).into_response()),
         Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(&desk, live)).into_response()),
     }
+}
+
+async fn invite(
+    Shared(state): App,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let desk = desk(&state, &service)?;
+    let ask: AskPreview = read(&body)?;
+    let by = state.writer(&peer, &headers)?;
+    state.stays()?;
+    Ok(Json(preview::carry_out(&state.scene, &desk, ask, &by).await?).into_response())
 }
 
 /// The body of `reload`.

@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod events;
+mod preview;
 mod problem;
 mod reload;
 mod retire;
@@ -23,13 +24,14 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{broadcast, mpsc};
 
 pub use self::access::Token;
+pub use self::preview::Previewed;
 pub use self::problem::{BAD_CONFIG, HELD, Problem};
 pub use self::reload::{
     AskReload, ChangeView, ConfigState, ConfigView, RefusedReload, ReloadError, ReloadTold, Reloaded,
 };
 pub use self::view::{
-    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, PreviewView, Proof, ServiceView, Status, TailView,
-    Upstream,
+    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, PreviewView, Proof, ServiceView, Status,
+    TailView, Upstream,
 };
 use crate::access_log::Shelf;
 use crate::config;

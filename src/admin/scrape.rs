@@ -7,7 +7,7 @@ use super::view::{ServiceView, phases};
 use super::{ConfigState, Scene};
 use crate::access_log::AccessLog;
 use crate::cutover::{Desk, Phase};
-use crate::metrics::{self as m, CODES, LatencySum, Page, RefusalSheet};
+use crate::metrics::{self as m, CODES, LatencySum, Mirrored, Page, RefusalSheet};
 use crate::names::Color;
 use crate::pool::{Pool, State};
 use crate::proxy::{Listener, Loss, Refusal};
@@ -68,6 +68,9 @@ fn service(page: &mut Page, desk: &Desk) {
         let labels = [name, color.as_str()];
         page.put(&m::LIVE, &labels, f64::from(u8::from(view.live == color)));
         page.put(&m::WEIGHT, &labels, view.colors[color].weight);
+        let is_previewed = view.preview.as_ref().is_some_and(|preview| preview.to == color);
+        page.put(&m::PREVIEW_OPEN, &labels, f64::from(u8::from(is_previewed)));
+        mirror(page, &of.pools[color]);
         pool(page, &of.pools[color]);
         for outcome in Phase::OUTCOMES {
             let count = desk.figures.ended(color, outcome) as f64;
@@ -96,6 +99,16 @@ fn tail(page: &mut Page, name: &str, service: &Service) {
     page.put(&m::TAIL_EXPIRES, &[name], seconds(reading.shift.expires()));
     if let Some(last) = reading.last_seen {
         page.put(&m::TAIL_LAST_SEEN, &[name], seconds(last));
+    }
+}
+
+fn mirror(page: &mut Page, pool: &Pool) {
+    let (labels, sum) = ([pool.service.as_str(), pool.color.as_str()], pool.mirrored());
+    for outcome in Mirrored::ALL {
+        page.put(&m::MIRROR_REQUESTS, &[labels[0], labels[1], outcome.as_str()], sum.count(outcome) as f64);
+    }
+    for (of, sum) in [("copy", &sum.copies), ("original", &sum.originals)] {
+        page.put_latency(&m::MIRROR_DURATION, &[labels[0], labels[1], of], sum);
     }
 }
 

@@ -133,6 +133,11 @@ impl App {
         self.admin.address
     }
 
+    /// What the workers read their table from, for who holds the proxy as a value.
+    pub fn switchboard(&self) -> &Arc<Switchboard> {
+        &self.scene.switchboard
+    }
+
     /// Has the config file read anew. What comes of it stands in the log.
     pub fn reload(&self, by: &str) {
         let (reply, _) = oneshot::channel();

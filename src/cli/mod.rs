@@ -9,6 +9,7 @@ mod events;
 mod failure;
 mod history;
 mod out;
+mod preview;
 mod progress;
 mod reload;
 mod retire;
@@ -74,6 +75,7 @@ enum Command {
     Switch(switch::Switch),
     Rollback(switch::Rollback),
     Abort(switch::Abort),
+    Preview(preview::Preview),
     History(history::History),
     Reload(reload::Reload),
     Retire(retire::Retire),
@@ -92,6 +94,7 @@ impl Cli {
             Command::Switch(switch) => switch.run(&global),
             Command::Rollback(rollback) => rollback.run(&global),
             Command::Abort(abort) => abort.run(&global),
+            Command::Preview(preview) => preview.run(&global),
             Command::History(history) => history.run(&global),
             Command::Reload(reload) => reload.run(&global),
             Command::Retire(retire) => retire.run(&global),

@@ -9,7 +9,9 @@ use clap::Args;
 use super::client::{self, Client, Trouble};
 use super::progress::count;
 use super::{Failure, Global, out, watch};
-use crate::admin::{ColorView, CutoverView, EndpointView, RefusedReload, ServiceView, Status as Whole, TailView};
+use crate::admin::{
+    ColorView, CutoverView, EndpointView, PreviewView, RefusedReload, ServiceView, Status as Whole, TailView,
+};
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Human, Timestamp};
 
@@ -118,6 +120,11 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
     if let Some(cutover) = &service.cutover {
         text.push_str(&cutover_says(cutover, now));
     }
+    if let Some(PreviewView { to, until }) = &service.preview {
+        let (to, at, left) = (in_color(*to), until.strftime("%Y-%m-%d %H:%M:%SZ"), Human(since(now, *until)));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {to} can be previewed until {at} ({left})");
+    }
     let endpoints = || service.colors.iter().flat_map(|(_, view)| &view.endpoints);
     let width = endpoints().map(|endpoint| endpoint.address.len()).max().unwrap_or(0);
     for (color, view) in service.colors.iter() {
@@ -178,11 +185,12 @@ fn color_says(color: Color, view: &ColorView, live: bool) -> String {
     let name = in_color(color);
     // Padded by hand: the escape codes around the name would be counted.
     let gap = " ".repeat(5 - color.as_str().len());
-    let weight = view.weight * 100.0;
+    // In hundredths of a percent, as shares are.
+    let weight = (view.weight * 10_000.0).round() / 100.0;
     let ColorView { in_flight, tunnels, upstream, .. } = view;
     let (busy, idle) = (upstream.active, upstream.idle);
     format!(
-        "  {mark} {name}{gap} {weight:>4.0} %  {in_flight:>5} in flight  {tunnels:>5} tunnels   upstream: {busy} busy, {idle} idle\n"
+        "  {mark} {name}{gap} {weight:>4} %  {in_flight:>5} in flight  {tunnels:>5} tunnels   upstream: {busy} busy, {idle} idle\n"
     )
 }
 

@@ -10,11 +10,12 @@ use super::driver::Mail;
 use super::figures::Figures;
 use super::machine::{Cutover, Phase};
 use super::pause::{Ask, Matter, Paused};
+use super::preview::{PreviewAsk, Want};
 use crate::config::Drain;
 use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
 use crate::pool::Readiness;
-use crate::table::{Entry, Service, Switchboard};
+use crate::table::{Entry, Preview, Service, Switchboard};
 use crate::time::{Human, Timestamp};
 
 /// What an operator wants of a service.
@@ -47,6 +48,8 @@ pub enum Denied {
     TooLate(Box<Cutover>),
     #[error("{color} is not healthy now: {}", reasons.join("; "))]
     Unhealthy { color: Color, reasons: Vec<String> },
+    #[error("{0} is live: everyone sees it already")]
+    LiveAlready(Color),
     #[error("{0}; nothing has changed")]
     Journal(String),
     #[error("the service has just been taken out of the config")]
@@ -91,6 +94,14 @@ impl Desk {
         let (ask, answer) = Ask::new(matter);
         self.mail.send(Mail::Pause(ask)).await.map_err(|_| Denied::Gone)?;
         answer.await.map_err(|_| Denied::Gone)?
+    }
+
+    /// Opens the color that is not live to those who are invited, until the preview expires or is closed, or the service
+    /// is switched; `None` closes it.
+    pub async fn preview(&self, preview: Option<Preview>) -> Result<(), Denied> {
+        let (ask, answer) = PreviewAsk::new(preview.map_or(Want::Close, Want::Open));
+        self.mail.send(Mail::Preview(ask)).await.map_err(|_| Denied::Stopping)?;
+        answer.await.map_err(|_| Denied::Stopping)?
     }
 
     /// Hands in a wish and waits for the word on it, which comes at once except for a rollback, whose color is checked.

@@ -13,6 +13,7 @@ use super::figures::Figures;
 use super::hands::Hands;
 use super::machine::{self, Cutover, Effect, Event, Evidence, Kind, Phase};
 use super::pause::{Ask, Paused};
+use super::preview::{PreviewAsk, wake_at_the_end};
 use crate::config::Drain;
 use crate::journal::{Journal, JournalError};
 use crate::names::Color;
@@ -27,6 +28,8 @@ pub enum Mail {
     Event(String, Event),
     /// Somebody is about to change the service.
     Pause(Ask),
+    /// The color that is not live is to be seen by some, or no longer.
+    Preview(PreviewAsk),
 }
 
 pub type Reply = oneshot::Sender<Result<Granted, Denied>>;
@@ -114,6 +117,7 @@ impl Driver {
                 mail = self.mailbox.recv() => match mail {
                     Some(Mail::Wish(wish, reply)) => self.grant(wish, reply).await,
                     Some(Mail::Event(id, event)) => self.happen(&id, event).await,
+                    Some(Mail::Preview(ask)) => self.preview(ask).await,
                     Some(Mail::Pause(ask)) => if let Some(drain) = self.pause(ask).await {
                         return self.end(&drain).await;
                     },
@@ -146,6 +150,18 @@ impl Driver {
         goes_on.await.ok()
     }
 
+    /// Opens or closes a preview. Only a driver does, so that none is opened behind the back of a drain.
+    async fn preview(&self, ask: PreviewAsk) {
+        let table = self.switchboard.table();
+        let decided = table.entry(&self.service.name).ok_or(Denied::Gone);
+        let decided = decided.and_then(|entry| ask.want.decide(entry, self.current()));
+        if let Ok(Some(preview)) = decided {
+            self.switchboard.preview(&self.service.name, preview).await;
+            preview.into_iter().for_each(|open| wake_at_the_end(open, self.mail.downgrade()));
+        }
+        ask.answer(decided.map(|_| ()));
+    }
+
     /// The service is out of the table, and no cutover is under way: what is inside its pools is given its time.
     async fn end(mut self, drain: &Drain) {
         self.mailbox.close();
@@ -153,6 +169,7 @@ impl Driver {
             match mail {
                 Mail::Wish(_, reply) => drop(reply.send(Err(Denied::Gone))),
                 Mail::Pause(ask) => ask.answer(Err(Denied::Gone)),
+                Mail::Preview(ask) => ask.answer(Err(Denied::Gone)),
                 Mail::Event(..) => {}
             }
         }

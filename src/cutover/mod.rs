@@ -6,6 +6,7 @@ mod figures;
 mod hands;
 mod machine;
 mod pause;
+mod preview;
 
 pub use self::desk::{Denied, Desk, Granted, Plan, Until, Wish};
 pub use self::driver::{Driver, Told};

@@ -127,6 +127,74 @@ impl ConnectionSheet {
     }
 }
 
+/// One worker's figures for copies of requests sent to one color, alone on its cache lines.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct MirrorSheet {
+    /// In the order of [`Mirrored::ALL`].
+    pub outcomes: [Counter; 5],
+    /// How long the heads of answers took, of the copies and of the requests they were copied from: pairs only.
+    pub copies: Latency,
+    pub originals: Latency,
+}
+
+impl MirrorSheet {
+    pub fn count(&self, outcome: Mirrored) {
+        self.outcomes[outcome as usize].add(1);
+    }
+}
+
+/// What became of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mirrored {
+    /// Both answers have the same status.
+    Agree,
+    Differ,
+    /// The copy got no answer in its time.
+    Failed,
+    /// The request itself got no answer to compare with.
+    Unmatched,
+    /// It was not sent: there were too many, or the color closed.
+    Dropped,
+}
+
+impl Mirrored {
+    pub const ALL: [Mirrored; 5] =
+        [Mirrored::Agree, Mirrored::Differ, Mirrored::Failed, Mirrored::Unmatched, Mirrored::Dropped];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Mirrored::Agree => "agree",
+            Mirrored::Differ => "differ",
+            Mirrored::Failed => "failed",
+            Mirrored::Unmatched => "unmatched",
+            Mirrored::Dropped => "dropped",
+        }
+    }
+}
+
+/// The [`MirrorSheet`]s of all workers added up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MirrorSum {
+    outcomes: [u64; 5],
+    pub copies: LatencySum,
+    pub originals: LatencySum,
+}
+
+impl MirrorSum {
+    pub fn add(&mut self, sheet: &MirrorSheet) {
+        for (sum, outcome) in self.outcomes.iter_mut().zip(&sheet.outcomes) {
+            *sum += outcome.get();
+        }
+        self.copies.add(&sheet.copies);
+        self.originals.add(&sheet.originals);
+    }
+
+    pub fn count(&self, outcome: Mirrored) -> u64 {
+        self.outcomes[outcome as usize]
+    }
+}
+
 pub const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Upper bounds of the latency buckets in nanoseconds: 250 µs to 60 s, about two for each doubling at the fast end.

@@ -11,7 +11,10 @@ use prometheus::proto::{
 use prometheus::{Encoder, TextEncoder};
 
 pub use self::calls::CallSheet;
-pub use self::cells::{CODES, ColorSheet, ConnectionSheet, Counter, Latency, LatencySum, Level, RefusalSheet};
+pub use self::cells::{
+    CODES, ColorSheet, ConnectionSheet, Counter, Latency, LatencySum, Level, MirrorSheet, MirrorSum, Mirrored,
+    RefusalSheet,
+};
 
 /// A metric: its name, what it says, how it moves, and the labels every series of it has.
 pub struct Family {
@@ -52,6 +55,12 @@ families! {
         "1 for the color that new requests go to.";
     WEIGHT = Gauge "cutover_weight" ["service", "color"]
         "Share of new requests, 0 to 1.";
+    PREVIEW_OPEN = Gauge "cutover_preview_open" ["service", "color"]
+        "1 while those who are invited see the color though it is not live.";
+    MIRROR_REQUESTS = Counter "cutover_mirror_requests_total" ["service", "color", "outcome"]
+        "Copies of requests for a color, by outcome: agree, differ, failed, unmatched, dropped.";
+    MIRROR_DURATION = Histogram "cutover_mirror_duration_seconds" ["service", "color", "of"]
+        "Until the head of the answer came, of copies that got one and of their originals.";
     PHASE = Gauge "cutover_phase" ["service", "phase"]
         "1 for the phase the service is in.";
     CUTOVERS = Counter "cutover_cutovers_total" ["service", "to", "outcome"]

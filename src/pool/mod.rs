@@ -14,7 +14,7 @@ pub use self::health::{Check, EndpointHealth, Readiness, State};
 use self::keeper::{Ends, Follow, Order};
 pub use self::keeper::{Keeper, meet};
 use crate::config;
-use crate::metrics::ColorSheet;
+use crate::metrics::{ColorSheet, MirrorSheet, MirrorSum};
 use crate::names::{Color, ServiceName};
 use crate::turnstile::Turnstile;
 
@@ -25,6 +25,8 @@ pub struct Pool {
     pub turnstile: Arc<Turnstile>,
     /// One for each worker.
     pub sheets: Box<[Arc<ColorSheet>]>,
+    /// Of the copies of requests for this color; one for each worker.
+    pub mirrors: Box<[Arc<MirrorSheet>]>,
     /// The endpoints a request may be sent to. Written by the keeper alone, and only when it differs.
     pub eligible: EligibleCell,
     health: watch::Receiver<Arc<Vec<EndpointHealth>>>,
@@ -55,6 +57,7 @@ impl Pool {
             color,
             turnstile: Arc::new(Turnstile::new(workers)),
             sheets: (0..workers).map(|_| Arc::default()).collect(),
+            mirrors: (0..workers).map(|_| Arc::default()).collect(),
             eligible,
             health,
             rounds,
@@ -67,6 +70,13 @@ impl Pool {
     /// What is known of every endpoint, in the order of the config.
     pub fn health(&self) -> Arc<Vec<EndpointHealth>> {
         self.health.borrow().clone()
+    }
+
+    /// What became of the copies of requests for this color, since the start.
+    pub fn mirrored(&self) -> MirrorSum {
+        let mut sum = MirrorSum::default();
+        self.mirrors.iter().for_each(|sheet| sum.add(sheet));
+        sum
     }
 
     /// May this pool go live? Judged on what is known now.

@@ -100,6 +100,36 @@ impl Outgoing<'_> {
         headers::to_backend(self.head, self.vetted, self.client, self.id, framing, &mut out);
         Outflow::new(out, upload, framing)
     }
+
+    /// The head once more, for a copy of a request without a body, marked as one.
+    pub fn copied(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEAD);
+        headers::to_backend(self.head, self.vetted, self.client, self.id, Framing::None, &mut out);
+        out.truncate(out.len() - 2);
+        out.extend_from_slice(headers::MIRROR.as_str().as_bytes());
+        out.extend_from_slice(b": 1\r\n\r\n");
+        out
+    }
+}
+
+/// Sends a head that has been written, once, to an endpoint of the lane: a copy, which is worth no second try.
+pub async fn send_copy(lane: &Lane, head: Vec<u8>, headless: bool) -> Result<(Reply, Link), Refusal> {
+    let (timeouts, limits) = (&lane.service.rules.timeouts, &lane.service.rules.limits);
+    let turn = lane.choose(&[]).ok_or(Refusal::NoEndpoint)?;
+    let wire = match turn.reuse(lane.age(), false) {
+        Some(wire) => wire,
+        None => turn.connect(timeouts.connect).await.map_err(|error| connect_refusal(&error))?,
+    };
+    let mut link = Link::new(turn, wire);
+    let outflow = Some(Outflow::new(head, None, Framing::None));
+    let mut exchange = Exchange { outflow, moved: 0, headless, limits };
+    let (since, length) = (Moment::now(), timeouts.first_byte);
+    let patience = Patience { since, length, is_woken: false, has_begun: false };
+    match exchange.first_byte(&mut link.wire, patience).await {
+        Ok(reply) => Ok((reply, link)),
+        Err(Failed::Refused(refusal)) => Err(refusal),
+        Err(Failed::Unsent(_) | Failed::Silent) => Err(Refusal::BadAnswer),
+    }
 }
 
 /// How long the answer may be waited for.

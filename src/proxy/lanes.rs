@@ -6,28 +6,46 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
+use super::fork::{Fork, Side};
+use super::guest::{Placed, Stop};
+use super::mirror::Copier;
 use super::refusal::Refusal;
 use super::upstream::{Basin, Turn, Upstream};
-use crate::metrics::{ColorSheet, RefusalSheet};
+use crate::metrics::{ColorSheet, MirrorSheet, RefusalSheet};
 use crate::names::PerColor;
 use crate::pool::{Eligible, EligibleCell, Endpoint, Pool};
-use crate::table::{Entry, Service, Switchboard, Table};
+use crate::seal::Seal;
+use crate::table::{Service, Switchboard, Table};
 use crate::tail::Tail;
 use crate::time::Moment;
 use crate::turnstile::{Entrance, Pass};
 
 /// Everything one worker needs to find its way, none of it shared with another thread.
 pub struct Lanes {
-    worker: usize,
-    basin: Basin,
     table: RefCell<Cache<Arc<ArcSwap<Table>>, Arc<Table>>>,
     view: RefCell<Rc<View>>,
+    kit: Kit,
+}
+
+/// What all lanes of one worker have in common.
+struct Kit {
+    worker: usize,
+    basin: Basin,
+    seal: Arc<Seal>,
+    copier: Rc<Copier>,
 }
 
 /// One table, with this worker's lanes beside each entry.
 pub struct View {
     pub table: Arc<Table>,
-    lanes: Vec<PerColor<Rc<Lane>>>,
+    ways: Vec<Ways>,
+}
+
+/// The ways to one service.
+struct Ways {
+    lanes: PerColor<Rc<Lane>>,
+    /// Where there is more than one.
+    fork: Option<Rc<Fork>>,
 }
 
 /// A request's way into a pool.
@@ -36,14 +54,16 @@ pub struct Admission {
     pub pass: Pass,
     /// How many times the service has been switched.
     pub generation: u64,
+    /// Where the service is one that may go two ways.
+    pub side: Option<Box<Side>>,
 }
 
 impl Lanes {
     pub fn new(switchboard: &Switchboard, worker: usize) -> Lanes {
         let mut table = Cache::new(switchboard.cell());
-        let basin = Basin::default();
-        let view = View::new(table.load().clone(), worker, &basin, &[]);
-        Lanes { worker, basin, table: RefCell::new(table), view: RefCell::new(Rc::new(view)) }
+        let kit = Kit { worker, basin: Basin::default(), seal: switchboard.seal(), copier: Rc::default() };
+        let view = View::new(table.load().clone(), &kit, &[]);
+        Lanes { table: RefCell::new(table), view: RefCell::new(Rc::new(view)), kit }
     }
 
     /// The table as it is now: one relaxed load where it is the one seen last.
@@ -52,7 +72,7 @@ impl Lanes {
         let table = cache.load();
         let mut view = self.view.borrow_mut();
         if !Arc::ptr_eq(table, &view.table) {
-            *view = Rc::new(View::new(table.clone(), self.worker, &self.basin, &view.lanes));
+            *view = Rc::new(View::new(table.clone(), &self.kit, &view.ways));
         }
         view.clone()
     }
@@ -61,44 +81,57 @@ impl Lanes {
     pub fn find(&self, host: &str, path: &str) -> Result<Rc<Lane>, Refusal> {
         let view = self.look();
         let place = view.table.routes.find(host, path).ok_or(Refusal::UnknownHost)?;
-        Ok(view.lanes[place][view.table.entries[place].live].clone())
+        Ok(view.ways[place].lanes[view.table.entries[place].live].clone())
     }
 
-    /// Finds the service and steps into its live pool; if that pool closed in between, looks again.
-    pub fn admit(&self, host: &str, path: &str, now: Moment) -> Result<Admission, Refusal> {
+    /// Finds the service and steps into the pool that `guest` is for, the live one where there is no choice; if that pool
+    /// closed in between, looks again.
+    pub fn admit(
+        &self,
+        host: &str,
+        path: &str,
+        now: Moment,
+        mut guest: impl FnMut(&Rc<Fork>) -> Placed,
+    ) -> Result<Admission, Stop> {
         for _ in 0..LOOKS {
             let view = self.look();
             let place = view.table.routes.find(host, path).ok_or(Refusal::UnknownHost)?;
-            let entry = &view.table.entries[place];
-            let lane = &view.lanes[place][entry.live];
-            if let Some(pass) = lane.entrance.enter(now) {
-                return Ok(Admission { lane: lane.clone(), pass, generation: entry.generation });
+            let (entry, Ways { lanes, fork }) = (&view.table.entries[place], &view.ways[place]);
+            let (color, side) = match fork {
+                None => (entry.live, None),
+                Some(fork) => guest(fork)?,
+            };
+            let lane = &lanes[color];
+            if let Some(pass) = lane.enter(now) {
+                return Ok(Admission { lane: lane.clone(), pass, generation: entry.generation, side });
             }
         }
-        Err(Refusal::NoColor)
+        Err(Refusal::NoColor.into())
     }
 
     /// Closes connections to endpoints that nobody has used for their time; called once a second.
     pub fn sweep(&self) {
-        for lane in self.look().lanes.iter().flat_map(|pair| [&pair.blue, &pair.green]) {
+        for lane in self.look().ways.iter().flat_map(|ways| [&ways.lanes.blue, &ways.lanes.green]) {
             lane.sweep();
         }
     }
 }
 
 impl View {
-    fn new(table: Arc<Table>, worker: usize, basin: &Basin, before: &[PerColor<Rc<Lane>>]) -> View {
-        let lanes = table.entries.iter().enumerate().map(|(place, Entry { service, .. })| {
-            let same = |pair: &&PerColor<Rc<Lane>>| Arc::ptr_eq(&pair.blue.pool, &service.pools.blue);
+    fn new(table: Arc<Table>, kit: &Kit, before: &[Ways]) -> View {
+        let ways = table.entries.iter().enumerate().map(|(place, entry)| {
+            let service = &entry.service;
+            let same = |ways: &&Ways| Arc::ptr_eq(&ways.lanes.blue.pool, &service.pools.blue);
             // Most tables are a switch of one service: then each is where it was.
             let kept = before.get(place).filter(same).or_else(|| before.iter().find(same));
-            PerColor::from_fn(|color| match kept.map(|pair| &pair[color]) {
+            let lanes = PerColor::from_fn(|color| match kept.map(|ways| &ways.lanes[color]) {
                 Some(lane) if Arc::ptr_eq(&lane.service, service) => lane.clone(),
                 Some(lane) => Rc::new(lane.under(service.clone())),
-                None => Rc::new(Lane::new(service.clone(), service.pools[color].clone(), worker, basin)),
-            })
+                None => Rc::new(Lane::new(service.clone(), service.pools[color].clone(), kit)),
+            });
+            Ways { fork: Fork::of(entry, &lanes, &kit.seal, &kit.copier), lanes }
         });
-        View { lanes: lanes.collect(), table }
+        View { ways: ways.collect(), table }
     }
 }
 
@@ -110,6 +143,9 @@ pub struct Lane {
     pub refusals: Arc<RefusalSheet>,
     pub tail: Arc<Tail>,
     pub worker: usize,
+    pub mirror: Arc<MirrorSheet>,
+    /// Copies of requests that are on their way to this pool.
+    pub copies: Rc<Cell<usize>>,
     entrance: Rc<Entrance>,
     road: Rc<Road>,
 }
@@ -130,18 +166,21 @@ struct Upstreams {
 }
 
 impl Lane {
-    fn new(service: Arc<Service>, pool: Arc<Pool>, worker: usize, basin: &Basin) -> Lane {
+    fn new(service: Arc<Service>, pool: Arc<Pool>, kit: &Kit) -> Lane {
+        let worker = kit.worker;
         Lane {
             sheet: pool.sheets[worker].clone(),
             refusals: service.refusals[worker].clone(),
             tail: service.tail.clone(),
             worker,
+            mirror: pool.mirrors[worker].clone(),
+            copies: Rc::default(),
             entrance: Entrance::new(pool.turnstile.clone(), worker),
             road: Rc::new(Road {
                 eligible: RefCell::new(Cache::new(pool.eligible.clone())),
                 upstreams: RefCell::default(),
                 age: Cell::new(0),
-                basin: basin.clone(),
+                basin: kit.basin.clone(),
             }),
             service,
             pool,
@@ -157,9 +196,16 @@ impl Lane {
             refusals: self.refusals.clone(),
             tail: self.tail.clone(),
             worker: self.worker,
+            mirror: self.mirror.clone(),
+            copies: self.copies.clone(),
             entrance: self.entrance.clone(),
             road: self.road.clone(),
         }
+    }
+
+    /// Steps into the pool; `None` where it is closed.
+    pub fn enter(&self, now: Moment) -> Option<Pass> {
+        self.entrance.enter(now)
     }
 
     /// A turn at the less busy of two random endpoints, at none of `tried`; `None` where there is no other.
@@ -203,8 +249,9 @@ impl Lane {
         }
         let kept = |endpoint: &Arc<Endpoint>| upstreams.list.iter().find(|upstream| upstream.is_of(endpoint)).cloned();
         let basin = &self.road.basin;
-        let make = |endpoint: &Arc<Endpoint>| Upstream::new(endpoint.clone(), self.sheet.clone(), basin.clone());
-        let list = eligible.iter().map(|endpoint| kept(endpoint).unwrap_or_else(|| Rc::new(make(endpoint)))).collect();
+        let new = |endpoint: &Arc<Endpoint>| Upstream::new(endpoint.clone(), self.sheet.clone(), basin.clone());
+        let make = |endpoint: &Arc<Endpoint>| Rc::new(new(endpoint));
+        let list = eligible.iter().map(|endpoint| kept(endpoint).unwrap_or_else(|| make(endpoint))).collect();
         *upstreams = Upstreams { made_from: Some(eligible.clone()), list };
     }
 }

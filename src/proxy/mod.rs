@@ -4,7 +4,9 @@ mod body;
 mod capacity;
 mod converse;
 mod doors;
+mod fork;
 mod forward;
+mod guest;
 pub mod headers;
 pub mod inflow;
 pub mod lanes;
@@ -12,6 +14,7 @@ mod leave;
 mod listen;
 mod loss;
 mod meter;
+mod mirror;
 mod outflow;
 mod pulse;
 mod record;
@@ -41,7 +44,10 @@ use self::body::{AbortOnDrop, Answer, Download, Hold};
 pub use self::capacity::Capacity;
 use self::converse::Visitor;
 pub use self::doors::Doors;
+use self::fork::Side;
 use self::forward::{Arrived, Outgoing};
+use self::guest::{Guest, Stop};
+pub use self::headers::PREVIEW;
 use self::headers::RequestId;
 use self::inflow::Inflow;
 use self::lanes::{Admission, Lane, Lanes};
@@ -79,6 +85,7 @@ struct Carried {
     lane: Rc<Lane>,
     pass: Pass,
     upgrade: Option<OnUpgrade>,
+    side: Option<Box<Side>>,
 }
 
 impl Proxy {
@@ -116,9 +123,19 @@ impl Proxy {
         let is_whole = body.is_end_stream();
         let mut answer = match self.relay(&visitor, head, body, &mut record).await {
             Ok(carried) => carried.deliver(record, &visitor),
-            Err(refusal) => {
-                let response = refusal.response();
-                record.refused(refusal, response.body().size_hint().lower(), &self.nowhere);
+            Err(stop) => {
+                let response = match stop {
+                    Stop::Refused(refusal) => {
+                        let response = refusal.response();
+                        record.refused(refusal, response.body().size_hint().lower(), &self.nowhere);
+                        response
+                    }
+                    Stop::Elsewhere(redirect) => {
+                        let response = redirect.response();
+                        record.redirected(response.status().as_u16());
+                        response
+                    }
+                };
                 if !is_whole {
                     busy.interrupts();
                 }
@@ -146,12 +163,12 @@ impl Proxy {
         mut head: request::Parts,
         body: Incoming,
         record: &mut Record,
-    ) -> Result<Carried, Refusal> {
+    ) -> Result<Carried, Stop> {
         let limits = &visitor.edge.rules.limits;
         if visitor.http2 && self.streams.get() > limits.http2_requests.div_ceil(self.workers) {
-            return Err(Refusal::Overloaded);
+            return Err(Refusal::Overloaded.into());
         }
-        let vetted = headers::vet(&head, &visitor.edge.rules)?;
+        let mut vetted = headers::vet(&head, &visitor.edge.rules)?;
         let id = RequestId::of(&head.headers, vetted);
         record.named(&id);
         let host = headers::host(&head);
@@ -160,16 +177,24 @@ impl Proxy {
             true => None,
             false => Some(self.receive(host, &head, body, visitor, record).await?),
         };
-        let Admission { lane, pass, generation } = self.lanes.admit(host, head.uri.path(), record.begun)?;
+        let begun = record.begun;
+        let mut guest = Guest::new(&head, visitor, record);
+        let admitted = self.lanes.admit(host, head.uri.path(), begun, |fork| guest.place(fork))?;
+        let Admission { lane, pass, generation, mut side } = admitted;
         record.admitted(&lane, generation);
         if lane.tail.is_armed() {
             tail::hear(&lane, visitor, &head.headers, record.begun);
         }
         let upgrade = vetted.websocket.then(|| head.extensions.remove::<OnUpgrade>()).flatten();
-        let outgoing = Outgoing { head: &head, vetted, client: &visitor.client, id: &id, is_woken: !visitor.http2 };
+        let cleaned = side.as_ref().and_then(|side| side.cleaned(&head, &mut vetted));
+        let head = cleaned.as_deref().unwrap_or(&head);
+        let outgoing = Outgoing { head, vetted, client: &visitor.client, id: &id, is_woken: !visitor.http2 };
+        if let Some(side) = side.as_mut().filter(|_| body.is_none()) {
+            side.mirror(&outgoing, &lane);
+        }
         let arrived = forward::send(&lane, outgoing, body, record).await?;
         let upgrade = tunnel::agreed(&arrived.reply, upgrade)?;
-        Ok(Carried { arrived, lane, pass, upgrade })
+        Ok(Carried { arrived, lane, pass, upgrade, side })
     }
 
     /// The body with its beginning, or all of it, at hand: a slow upload must keep nobody but its client waiting, no
@@ -197,9 +222,12 @@ impl Proxy {
 impl Carried {
     /// The answer as the client gets it; from here on its body holds the request's pass, or its tunnel does.
     fn deliver(self, mut record: Record, visitor: &Rc<Visitor>) -> Response<Answer> {
-        let Carried { arrived: Arrived { reply, link, unsent }, lane, pass, upgrade } = self;
+        let Carried { arrived: Arrived { reply, link, unsent }, lane, pass, upgrade, side } = self;
         let (mut head, ()) = reply.response.into_parts();
         record.answered(head.status.as_u16());
+        if let Some(side) = side {
+            side.answered(head.status.as_u16(), record.begun, &mut head.headers);
+        }
         if let Some(client) = upgrade {
             headers::switched(&mut head.headers);
             tunnel::join(client, link, pass, &lane.pool, record, visitor.clone());

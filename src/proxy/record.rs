@@ -65,6 +65,8 @@ pub enum End {
     /// The answer's trailers are longer than allowed.
     LongTrailers,
     Refused(Refusal),
+    /// An invitation to a preview was exchanged for a cookie.
+    Invited,
     TunnelClosedByClient,
     TunnelClosedByBackend,
     /// The pool did not wait for the tunnel any longer.
@@ -204,6 +206,12 @@ impl Record {
         self.ended(End::Refused(refusal));
     }
 
+    /// The client is sent to the same place without its invitation.
+    pub fn redirected(&mut self, status: u16) {
+        self.status = status;
+        self.ended(End::Invited);
+    }
+
     /// The request is over and has become a tunnel: it counts now, and its line waits for the tunnel's end.
     pub fn becomes_tunnel(&mut self) {
         self.count();
@@ -275,6 +283,7 @@ impl End {
             End::SlowAnswer => ("proxy", "slow-answer"),
             End::LongTrailers => ("proxy", "long-trailers"),
             End::Refused(refusal) => ("proxy", refusal.reason()),
+            End::Invited => ("proxy", "invited"),
             End::TunnelClosedByClient => ("client", "tunnel-closed"),
             End::TunnelClosedByBackend => ("backend", "tunnel-closed"),
             End::TunnelCut => ("proxy", "tunnel-cut"),

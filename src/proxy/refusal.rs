@@ -31,11 +31,13 @@ pub enum Refusal {
     ClientGone,
     /// There are as many HTTP/2 requests as there may be.
     Overloaded,
+    /// The invitation to a preview has expired, is forged, or leads to a color that is closed.
+    PreviewOver,
 }
 
 impl Refusal {
     /// Every reason, in the order of [`Refusal::number`].
-    pub const REASONS: [&str; 17] = [
+    pub const REASONS: [&str; 18] = [
         "bad-request",
         "unknown-host",
         "slow-head",
@@ -53,6 +55,7 @@ impl Refusal {
         "first-byte-timeout",
         "client-gone",
         "overloaded",
+        "preview-over",
     ];
 
     pub fn reason(self) -> &'static str {
@@ -135,6 +138,11 @@ impl Refusal {
             Refusal::FirstByteTimeout => (14, StatusCode::GATEWAY_TIMEOUT, "the backend did not answer in time"),
             Refusal::ClientGone => (15, client_gone(), "the client left before its request was whole"),
             Refusal::Overloaded => (16, StatusCode::SERVICE_UNAVAILABLE, "there are too many requests at this time"),
+            Refusal::PreviewOver => (
+                17,
+                StatusCode::FORBIDDEN,
+                "this preview is over, or never was: ask for another link (cutover preview)",
+            ),
         }
     }
 }

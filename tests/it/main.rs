@@ -2,6 +2,7 @@
 
 mod access_log;
 mod aws;
+mod canary;
 mod carry;
 mod demo;
 mod edge;

@@ -2,6 +2,7 @@
 
 mod answer;
 mod backend;
+mod ours;
 mod request;
 
 use std::net::IpAddr;
@@ -10,6 +11,9 @@ use http::header::{self, HeaderMap, HeaderName};
 
 pub use self::answer::{Extent, Reply, clean_trailers, close, read, switched};
 pub use self::backend::{Client, Framing, RequestId, frame, streams_both_ways, to_backend};
+pub use self::ours::{
+    COLOR, MIRROR, PREVIEW, cookies, make_fleeting, make_private, parameter, without_ours, without_parameter,
+};
 pub use self::request::{Vetted, host, vet, vet_length};
 use crate::config::FieldNames;
 
@@ -52,7 +56,7 @@ fn is_alias(name: &str) -> bool {
 
 /// Whom a proxy says it speaks for.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

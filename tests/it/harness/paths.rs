@@ -34,6 +34,9 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
         ("echo", _) => echo(shared, request).await,
         ("status", Some(code)) => Ok(with(code as u16, text(shared))),
         ("slow", _) => slow(shared).await,
+        ("slow-on", _) if path.ends_with(&shared.name) => slow(shared).await,
+        ("odd-on", _) if path.ends_with(&shared.name) => Ok(with(500, text(shared))),
+        ("cookie", _) => Ok(cookie(shared)),
         ("chunks", Some(n)) => Ok(chunks(shared, n, request.uri().query() == Some("gated"))),
         ("bytes", Some(n)) => Ok(bytes(shared, n)),
         ("sink", _) => sink(shared, request).await,
@@ -88,6 +91,12 @@ async fn echo(shared: &Shared, request: Request<Incoming>) -> Answer {
 async fn slow(shared: &Shared) -> Answer {
     shared.gate.wait().await;
     Ok(text(shared))
+}
+
+/// `/cookie`: sets one, and lets everyone keep the answer.
+fn cookie(shared: &Shared) -> Response<Body> {
+    let answer = field(text(shared), header::SET_COOKIE, "session=1; Path=/");
+    field(answer, header::CACHE_CONTROL, "public, max-age=60")
 }
 
 /// `/chunks/N`: one chunk after the other; `/chunks/N?gated`: each when released.

@@ -310,7 +310,7 @@ fn serve(settings: &Settings) -> Process {
     Process::start_managed(&settings.manager, &args)
 }
 
-async fn call(mut client: Client, method: &str, path: &str, json: Value, token: Option<&str>) -> (u16, Value) {
+pub async fn call(mut client: Client, method: &str, path: &str, json: Value, token: Option<&str>) -> (u16, Value) {
     let body = if json.is_null() { body::empty() } else { body::full(json.to_string()) };
     let mut request = Request::builder().method(method.parse::<Method>().unwrap()).uri(path);
     if !json.is_null() {

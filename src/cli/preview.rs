@@ -1,0 +1,94 @@
+//! `cutover preview`: lets some see the color that is not live, before everyone else does.
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use serde_json::json;
+
+use super::client::{self, Client};
+use super::{Failure, Global, out};
+use crate::admin::Previewed;
+use crate::config;
+use crate::names::{Color, ServiceName};
+use crate::time::Human;
+
+/// Make a link that reaches the color that is not live
+#[derive(Args)]
+#[command(
+    long_about = "Make a link that reaches the color that is not live.\n\n\
+        The color is opened to whoever has the link, and to the networks that the config names; everyone else stays \
+        where they are. A browser that follows the link is sent on without the invitation, which it keeps as a cookie; \
+        a script sends it as a header. Endpoints see neither.\n\n\
+        A link works until it expires, until previews are ended, until the next switch, or until the proxy ends, \
+        whichever comes first. Then it says so instead of showing the other color.",
+    after_help = "Examples:
+  cutover preview green
+  cutover preview green shop --for 30m --url https://shop.example.com/checkout
+  curl -H \"$(cutover preview green --header)\" https://shop.example.com/
+  cutover preview green --end           close it again, whoever has a link"
+)]
+pub struct Preview {
+    /// The color that is to be seen; not the live one
+    #[arg(value_name = "COLOR", value_parser = color())]
+    to: Color,
+    /// The service; may be left out where the proxy has only one
+    #[arg(value_name = "SERVICE")]
+    service: Option<ServiceName>,
+    /// How long the link works, 1s to 24h [default: `preview.for` of the service's config]
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    lasts: Option<Duration>,
+    /// Where the link leads [default: the service's first host and path, at a listener of this proxy]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    /// Print the header instead of the link
+    #[arg(long, conflicts_with = "url")]
+    header: bool,
+    /// End previews of the service
+    #[arg(long, conflicts_with_all = ["lasts", "url", "header"])]
+    end: bool,
+}
+
+impl Preview {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = Client::new(global)?;
+        client::block_on(async {
+            let service = client.service(self.service.as_ref()).await?;
+            let mut body = json!({ "to": self.to, "end": self.end });
+            if let Some(lasts) = self.lasts {
+                body["for"] = json!(format!("{}ms", lasts.as_millis()));
+            }
+            if let Some(url) = &self.url {
+                body["url"] = json!(url);
+            }
+            let path = format!("/v1/services/{service}/preview");
+            let answer = client.post(&path, &body, Some(Duration::ZERO)).await.map_err(client.fails())?;
+            let previewed: Previewed = answer.read().map_err(client.fails())?;
+            out::line(&match (global.json, &previewed.header) {
+                (true, _) => answer.text,
+                (false, Some((name, value))) if self.header => format!("{name}: {value}"),
+                (false, _) => says(&previewed, crate::time::now()),
+            })
+        })
+    }
+}
+
+fn says(previewed: &Previewed, now: crate::time::Timestamp) -> String {
+    let Previewed { service, to, until, link, header, endpoints_up, endpoints } = previewed;
+    let (Some(until), Some(link), Some((name, value))) = (until, link, header) else {
+        return format!("{service}: {to} cannot be previewed any longer");
+    };
+    let (at, left) = (until.strftime("%Y-%m-%d %H:%M:%SZ"), Human(super::status::since(now, *until)));
+    format!(
+        "{service}: {to} can be previewed until {at} ({left}); {endpoints_up} of its {endpoints} endpoints are up\n  \
+         link    {link}\n  header  {name}: {value}"
+    )
+}
+
+fn color() -> impl TypedValueParser<Value = Color> {
+    PossibleValuesParser::new(Color::BOTH.map(Color::as_str)).try_map(|text| text.parse::<Color>())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    config::parse_duration(text).ok_or_else(|| "write a number and a unit, such as `30m` or `1h`".to_owned())
+}

@@ -1,0 +1,124 @@
+//! A fork: what a worker knows of a service that may go two ways, and what becomes of a request that came to it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
+
+use super::forward::Outgoing;
+use super::headers::{self, Vetted};
+use super::lanes::Lane;
+use super::mirror::{Copier, Pair};
+use crate::config::Sticky;
+use crate::names::{Color, PerColor};
+use crate::seal::Seal;
+use crate::table::{Entry, Service, Split};
+use crate::time::Moment;
+
+/// One for each service that is split, previewed, or says in its config that it may be; made anew with each table.
+pub struct Fork {
+    pub live: Color,
+    pub split: Option<Split>,
+    /// The other color's pool is open.
+    pub is_open: bool,
+    pub service: Arc<Service>,
+    pub seal: Arc<Seal>,
+    /// The names of the badge's cookie and of the invitation's.
+    pub badge: String,
+    pub invitation: String,
+    pub header: Option<HeaderName>,
+    pub other: Rc<Lane>,
+    copier: Rc<Copier>,
+}
+
+impl Fork {
+    pub fn of(entry: &Entry, lanes: &PerColor<Rc<Lane>>, seal: &Arc<Seal>, copier: &Rc<Copier>) -> Option<Rc<Fork>> {
+        let rules = &entry.service.rules.cutover;
+        let is_open = entry.split.is_some() || entry.preview.is_some();
+        // Where it may come to that, what clients bring from the last time is kept from backends in between as well.
+        let may_be = !rules.canary.is_empty() || !rules.preview.from.is_empty() || rules.mirror.is_some();
+        if !is_open && !may_be {
+            return None;
+        }
+        let (name, Sticky { header, cookie, .. }) = (&entry.service.name, &rules.sticky);
+        Some(Rc::new(Fork {
+            live: entry.live,
+            split: entry.split,
+            is_open,
+            badge: cookie.clone().unwrap_or_else(|| format!("cutover-{name}")),
+            invitation: format!("cutover-preview-{name}"),
+            header: header.as_ref().and_then(|name| name.parse().ok()),
+            service: entry.service.clone(),
+            seal: seal.clone(),
+            other: lanes[entry.live.other()].clone(),
+            copier: copier.clone(),
+        }))
+    }
+
+    /// Whether requests may go to this color.
+    pub fn opens(&self, color: Color) -> bool {
+        self.is_open || color == self.live
+    }
+
+    /// A cookie of the proxy's own: for this service's paths, out of scripts' reach, not sent along by other sites' forms.
+    pub fn cookie(&self, name: &str, value: &str, seconds: u64, is_secure: bool) -> Option<HeaderValue> {
+        let (path, secure) = (self.service.rules.path.as_str(), if is_secure { "; Secure" } else { "" });
+        let text = format!("{name}={value}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
+        HeaderValue::from_str(&text).ok()
+    }
+}
+
+/// What a fork has made of one request.
+pub struct Side {
+    fork: Rc<Fork>,
+    /// The cookie that the client is given.
+    pub cookie: Option<HeaderValue>,
+    /// A field of the request decided.
+    pub varies: bool,
+    /// The color that is previewed.
+    pub previewed: Option<Color>,
+    pair: Option<Rc<Pair>>,
+}
+
+impl Side {
+    pub fn new(fork: &Rc<Fork>) -> Box<Side> {
+        Box::new(Side { fork: fork.clone(), cookie: None, varies: false, previewed: None, pair: None })
+    }
+
+    /// The head as a backend may see it, where it is not so already.
+    pub fn cleaned(&self, head: &request::Parts, vetted: &mut Vetted) -> Option<Box<request::Parts>> {
+        headers::without_ours(head, [&self.fork.badge, &self.fork.invitation], vetted)
+    }
+
+    /// Hands in a copy of a request that goes to the live color, where it is one of those to be copied.
+    pub fn mirror(&mut self, request: &Outgoing<'_>, lane: &Lane) {
+        let Some(rules) = &self.fork.service.rules.cutover.mirror else { return };
+        let is_one = self.fork.split.is_some()
+            && lane.pool.color == self.fork.live
+            && !request.vetted.websocket
+            && rules.methods.iter().any(|method| *method == request.head.method.as_str());
+        if is_one && fastrand::u16(..10_000) < rules.share.0 {
+            self.pair = self.fork.copier.copy(&self.fork.other, request, rules);
+        }
+    }
+
+    /// The answer's head is there: it is compared, and the client told what it has to know.
+    pub fn answered(self, status: u16, begun: Moment, headers: &mut HeaderMap) {
+        if let Some(pair) = &self.pair {
+            pair.original(status, Moment::now().since(begun));
+        }
+        if let Some(header) = self.fork.header.as_ref().filter(|_| self.varies) {
+            headers.append(header::VARY, HeaderValue::from_name(header.clone()));
+        }
+        if let Some(cookie) = self.cookie {
+            headers::make_private(headers);
+            headers.append(header::SET_COOKIE, cookie);
+        }
+        if let Some(color) = self.previewed {
+            headers::make_fleeting(headers);
+            if self.fork.service.rules.cutover.preview.mark {
+                headers.insert(headers::COLOR, HeaderValue::from_static(color.as_str()));
+            }
+        }
+    }
+}
