@@ -78,7 +78,9 @@ fn says(previewed: &Previewed, now: crate::time::Timestamp) -> String {
     let (Some(until), Some(link), Some((name, value))) = (until, link, header) else {
         return format!("{service}: {to} cannot be previewed any longer");
     };
-    let (at, left) = (until.strftime("%Y-%m-%d %H:%M:%SZ"), Human(super::status::since(now, *until)));
+    // The clock has gone on since it was opened.
+    let left = super::status::since(now, *until).as_secs_f64().round() as u64;
+    let (at, left) = (until.strftime("%Y-%m-%d %H:%M:%SZ"), Human(Duration::from_secs(left)));
     format!(
         "{service}: {to} can be previewed until {at} ({left}); {endpoints_up} of its {endpoints} endpoints are up\n  \
          link    {link}\n  header  {name}: {value}"
