@@ -32,7 +32,7 @@ impl Inside {
         );
         let config = Config::parse(&text, Path::new("story.toml")).unwrap_or_else(|report| panic!("{report}"));
         let service = service(&config.services[0]).await;
-        let entry = Entry { service: service.clone(), live: Color::Blue, generation: 0, since: time::now() };
+        let entry = Entry::new(service.clone(), Color::Blue, 0, time::now());
         let table = Table {
             version: 1,
             edge: Arc::new(Edge::new(&config)),
