@@ -227,7 +227,7 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
 async fn listen(Shared(state): App) -> Response {
     let (told, reloads) = (state.scene.told.subscribe(), state.scene.config.told());
     let alive = state.scene.admin.load().timeouts.events;
-    events::stream(now(&state), told, reloads, alive).into_response()
+    events::stream(now(&state), told, reloads, state.scene.tails.subscribe(), alive).into_response()
 }
 
 async fn metrics(Shared(state): App) -> Response {

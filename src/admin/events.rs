@@ -1,4 +1,4 @@
-//! `GET /v1/events`: every state each cutover enters, and every reload, as server-sent events.
+//! `GET /v1/events`: every state each cutover enters, every reload, every tail that falls silent, as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,16 +11,19 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::ReloadTold;
 use crate::cutover::Told;
+use crate::tail;
 
 /// Begins with `first`, the status as it is now, so that whoever listens misses nothing in between.
 pub fn stream(
     first: impl Serialize,
     told: Receiver<Told>,
     reloads: Receiver<ReloadTold>,
+    tails: Receiver<tail::Told>,
     alive: Duration,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let first = event("status", &first);
     let rest = stream::select(all("cutover", told), all("reload", reloads));
+    let rest = stream::select(rest, all("tail", tails));
     Sse::new(stream::iter([first]).chain(rest)).keep_alive(KeepAlive::new().interval(alive))
 }
 

@@ -41,6 +41,7 @@ use crate::metrics::RefusalSheet;
 use crate::names::ServiceName;
 use crate::proxy::{Capacity, Listener};
 use crate::table::Switchboard;
+use crate::tail;
 use crate::time::Timestamp;
 
 /// The running admin face.
@@ -71,6 +72,7 @@ pub struct Scene {
     pub capacity: Arc<Capacity>,
     pub access_log: Arc<Shelf>,
     pub told: broadcast::Sender<Told>,
+    pub tails: broadcast::Sender<tail::Told>,
     pub started: Timestamp,
 }
 

@@ -102,6 +102,7 @@ impl App {
             capacity: capacity.clone(),
             access_log: access_log.clone(),
             told,
+            tails: broadcast::channel(EVENTS).0,
             started: time::now(),
         });
         let admin = Admin::start(&config.admin, scene.clone(), handed.admin).await?;

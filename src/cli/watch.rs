@@ -15,7 +15,8 @@ use super::{Failure, out};
 use crate::admin::ServiceView;
 use crate::cutover::{Phase, Told};
 use crate::names::ServiceName;
-use crate::time::{self, Timestamp};
+use crate::tail;
+use crate::time::{self, Human, Timestamp};
 
 /// Follows the proxy until Ctrl-C, also through its restarts; only at the beginning somebody has to be there.
 pub async fn run(client: &Client, service: Option<&ServiceName>, json: bool) -> Result<(), Failure> {
@@ -178,6 +179,10 @@ impl News {
         if event.name == "missed" {
             return Some(format!("{} {} changes were too quick to be told one by one", at(time::now()), event.data));
         }
+        if event.name == "tail" {
+            let told: tail::Told = serde_json::from_str(&event.data).ok()?;
+            return self.of.as_ref().is_none_or(|service| *service == told.service).then(|| tail_says(&told));
+        }
         let told: Told = serde_json::from_str(&event.data).ok().filter(|_| event.name == "cutover")?;
         let cutover = &told.cutover;
         if self.of.as_ref().is_some_and(|service| *service != cutover.service) {
@@ -190,6 +195,20 @@ impl News {
         let before = self.told.insert(cutover.service.clone(), key.clone());
         (before != Some(key)).then(|| told_says(&told))
     }
+}
+
+fn tail_says(told: &tail::Told) -> String {
+    let tail::Told { at: when, service, state, requests, silent_s } = told;
+    let so = match state {
+        tail::State::Silent => {
+            let silent = Human(Duration::from_secs_f64(silent_s.max(0.0)));
+            format!(
+                "nobody has come through the old name for {silent}; {requests} requests had since the names moved on"
+            )
+        }
+        tail::State::Heard => "somebody comes through the old name again".to_owned(),
+    };
+    format!("{} {service}: {so}", at(*when))
 }
 
 fn told_says(told: &Told) -> String {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::facts::{Dns, Facts, Names, RecordFacts, Served, TailFacts};
 use super::{Check, Code};
 use crate::names::{Color, Side};
+use crate::tail::quiet;
 use crate::time::{Human, Timestamp};
 
 /// In the order in which an operator would ask.
@@ -95,8 +96,7 @@ fn names(facts: &Facts, dns: &Dns) -> Vec<Check> {
     let mut checks = vec![naming(facts.color, names), sync(names), expiry(facts.now, names)];
     // Where the names lead to the proxy, what comes to it has come by the right way.
     if names.wanted != Side::Proxy {
-        let quiet = dns.silence.max(names.ttl * 2);
-        checks.push(tail(facts.now, dns.tail.as_ref(), quiet));
+        checks.push(tail(facts.now, dns.tail.as_ref(), quiet(dns.silence, names.ttl)));
     }
     checks
 }

@@ -3,6 +3,7 @@
 mod cells;
 mod decay;
 mod networks;
+mod silence;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -15,6 +16,7 @@ pub use self::cells::Known;
 use self::cells::Sheet;
 pub use self::decay::{Decay, MINUTES};
 pub use self::networks::Networks;
+pub use self::silence::{Silence, State, Told, quiet};
 use crate::time::{self, Moment, Timestamp};
 
 /// One service's tail, shared by both planes like its pools. Counted only while it is armed; where it is not, a request
@@ -42,6 +44,19 @@ impl Shift {
     pub fn expires(&self) -> Timestamp {
         self.at.checked_add(self.ttl).unwrap_or(Timestamp::MAX)
     }
+}
+
+/// Where a service's names lead, as far as its tail wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Led {
+    /// To a color, past the proxy.
+    pub is_past: bool,
+    /// They do so everywhere.
+    pub in_sync: bool,
+    /// Nothing where that was not ours to do, or is still to be done.
+    pub shift: Option<Shift>,
+    /// What is taken for the shift where they lead there and nobody knows since when.
+    pub otherwise: Shift,
 }
 
 /// What is counted from one arming to the next.
@@ -97,6 +112,17 @@ impl Tail {
         self.end();
         self.span.store(Some(Arc::new(Span::new(shift, self.workers))));
         self.armed.store(true, Ordering::Release);
+    }
+
+    /// Counts, or no longer, as the names lead. While they are being moved from one color to the other, what counts is
+    /// still the shift before.
+    pub fn follow(&self, led: &Led) {
+        match led.shift {
+            _ if !led.is_past => self.end(),
+            Some(shift) => self.begin(shift),
+            None if led.in_sync && !self.is_armed() => self.begin(led.otherwise),
+            None => {}
+        }
     }
 
     /// Counts no longer: the names lead to the proxy again, or nobody knows where they lead.
@@ -280,6 +306,28 @@ mod tests {
         tail.end();
         assert!(!tail.is_armed());
         assert_eq!(tail.total(), Counts { requests: 2, connections: 2, told: 0 });
+    }
+
+    #[test]
+    fn it_is_armed_as_the_names_lead() {
+        let tail = Tail::new(1);
+        let (first, second, unknown) = (shift(60), shift(61), shift(62));
+        let led = |is_past, in_sync, shift| Led { is_past, in_sync, shift, otherwise: unknown };
+        let steps = [
+            (led(false, true, None), None, "they lead to the proxy"),
+            (led(true, false, None), None, "they are on their way"),
+            (led(true, false, Some(first)), Some(first), "they have moved, though not every server proves it"),
+            (led(true, true, Some(first)), Some(first), "and now they do"),
+            (led(true, false, None), Some(first), "they are on their way to the other color"),
+            (led(true, true, Some(second)), Some(second), "and have got there"),
+            (led(true, true, None), Some(second), "only the TTL is lowered"),
+            (led(false, false, None), None, "they are on their way back to the proxy"),
+            (led(true, true, None), Some(unknown), "they were led past it by somebody else"),
+        ];
+        for (led, expected, why) in steps {
+            tail.follow(&led);
+            assert_eq!(tail.span().map(|span| span.shift), expected, "{why}");
+        }
     }
 
     #[test]
