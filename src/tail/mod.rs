@@ -2,6 +2,7 @@
 
 mod cells;
 mod decay;
+mod keeper;
 mod networks;
 mod silence;
 
@@ -15,6 +16,7 @@ use arc_swap::ArcSwapOption;
 pub use self::cells::Known;
 use self::cells::Sheet;
 pub use self::decay::{Decay, MINUTES};
+pub use self::keeper::Keeper;
 pub use self::networks::Networks;
 pub use self::silence::{Silence, State, Told, quiet};
 use crate::time::{self, Moment, Timestamp};
