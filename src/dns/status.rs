@@ -1,5 +1,7 @@
 //! What is told about a service's names: where they lead, how far a shift is, and what stands in its way.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::machine::{Evidence, Goal, Shift, Stage, Step};
@@ -8,6 +10,7 @@ use super::verify::Proof;
 use super::zone::RecordSet;
 use crate::config;
 use crate::names::{Color, DnsName, RecordType, ServiceName, Side};
+use crate::tail;
 use crate::time::Timestamp;
 
 /// `services[].dns` of the status.
@@ -130,6 +133,18 @@ impl Status {
     /// Nothing more happens before somebody does something, or the shift has got where it was going.
     pub fn rests(&self) -> bool {
         matches!(self.state, State::Done | State::Prepared | State::Stopped)
+    }
+
+    /// What it says to the service's tail.
+    pub fn led(&self, rules: &config::Dns) -> tail::Led {
+        let ttl = |seconds: u32| Duration::from_secs(seconds.into());
+        let shift = |at| tail::Shift { at, ttl: self.old_ttl.map_or(rules.ttl, ttl) };
+        tail::Led {
+            is_past: self.to != Side::Proxy,
+            in_sync: self.in_sync,
+            shift: self.shifted_at.map(shift),
+            otherwise: shift(self.started),
+        }
     }
 
     /// `found` is the zone as it was last read or written.

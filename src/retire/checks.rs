@@ -122,7 +122,11 @@ fn sync(names: &Names) -> Check {
     let figures = [("records", json!(behind))];
     match behind.as_slice() {
         [] => yes(Code::DnsSync, "every name says what it is to say", figures),
-        _ => no(Code::DnsSync, format!("not in sync: {}; see `cutover dns status`", behind.join(", ")), figures),
+        _ => {
+            let trouble = names.trouble.as_ref().map_or(String::new(), |trouble| format!(": {trouble}"));
+            let text = format!("not in sync: {}{trouble}; see `cutover dns status`", behind.join(", "));
+            no(Code::DnsSync, text, figures)
+        }
     }
 }
 

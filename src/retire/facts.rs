@@ -57,6 +57,8 @@ pub struct Names {
     /// Where they are to lead.
     pub wanted: Side,
     pub records: Vec<RecordFacts>,
+    /// Why they do not say what they are to say, where that is known.
+    pub trouble: Option<String>,
     /// Until then resolvers may give the answer that was there before; nothing where there was no other.
     pub expires: Option<Timestamp>,
     /// How long resolvers may keep that answer.

@@ -2,6 +2,7 @@
 
 mod checks;
 mod facts;
+mod names;
 
 #[cfg(test)]
 mod tests;

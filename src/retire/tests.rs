@@ -31,6 +31,7 @@ fn free() -> Facts {
                     RecordFacts { name: "shop.test A".into(), in_sync: true, found: vec![Color::Green] },
                     RecordFacts { name: "shop.test AAAA".into(), in_sync: true, found: vec![] },
                 ],
+                trouble: None,
                 expires: Some(at(-1800)),
                 ttl: MINUTE,
             }),
