@@ -49,6 +49,22 @@ fn every_file_begins_with_the_sentence_that_says_what_it_is_for() {
     }
 }
 
+/// One room knows Amazon's types; what it hands out is ours.
+#[test]
+fn only_the_room_for_aws_names_its_types() {
+    let mut seen = 0;
+    for file in files(&source()) {
+        let inside = file.strip_prefix(source()).unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        let names =
+            ["aws_config", "aws_runtime", "aws_sdk", "aws_smithy", "aws_types"].map(|name| text.matches(name).count());
+        let count: usize = names.iter().sum();
+        assert!(count == 0 || inside.starts_with("aws/"), "{inside} names AWS types");
+        seen += count;
+    }
+    assert!(seen > 0, "nobody speaks to AWS any more");
+}
+
 /// The rooms a line names as `crate::room`.
 fn rooms_in(line: &str) -> impl Iterator<Item = &str> {
     let code = line.split("//").next().unwrap_or_default();

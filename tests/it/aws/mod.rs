@@ -1,5 +1,9 @@
 //! Route 53 by its real wire format: the zone as the follower sees it, against doubles on loopback only.
 
+mod emulators;
 mod faults;
+mod race;
+mod secrets;
 mod stage;
+mod suite;
 mod zone;

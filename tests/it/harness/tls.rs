@@ -28,6 +28,11 @@ impl Ca {
         Ca(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
+    /// Its own certificate, for whoever reads whom to trust from a file.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// Writes a certificate for these names, and its key, into the folder.
     pub fn issue(&self, names: &[&str], folder: &Path) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();

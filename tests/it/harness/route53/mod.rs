@@ -120,6 +120,11 @@ impl FakeRoute53 {
         self.inside().store.reach(zone, server);
     }
 
+    /// Lists no more than so many sets at once, whatever is asked for.
+    pub fn list_at_most(&self, most: usize) {
+        self.inside().store.list_at_most = Some(most);
+    }
+
     /// Answers so many requests of this operation (`*`: any) with an error instead.
     pub fn fail(&self, operation: &'static str, times: usize, status: u16, code: &str, message: &str) {
         let wrong = Wrong::new(status, code, message);

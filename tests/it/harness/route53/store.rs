@@ -13,6 +13,7 @@ pub struct Store {
     /// Polls that a change is PENDING for.
     pub pending_for: usize,
     pub older_form: bool,
+    pub list_at_most: Option<usize>,
 }
 
 pub struct Zone {
@@ -97,6 +98,7 @@ impl Store {
             Some(Ok(most @ 1..)) => most.min(300),
             Some(_) => return Err(Wrong::input("maxitems is no number above 0")),
         };
+        let most = self.list_at_most.map_or(most, |limit| most.min(limit));
         if get("type").is_some() && get("name").is_none() || get("identifier").is_some() && get("type").is_none() {
             return Err(Wrong::input("The input is not valid: type needs a name, identifier needs a type"));
         }
