@@ -37,7 +37,7 @@ use crate::access_log::Shelf;
 use crate::config;
 use crate::cutover::{Desk, Told};
 use crate::journal::Journal;
-use crate::metrics::RefusalSheet;
+use crate::metrics::{CallSheet, RefusalSheet};
 use crate::names::ServiceName;
 use crate::proxy::{Capacity, Listener};
 use crate::table::Switchboard;
@@ -71,6 +71,8 @@ pub struct Scene {
     pub nowhere: Vec<Arc<RefusalSheet>>,
     pub capacity: Arc<Capacity>,
     pub access_log: Arc<Shelf>,
+    /// What is asked at Amazon, and how that ends.
+    pub aws: Arc<CallSheet>,
     pub told: broadcast::Sender<Told>,
     pub tails: broadcast::Sender<tail::Told>,
     pub started: Timestamp,

@@ -29,6 +29,9 @@ pub fn page(scene: &Scene) -> String {
             page.put(&m::ACCESS_LOG_DROPPED, &[reason], scene.access_log.dropped(place) as f64);
         }
     }
+    for (operation, result, count) in scene.aws.counts() {
+        page.put(&m::AWS_REQUESTS, &[operation, result], count as f64);
+    }
     page.put(&m::TURNED_AWAY, &[], scene.capacity.turned_away() as f64);
     page.put(&m::CONFIG_LOADED, &[], scene.config.view().loaded.as_millisecond() as f64 / 1e3);
     let revision = option_env!("CUTOVER_REVISION").unwrap_or("unknown");

@@ -23,6 +23,7 @@ use self::running::Running;
 use self::watch::Watch;
 use crate::access_log::{AccessError, AccessLog, Shelf};
 use crate::admin::{Admin, AdminError, AskReload, ConfigState, Scene, Token};
+use crate::aws::Account;
 use crate::config::{Config, EdgeTimeouts};
 use crate::cutover::Cutover;
 use crate::journal::{Journal, JournalError, Vital};
@@ -101,6 +102,7 @@ impl App {
             nowhere: nowhere.clone(),
             capacity: capacity.clone(),
             access_log: access_log.clone(),
+            aws: Arc::new(Account::sheet()),
             told,
             tails: broadcast::channel(EVENTS).0,
             started: time::now(),

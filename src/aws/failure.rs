@@ -54,8 +54,12 @@ impl Call<'_> {
 pub fn verdict(call: Call, failure: Failure) -> ZoneError {
     let Call { operation, zone } = call;
     match failure {
-        Failure::NotSent { cause, passing: true } => ZoneError::Unreachable(format!("no AWS credentials yet: {cause}")),
-        Failure::NotSent { cause, passing: false } => ZoneError::Refused(format!("{cause}; {NO_CREDENTIALS}")),
+        Failure::NotSent { cause, passing: true } => ZoneError::Unreachable(format!(
+            "no AWS credentials can be had now: {cause}; if that stays so, {NO_CREDENTIALS}"
+        )),
+        Failure::NotSent { cause, passing: false } => {
+            ZoneError::Refused(format!("no AWS credentials: {cause}; {NO_CREDENTIALS}"))
+        }
         Failure::NoConnection(cause) => ZoneError::Unreachable(format!("{operation}: AWS cannot be reached: {cause}")),
         Failure::NoAnswer(cause) if call.changes() => ZoneError::Unknown(format!("{operation}: {cause}")),
         Failure::NoAnswer(cause) => ZoneError::Unreachable(format!("{operation}: no answer: {cause}")),

@@ -1,7 +1,9 @@
 //! What Amazon is asked, and no AWS type anywhere else: one account, its credentials, its pace, its deadlines.
 
+mod check;
 mod failure;
 mod limiter;
+mod policy;
 mod records;
 mod request;
 mod route53;
@@ -23,7 +25,9 @@ use aws_sdk_route53::config::{FrameworkMetadata, SharedHttpClient};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::time::Instant;
 
+pub use self::check::{Outcome, Tried, try_all};
 use self::limiter::Limiter;
+pub use self::policy::{ZoneUse, policy, zone_uses};
 use self::route53::Route53;
 use crate::config::Aws;
 use crate::dns::Zone;

@@ -28,8 +28,21 @@ impl Account {
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E>>>,
     {
+        self.attempt(call, deadline, send).await?.map_err(|failure| verdict(call, failure))
+    }
+
+    /// As `ask`, for who wants to know what exactly has happened. Without a turn in time nothing has.
+    pub async fn attempt<T, E, F>(
+        &self,
+        call: Call<'_>,
+        deadline: Instant,
+        send: impl FnOnce(Sent) -> F,
+    ) -> Result<Result<T, Failure>, ZoneError>
+    where
+        E: ProvideErrorMetadata + Error + Send + Sync + 'static,
+        F: Future<Output = Result<T, SdkError<E>>>,
+    {
         if timeout_at(deadline, self.shared.limiter.turn()).await.is_err() {
-            // Nothing was sent, and nothing is counted.
             return Err(ZoneError::Busy(format!(
                 "{}: too many requests of our own wait for their turn",
                 call.operation
@@ -42,9 +55,9 @@ impl Account {
             Err(_) if sent.is_so() => Err(Failure::NoAnswer("the time for the whole operation was over".to_owned())),
             Err(_) => Err(Failure::NotSent { cause: "they did not come in time".to_owned(), passing: true }),
         };
-        let answer = answer.map_err(|failure| verdict(call, failure));
-        self.shared.calls.count(call.operation, answer.as_ref().map_or_else(result, |_| "ok"));
-        answer
+        let ended = answer.as_ref().map_or_else(|failure| result(&verdict(call, failure.clone())), |_| "ok");
+        self.shared.calls.count(call.operation, ended);
+        Ok(answer)
     }
 }
 
@@ -121,22 +134,24 @@ fn is_passing(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// What is said, from the outermost to the cause, each once.
+/// What is said, from the outermost to the cause, each once, without the SDK's words for its own layers.
 fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for link in links(error).map(ToString::to_string) {
-        if !text.contains(&link) {
+        if !LAYERS.contains(&link.as_str()) && !text.contains(&link) {
             text.push_str(if text.is_empty() { "" } else { ": " });
             text.push_str(&link);
         }
     }
-    text
+    // The chain of sources tells each on a line of its own.
+    text.replace("Attempted:\n", "Attempted:").replace('\n', ";").replace("  ", " ")
 }
 
 fn links<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
 }
 
+const LAYERS: [&str; 4] = ["dispatch failure", "io error", "other", "timeout"];
 const ESCAPES: [(&str, &str); 5] = [("&apos;", "'"), ("&quot;", "\""), ("&lt;", "<"), ("&gt;", ">"), ("&amp;", "&")];
 
 #[cfg(test)]

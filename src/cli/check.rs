@@ -1,34 +1,103 @@
 //! `cutover check`: says whether the config is right, and what the proxy would do with it. Binds and changes nothing.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
+use clap::Args;
 use serde_json::json;
 
-use super::{Failure, Global};
+use super::{Failure, Global, out};
+use crate::aws::{self, Account, Tried};
 use crate::config::{Config, Listener, Report, Service, Tls, TlsVersion};
 use crate::names::Color;
 use crate::proxy::{Purpose, inspect};
 use crate::time::{self, Human};
 
-pub fn run(global: &Global) -> Result<(), Failure> {
-    let look = |config: &Config| inspect(config, Purpose::Check, time::now());
-    let loaded = Config::load_with(&global.config, look);
-    let (config, report) = loaded.map_err(|report| Failure::Config(Box::new(report), global.json))?;
-    if global.json {
-        let services: Vec<String> = config.services.iter().map(|service| service.name.to_string()).collect();
-        let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
-        let Report { path, mistakes, warnings, .. } = report;
-        let right = json!({
-            "path": path, "mistakes": mistakes, "warnings": warnings, "listeners": listeners, "services": services,
-        });
-        anstream::println!("{right}");
-    } else {
-        if !report.warnings.is_empty() {
-            anstream::eprintln!("{}\n", report.render(true));
+/// Validate the config and explain what it means; touches nothing
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Check {
+    /// Also try at AWS whatever the config makes the proxy read there
+    #[arg(long, conflicts_with = "policy")]
+    aws: bool,
+    /// Print only the least IAM policy that the proxy needs for this config
+    #[arg(long)]
+    policy: bool,
+}
+
+impl Check {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        let look = |config: &Config| inspect(config, Purpose::Check, time::now());
+        let loaded = Config::load_with(&global.config, look);
+        let (config, report) = loaded.map_err(|report| Failure::Config(Box::new(report), global.json))?;
+        if self.policy {
+            return print_policy(&config);
         }
-        anstream::print!("{}", explain(&config));
+        let tried = if self.aws { Some(try_aws(&config)?) } else { None };
+        if global.json {
+            out::line(&as_json(&config, report, tried.as_deref()).to_string())?;
+        } else {
+            if !report.warnings.is_empty() {
+                anstream::eprintln!("{}\n", report.render(true));
+            }
+            let mut text = explain(&config);
+            text.push_str(&tried.as_deref().map(aws_says).unwrap_or_default());
+            out::line(text.trim_end())?;
+        }
+        let failed = tried.iter().flatten().any(|one| one.outcome == aws::Outcome::Failed);
+        if failed { Err(Failure::Quiet) } else { Ok(()) }
     }
-    Ok(())
+}
+
+fn as_json(config: &Config, report: Report, tried: Option<&[Tried]>) -> serde_json::Value {
+    let services: Vec<String> = config.services.iter().map(|service| service.name.to_string()).collect();
+    let listeners: Vec<String> = config.listeners.iter().map(|listener| listener.address.to_string()).collect();
+    let Report { path, mistakes, warnings, .. } = report;
+    let mut right = json!({
+        "path": path, "mistakes": mistakes, "warnings": warnings, "listeners": listeners, "services": services,
+    });
+    if let Some(tried) = tried {
+        right["aws"] = json!(tried);
+    }
+    right
+}
+
+fn print_policy(config: &Config) -> Result<(), Failure> {
+    let uses = aws::zone_uses(config);
+    if uses.is_empty() {
+        let text = "the config uses nothing at AWS, and needs no policy: no service has a `dns` section";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    let policy = aws::policy(&uses, config.aws.region.as_deref());
+    out::line(&serde_json::to_string_pretty(&policy).unwrap_or_default())
+}
+
+fn try_aws(config: &Config) -> Result<Vec<Tried>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("no runtime for asking AWS: {error}")))?;
+    Ok(runtime.block_on(async {
+        let account = Account::open(&config.aws, Arc::new(Account::sheet())).await;
+        aws::try_all(&account, &aws::zone_uses(config)).await
+    }))
+}
+
+fn aws_says(tried: &[Tried]) -> String {
+    if tried.is_empty() {
+        return "\nNothing at AWS is used: no service has a `dns` section.\n".to_owned();
+    }
+    let mut text = "\nAt AWS, with the credentials found here:\n".to_owned();
+    for Tried { permission, zone, outcome, says, .. } in tried {
+        let (style, word) = match outcome {
+            aws::Outcome::Ok => (GOOD, "ok"),
+            aws::Outcome::Failed => (BAD, "failed"),
+            aws::Outcome::NotTried => (anstyle::Style::new(), "-"),
+        };
+        text.push_str(&format!("  {style}{word:<6}{style:#}  {permission} on {zone}: {says}\n"));
+    }
+    if tried.iter().any(|one| one.outcome == aws::Outcome::NotTried) {
+        text.push_str("`cutover check --policy` prints the IAM policy that allows all of these, and no more.\n");
+    }
+    text
 }
 
 /// What the proxy would do, in sentences.
@@ -111,3 +180,12 @@ fn service_says(service: &Service) -> Vec<String> {
         ),
     ]
 }
+
+const GOOD: anstyle::Style = anstyle::AnsiColor::Green.on_default();
+const BAD: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const EXAMPLES: &str = "Examples:
+  cutover check
+  cutover check --config shop.toml
+  cutover check --aws
+  cutover check --policy > policy.json
+  cutover check --json | jq -r '.mistakes[] | \"\\(.line): \\(.message)\"'";

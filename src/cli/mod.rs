@@ -67,9 +67,7 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    /// Validate the config and explain what it means; touches nothing
-    #[command(after_help = CHECK_EXAMPLES)]
-    Check,
+    Check(check::Check),
     Demo(demo::Demo),
     Status(status::Status),
     Switch(switch::Switch),
@@ -88,7 +86,7 @@ impl Cli {
         let Cli { command, global } = self;
         match command {
             Command::Serve(serve) => serve.run(&global),
-            Command::Check => check::run(&global),
+            Command::Check(check) => check.run(&global),
             Command::Demo(demo) => demo.run(&global),
             Command::Status(status) => status.run(&global),
             Command::Switch(switch) => switch.run(&global),
@@ -103,8 +101,3 @@ impl Cli {
         }
     }
 }
-
-const CHECK_EXAMPLES: &str = "Examples:
-  cutover check
-  cutover check --config shop.toml
-  cutover check --json | jq -r '.mistakes[] | \"\\(.line): \\(.message)\"'";

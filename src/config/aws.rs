@@ -17,7 +17,8 @@ use super::value::{self, duration, misplaced, switch};
 pub struct Aws {
     /// Left out: as in the environment or the profile; Route 53 is the same everywhere.
     pub region: Option<String>,
-    /// Where every service is, instead of at Amazon: emulators and compatible services. No slash at its end.
+    /// Where services are, instead of at Amazon: emulators and compatible ones. No slash at its end. Credentials do not
+    /// come from there.
     pub endpoint_url: Option<String>,
     /// Whether that may be without TLS somewhere else than on this machine.
     pub allow_plain_http: bool,
