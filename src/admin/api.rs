@@ -14,16 +14,16 @@ use axum::extract::{ConnectInfo, Path, Query, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::access::{self, Peer};
 use super::preview::{self, AskPreview};
 use super::problem::Problem;
-use super::view::{AdminView, Outcome, ServiceView, Status};
-use super::{Scene, events, reload, retire, scrape};
+use super::view::{AdminView, Outcome, Status};
+use super::{Scene, events, names, reload, retire, scrape};
 use crate::config;
-use crate::cutover::{Cutover, Denied, Desk, Granted, Until, Wish};
+use crate::cutover::{Cutover, Denied, Desk, Granted, Plan, Until, Wish};
 use crate::names::{BadName, Color};
 
 /// What every route may look at.
@@ -37,18 +37,18 @@ pub struct State {
 
 impl State {
     /// A problem where the proxy is about to end: what began now would be somebody else's to finish.
-    fn stays(&self) -> Result<(), Denied> {
+    pub fn stays(&self) -> Result<(), Denied> {
         if self.leaving.load(Ordering::Relaxed) { Err(Denied::Stopping) } else { Ok(()) }
     }
 
     /// Who asks for a write; a problem where he may not.
-    fn writer(&self, peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> {
+    pub fn writer(&self, peer: &Peer, headers: &HeaderMap) -> Result<String, Problem> {
         access::writer(peer, headers, self.scene.token.load().as_deref())
     }
 }
 
-type App = Shared<Arc<State>>;
-type Answer = Result<Response, Problem>;
+pub type App = Shared<Arc<State>>;
+pub type Answer = Result<Response, Problem>;
 
 pub fn routes(state: Arc<State>) -> Router {
     Router::new()
@@ -65,6 +65,7 @@ pub fn routes(state: Arc<State>) -> Router {
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .merge(names::routes())
         .fallback(async || Problem::not_found("there is nothing here; the API begins at /v1/status"))
         .method_not_allowed_fallback(async || Problem::wrong_method("this path takes another method"))
         .with_state(state)
@@ -98,13 +99,22 @@ struct AskRollback {
 #[serde(deny_unknown_fields)]
 struct AskAbort {}
 
+/// What a switch would do, to names too.
+#[derive(Serialize)]
+struct Rehearsal {
+    #[serde(flatten)]
+    plan: Plan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dns: Option<serde_json::Value>,
+}
+
 async fn status(Shared(state): App) -> Json<Status> {
     Json(now(&state))
 }
 
 async fn service(Shared(state): App, Path(service): Path<String>) -> Answer {
     let desk = desk(&state, &service)?;
-    let view = ServiceView::of(&desk).ok_or_else(|| unknown(&state, &service))?;
+    let view = state.scene.view(&desk).ok_or_else(|| unknown(&state, &service))?;
     Ok(Json(view).into_response())
 }
 
@@ -128,7 +138,8 @@ async fn switch(
     // A rehearsal changes nothing, but it makes the proxy ask every endpoint: not for everyone who can connect.
     let by = state.writer(&peer, &headers)?;
     if ask.dry_run {
-        return Ok(Json(desk.rehearse(to).await).into_response());
+        let (plan, dns) = tokio::join!(desk.rehearse(to), names::rehearse(state.scene.names(desk.name()), to));
+        return Ok(Json(Rehearsal { plan, dns }).into_response());
     }
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
     let reason = short(ask.reason)?;
@@ -227,7 +238,8 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
 async fn listen(Shared(state): App) -> Response {
     let (told, reloads) = (state.scene.told.subscribe(), state.scene.config.told());
     let alive = state.scene.admin.load().timeouts.events;
-    events::stream(now(&state), told, reloads, state.scene.tails.subscribe(), alive).into_response()
+    let (tails, names) = (state.scene.tails.subscribe(), state.scene.names_told.subscribe());
+    events::stream(now(&state), told, reloads, tails, names, alive).into_response()
 }
 
 async fn metrics(Shared(state): App) -> Response {
@@ -292,7 +304,7 @@ fn short(reason: Option<String>) -> Result<Option<String>, Problem> {
     }
 }
 
-fn patience(wait: Option<&str>, timeout: Option<&str>) -> Result<(Until, Duration), Problem> {
+pub fn patience(wait: Option<&str>, timeout: Option<&str>) -> Result<(Until, Duration), Problem> {
     let until = match wait {
         Some("live") => Until::Live,
         None | Some("drained" | "done") => Until::Drained,
@@ -306,7 +318,7 @@ fn patience(wait: Option<&str>, timeout: Option<&str>) -> Result<(Until, Duratio
     Ok((until, within))
 }
 
-fn read<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {
+pub fn read<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {
     if body.is_empty() {
         return Ok(T::default());
     }
@@ -314,7 +326,7 @@ fn read<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {
         .map_err(|error| Problem::bad_request(format!("the body is not what it should be: {error}")))
 }
 
-fn desk(state: &State, service: &str) -> Result<Desk, Problem> {
+pub fn desk(state: &State, service: &str) -> Result<Desk, Problem> {
     let name = service.parse().ok();
     name.and_then(|name| state.scene.desk(&name)).ok_or_else(|| unknown(state, service))
 }

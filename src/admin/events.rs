@@ -1,4 +1,4 @@
-//! `GET /v1/events`: every state each cutover enters, every reload, every tail that falls silent, as server-sent events.
+//! `GET /v1/events`: whatever happens to cutovers, the config, names and their tails, as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::ReloadTold;
 use crate::cutover::Told;
+use crate::dns;
 use crate::tail;
 
 /// Begins with `first`, the status as it is now, so that whoever listens misses nothing in between.
@@ -19,11 +20,12 @@ pub fn stream(
     told: Receiver<Told>,
     reloads: Receiver<ReloadTold>,
     tails: Receiver<tail::Told>,
+    names: Receiver<dns::Status>,
     alive: Duration,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let first = event("status", &first);
     let rest = stream::select(all("cutover", told), all("reload", reloads));
-    let rest = stream::select(rest, all("tail", tails));
+    let rest = stream::select(rest, stream::select(all("tail", tails), all("dns", names)));
     Sse::new(stream::iter([first]).chain(rest)).keep_alive(KeepAlive::new().interval(alive))
 }
 

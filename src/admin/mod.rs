@@ -3,6 +3,7 @@
 mod access;
 mod api;
 mod events;
+mod names;
 mod preview;
 mod problem;
 mod reload;
@@ -36,6 +37,7 @@ pub use self::view::{
 use crate::access_log::Shelf;
 use crate::config;
 use crate::cutover::{Desk, Told};
+use crate::dns;
 use crate::journal::Journal;
 use crate::metrics::{CallSheet, RefusalSheet};
 use crate::names::ServiceName;
@@ -73,6 +75,9 @@ pub struct Scene {
     pub access_log: Arc<Shelf>,
     /// What is asked at Amazon, and how that ends.
     pub aws: Arc<CallSheet>,
+    /// One for each service that names follow.
+    pub names: ArcSwap<Vec<dns::Desk>>,
+    pub names_told: broadcast::Sender<dns::Status>,
     pub told: broadcast::Sender<Told>,
     pub tails: broadcast::Sender<tail::Told>,
     pub started: Timestamp,
@@ -81,6 +86,16 @@ pub struct Scene {
 impl Scene {
     pub fn desk(&self, service: &ServiceName) -> Option<Desk> {
         self.desks.load().iter().find(|desk| desk.name() == service).cloned()
+    }
+
+    /// What is shown of a service; nothing of one that has just been taken out of the table.
+    pub fn view(&self, desk: &Desk) -> Option<ServiceView> {
+        ServiceView::of(desk, self.names(desk.name()).map(|names| names.status()))
+    }
+
+    /// Where the service's names are looked after, if it has any.
+    pub fn names(&self, service: &ServiceName) -> Option<dns::Desk> {
+        self.names.load().iter().find(|names| names.service == *service).cloned()
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::reload::ReloadError;
 use crate::cutover::Denied;
+use crate::dns;
 
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -92,6 +93,19 @@ impl From<Denied> for Problem {
             Denied::Journal(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "journal", detail),
             Denied::Gone => Problem::not_found(detail),
             Denied::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),
+        }
+    }
+}
+
+impl From<dns::Denied> for Problem {
+    fn from(denied: dns::Denied) -> Problem {
+        let detail = denied.to_string();
+        match denied {
+            dns::Denied::NoProxy(_) => Problem::bad_request(detail),
+            dns::Denied::Moving(_) => Problem::failed(detail),
+            dns::Denied::Journal(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "journal", detail),
+            dns::Denied::Zone(_) => Problem::new(StatusCode::BAD_GATEWAY, "zone", detail),
+            dns::Denied::Gone => Problem::not_found(detail),
         }
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::view::{ServiceView, phases};
+use super::view::phases;
 use super::{ConfigState, Scene};
 use crate::access_log::AccessLog;
 use crate::cutover::{Desk, Phase};
+use crate::dns;
 use crate::metrics::{self as m, CODES, LatencySum, Mirrored, Page, RefusalSheet};
 use crate::names::Color;
 use crate::pool::{Pool, State};
@@ -17,7 +18,8 @@ use crate::time::{Moment, Timestamp};
 /// The page as it is now.
 pub fn page(scene: &Scene) -> String {
     let mut page = Page::new();
-    scene.desks.load().iter().for_each(|desk| service(&mut page, desk));
+    scene.desks.load().iter().for_each(|desk| service(&mut page, scene, desk));
+    scene.names.load().iter().for_each(|desk| names(&mut page, desk));
     refusals(&mut page, "-", &scene.nowhere);
     listeners(&mut page, &scene.listeners.load());
     for (place, outcome) in ConfigState::OUTCOMES.iter().enumerate() {
@@ -61,9 +63,24 @@ fn listeners(page: &mut Page, listeners: &[Arc<Listener>]) {
     }
 }
 
-fn service(page: &mut Page, desk: &Desk) {
+/// Of names that follow a service.
+fn names(page: &mut Page, desk: &dns::Desk) {
+    let (service, status) = (desk.service.as_str(), desk.status());
+    for record in &status.records {
+        let label = format!("{} {}", record.name, record.kind);
+        page.put(&m::DNS_IN_SYNC, &[service, &label], f64::from(u8::from(record.in_sync)));
+    }
+    for state in dns::State::ALL {
+        page.put(&m::DNS_STATE, &[service, state.as_str()], f64::from(u8::from(status.state == state)));
+    }
+    for (place, outcome) in dns::Figures::OUTCOMES.iter().enumerate() {
+        page.put(&m::DNS_CHANGES, &[service, outcome], desk.figures.changes(place) as f64);
+    }
+}
+
+fn service(page: &mut Page, scene: &Scene, desk: &Desk) {
     let name = desk.name().as_str();
-    let (of, Some(view)) = (desk.service(), ServiceView::of(desk)) else { return };
+    let (of, Some(view)) = (desk.service(), scene.view(desk)) else { return };
     for phase in phases() {
         page.put(&m::PHASE, &[name, phase], f64::from(u8::from(view.phase == phase)));
     }

@@ -7,6 +7,7 @@ use super::Scene;
 use super::reload::ConfigView;
 use crate::config::Share;
 use crate::cutover::{Cutover, Desk, Kind, Phase};
+use crate::dns;
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
 use crate::proxy::Listener;
@@ -53,6 +54,8 @@ pub struct ServiceView {
     pub cutover: Option<CutoverView>,
     /// Who still comes through names that have moved on; null while nobody counts.
     pub tail: Option<TailView>,
+    /// Where names that follow it lead; null where none do.
+    pub dns: Option<dns::Status>,
     #[serde(flatten)]
     pub colors: PerColor<ColorView>,
     /// The color that is not live, while those who are invited can see it.
@@ -191,7 +194,7 @@ impl Status {
             table_version: scene.switchboard.table().version,
             listeners: scene.listeners.load().iter().map(|listener| ListenerView::of(listener)).collect(),
             admin,
-            services: scene.desks.load().iter().filter_map(ServiceView::of).collect(),
+            services: scene.desks.load().iter().filter_map(|desk| scene.view(desk)).collect(),
         }
     }
 }
@@ -209,7 +212,7 @@ impl ListenerView {
 
 impl ServiceView {
     /// `None` only for a service that has just been taken out of the table.
-    pub fn of(desk: &Desk) -> Option<ServiceView> {
+    pub fn of(desk: &Desk, dns: Option<dns::Status>) -> Option<ServiceView> {
         let entry = desk.entry()?;
         let current = desk.current();
         Some(ServiceView {
@@ -219,6 +222,7 @@ impl ServiceView {
             phase: current.as_ref().map_or("idle", |cutover| cutover.phase.as_str()).to_owned(),
             generation: entry.generation,
             cutover: current.map(CutoverView::from),
+            dns,
             tail: entry.service.tail.span().map(|span| TailView::from(span.reading(Moment::now()))),
             colors: PerColor::from_fn(|color| ColorView::of(&entry.service.pools[color], entry.weight(color))),
             preview: entry.preview.map(|preview| PreviewView { to: preview.to, until: preview.until }),

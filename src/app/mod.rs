@@ -2,6 +2,7 @@
 
 mod apply;
 mod build;
+mod followers;
 mod plan;
 mod reload;
 mod renew;
@@ -18,6 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use self::build::{Draft, Met, Tasks, sheets};
+use self::followers::Followers;
 use self::reload::Reloader;
 use self::running::Running;
 use self::watch::Watch;
@@ -103,6 +105,8 @@ impl App {
             capacity: capacity.clone(),
             access_log: access_log.clone(),
             aws: Arc::new(Account::sheet()),
+            names: ArcSwap::default(),
+            names_told: broadcast::channel(EVENTS).0,
             told,
             tails: broadcast::channel(EVENTS).0,
             started: time::now(),
@@ -113,9 +117,11 @@ impl App {
         let crew = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.current());
         let crew = crew.map_err(AppError::Workers)?;
         tasks.into_iter().for_each(Tasks::drive);
+        let mut followers = Followers::default();
+        followers.follow(config, &scene).await;
         let running = Running::new(config, known.iter().map(|listener| listener.address), admin.address);
         let (doors, watch) = (crew.doors(), Watch::default());
-        let reloader = Reloader { file, running, scene: scene.clone(), doors, workers, watch, notifier };
+        let reloader = Reloader { file, running, scene: scene.clone(), doors, followers, workers, watch, notifier };
         tokio::spawn(reloader.run(asks));
         Ok(App { workers: crew, admin, scene, access_log, listeners: known })
     }

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
+use super::followers::Followers;
 use super::plan::Plan;
 use super::renew::Renewals;
 use super::running::{Running, Step};
@@ -25,6 +26,7 @@ pub struct Reloader {
     pub running: Running,
     pub scene: Arc<Scene>,
     pub doors: Doors,
+    pub followers: Followers,
     pub workers: usize,
     pub watch: Watch,
     pub notifier: Notifier,

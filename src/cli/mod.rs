@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod complete;
 mod demo;
+mod dns;
 mod events;
 mod failure;
 mod history;
@@ -75,6 +76,7 @@ enum Command {
     Abort(switch::Abort),
     Preview(preview::Preview),
     History(history::History),
+    Dns(dns::Dns),
     Reload(reload::Reload),
     Retire(retire::Retire),
     Completions(complete::Completions),
@@ -94,6 +96,7 @@ impl Cli {
             Command::Abort(abort) => abort.run(&global),
             Command::Preview(preview) => preview.run(&global),
             Command::History(history) => history.run(&global),
+            Command::Dns(dns) => dns.run(&global),
             Command::Reload(reload) => reload.run(&global),
             Command::Retire(retire) => retire.run(&global),
             Command::Completions(completions) => completions.run(),

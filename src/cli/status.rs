@@ -12,6 +12,7 @@ use super::{Failure, Global, out, watch};
 use crate::admin::{
     ColorView, CutoverView, EndpointView, PreviewView, RefusedReload, ServiceView, Status as Whole, TailView,
 };
+use crate::dns;
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Human, Timestamp};
 
@@ -134,6 +135,7 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
         }
         view.endpoints.iter().for_each(|endpoint| text.push_str(&endpoint_says(endpoint, width, now)));
     }
+    text.extend(service.dns.as_ref().map(names_says));
     if let Some(tail) = &service.tail {
         text.push_str(&tail_says(tail, now));
     }
@@ -163,6 +165,20 @@ fn tail_says(tail: &TailView, now: Timestamp) -> String {
     format!(
         "  names moved on {moved}; {expires}\n    through the old name: {requests} on {connections} from {networks}; {last}{told}\n"
     )
+}
+
+/// Where names lead, in one line; `cutover dns status` says all of it.
+fn names_says(names: &dns::Status) -> String {
+    let dns::Status { to, state, message, next, .. } = names;
+    let state = in_words(state.as_str());
+    let says = match names.in_sync {
+        true => format!("  names lead to {to}: {state}"),
+        false => format!("  names are to lead to {to} and do not all: {state}"),
+    };
+    let next = next.as_ref().filter(|_| !names.rests());
+    let next = next.map(|next| format!(", until {}", next.by.strftime("%H:%M:%SZ"))).unwrap_or_default();
+    let message = message.as_ref().map(|message| format!("\n    {}", out::styled(WARNING, message)));
+    format!("{says}{next}{}\n", message.unwrap_or_default())
 }
 
 fn cutover_says(cutover: &CutoverView, now: Timestamp) -> String {

@@ -126,6 +126,16 @@ impl Desk {
         seen.filter(|cutover| cutover.id == begun.id).or_else(|| self.journal.find(&begun.id))
     }
 
+    /// For whoever wants to hear of each state of a cutover.
+    pub fn watch(&self) -> watch::Receiver<Option<Cutover>> {
+        self.newest.clone()
+    }
+
+    /// The newest cutover, which may have ended.
+    pub fn newest(&self) -> Option<Cutover> {
+        self.newest.borrow().clone()
+    }
+
     /// The cutover that is under way.
     pub fn current(&self) -> Option<Cutover> {
         self.newest.borrow().clone().filter(|cutover| !cutover.phase.ends())

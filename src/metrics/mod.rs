@@ -99,6 +99,12 @@ families! {
         "HTTP/2 requests that were reset, by the client or by the proxy.";
     CERTIFICATE_EXPIRY = Gauge "cutover_certificate_expiry_timestamp_seconds" ["listener", "certificate"]
         "When a listener's certificate expires, in seconds since 1970; its label is the file.";
+    DNS_IN_SYNC = Gauge "cutover_dns_in_sync" ["service", "record"]
+        "1 while the record, by name and type, leads where it should, at every name server that is asked.";
+    DNS_STATE = Gauge "cutover_dns_state" ["service", "state"]
+        "1 for what the service's names are doing.";
+    DNS_CHANGES = Counter "cutover_dns_changes_total" ["service", "outcome"]
+        "Changes handed in at the provider, by what came of it.";
     ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]

@@ -1,0 +1,100 @@
+//! The followers that run: one for each service whose config names records, and whoever tells it which color is live.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admin::Scene;
+use crate::aws::Account;
+use crate::config::{Aws, Config, Dns};
+use crate::cutover::{Cutover, Desk};
+use crate::dns::{self, Follower, Live};
+use crate::names::{Color, ServiceName};
+
+/// Those of the config that runs.
+#[derive(Default)]
+pub struct Followers {
+    running: Vec<Running>,
+}
+
+struct Running {
+    service: ServiceName,
+    rules: Dns,
+    aws: Aws,
+    desk: dns::Desk,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Followers {
+    /// Ends those whose rules are others now, and begins what the config asks for. The journal tells the new one how far
+    /// the old one had come; one whose rules are equal is not touched.
+    pub async fn follow(&mut self, config: &Config, scene: &Scene) {
+        let stays = |running: &Running| {
+            let service = config.services.iter().find(|service| service.name == running.service);
+            service.is_some_and(|service| service.dns.as_ref() == Some(&running.rules)) && running.aws == config.aws
+        };
+        let (stay, gone): (Vec<_>, Vec<_>) = self.running.drain(..).partition(stays);
+        self.running = stay;
+        for running in gone {
+            running.end().await;
+        }
+        let desks = scene.desks.load_full();
+        let mut account = None;
+        for (service, rules) in config.services.iter().filter_map(|service| Some((service, service.dns.as_ref()?))) {
+            let desk = desks.iter().find(|desk| *desk.name() == service.name);
+            let Some(desk) = desk.filter(|_| self.running.iter().all(|it| it.service != service.name)) else {
+                continue;
+            };
+            let account = match &account {
+                Some(account) => account,
+                None => account.insert(Account::open(&config.aws, scene.aws.clone()).await),
+            };
+            self.running.push(begin(desk, rules, config, account, scene));
+        }
+        scene.names.store(Arc::new(self.running.iter().map(|running| running.desk.clone()).collect()));
+    }
+}
+
+fn begin(desk: &Desk, rules: &Dns, config: &Config, account: &Account, scene: &Scene) -> Running {
+    let (live, seen) = watch::channel(settled(desk));
+    let zone = account.zone(&rules.zone);
+    let service = desk.name().clone();
+    let (follower, names) =
+        Follower::new(&service, rules.clone(), zone, &scene.journal, seen, scene.names_told.clone());
+    let tasks = [tokio::spawn(follower.run()), tokio::spawn(tell(desk.clone(), live))];
+    Running { service, rules: rules.clone(), aws: config.aws.clone(), desk: names, tasks }
+}
+
+impl Running {
+    async fn end(self) {
+        for task in self.tasks {
+            task.abort();
+            // What it was doing is over before another begins.
+            let _ = task.await;
+        }
+    }
+}
+
+/// Tells a follower of each cutover that has ended.
+async fn tell(desk: Desk, live: watch::Sender<Live>) {
+    let mut newest = desk.watch();
+    loop {
+        newest.borrow_and_update();
+        let now = settled(&desk);
+        live.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
+        if newest.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The color that is live when nothing is under way: names follow no cutover that may yet be turned around.
+fn settled(desk: &Desk) -> Live {
+    let says = |cutover: &Cutover| format!("cutover {}", cutover.id);
+    match desk.newest() {
+        Some(cutover) if cutover.phase.ends() => Live { color: cutover.live(), by: says(&cutover) },
+        Some(cutover) => Live { color: cutover.from, by: says(&cutover) },
+        None => Live { color: desk.entry().map_or(Color::Blue, |entry| entry.live), by: "start".to_owned() },
+    }
+}
