@@ -234,8 +234,9 @@ impl Silence {
     /// Where the system does not know of it, other timers still bound the connection.
     pub fn bound(&self, socket: &impl std::os::fd::AsFd) {
         let socket = SockRef::from(socket);
-        let keepalive =
-            TcpKeepalive::new().with_time(self.probe).with_interval(self.probe / PROBES).with_retries(PROBES);
+        // The system counts whole seconds.
+        let interval = (self.probe / PROBES).max(Duration::from_secs(1));
+        let keepalive = TcpKeepalive::new().with_time(self.probe).with_interval(interval).with_retries(PROBES);
         let set = socket.set_tcp_keepalive(&keepalive).and_then(|()| socket.set_tcp_user_timeout(Some(self.unheard)));
         if let Err(error) = set {
             tracing::debug!("a client that vanishes will be noticed late: {error}");

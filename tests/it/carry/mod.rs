@@ -4,6 +4,7 @@ mod bodies;
 mod edge;
 mod headers;
 mod hosts;
+mod ipv6;
 mod protocols;
 mod refusals;
 mod tunnels;

@@ -77,3 +77,40 @@ async fn resets_are_counted_for_who_sent_them() {
         assert!(eventually(PATIENCE, || async { count().await == 1.0 }).await, "{by}: {}", count().await);
     }
 }
+
+#[tokio::test]
+async fn clients_that_vanish_without_a_word_are_noticed() {
+    let blue = Backend::start("blue").await;
+    // The idle and the slow have clocks of their own: here only the system's can ring.
+    let timeouts = "probe = \"1s\"\nsend = \"1s\"";
+    let proxy = held(&blue, "", timeouts, "idle = \"10m\"").start().await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let mut gone = Vec::new();
+    for (path, fields) in [("/", ""), ("/events", ""), ("/ws", upgrade)] {
+        let mut raw = Raw::connect(&proxy).await;
+        raw.write(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n")).await;
+        // With the answer comes the acknowledgement: what is left of it would be asked for again, and seem alive.
+        raw.head().await;
+        gone.push(raw);
+    }
+    blue.waiting(1).await;
+    gone.iter().for_each(Raw::vanish);
+    lost(&proxy, 0, "vanished", 3.0).await;
+    assert!(eventually(PATIENCE, || async { blue.connections() <= 1 }).await, "only the kept one stays");
+    assert_eq!(super::open(&proxy).await, 0.0);
+    drop(gone);
+}
+
+#[tokio::test]
+async fn a_client_that_is_there_and_says_nothing_is_not_lost() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "probe = \"1s\"\nsend = \"1s\"", "idle = \"10m\"").start().await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.write("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    blue.waiting(1).await;
+    // What must not happen is given more than the time in which it would.
+    tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
+    blue.release();
+    assert_eq!(raw.answer().await.status, 200);
+}

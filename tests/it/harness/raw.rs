@@ -1,5 +1,6 @@
 //! A client of bytes: writes them as they are, reads what comes back, and knows when an answer was cut.
 
+use socket2::{SockFilter, SockRef};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -15,6 +16,12 @@ impl Raw {
     pub async fn connect(address: impl Address) -> Raw {
         let socket = within("a connection", TcpStream::connect(address.address())).await.unwrap();
         Raw { socket, ahead: Vec::new() }
+    }
+
+    /// From now on nothing reaches it, and it answers nothing: as if its cable were cut. Its end does not know either.
+    pub fn vanish(&self) {
+        let nothing = SockFilter::new(BPF_RETURN, 0, 0, 0);
+        SockRef::from(&self.socket).attach_filter(&[nothing]).unwrap();
     }
 
     pub async fn write(&mut self, bytes: impl AsRef<[u8]>) {
@@ -117,6 +124,9 @@ impl Raw {
         read.is_ok_and(|n| n > 0)
     }
 }
+
+/// BPF_RET | BPF_K: how many bytes of each packet are let through.
+const BPF_RETURN: u16 = 0x06;
 
 #[derive(Debug)]
 pub struct RawAnswer {

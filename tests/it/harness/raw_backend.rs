@@ -17,7 +17,12 @@ pub struct RawBackend {
 
 impl RawBackend {
     pub fn start(answer: impl Fn(&str, &mut TcpStream) + Clone + Send + 'static) -> RawBackend {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        RawBackend::start_at((Ipv4Addr::LOCALHOST, 0).into(), answer)
+    }
+
+    /// The same at this address.
+    pub fn start_at(address: SocketAddr, answer: impl Fn(&str, &mut TcpStream) + Clone + Send + 'static) -> RawBackend {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let accepts = listener.try_clone().unwrap();
         let thread = thread::spawn(move || {
