@@ -1,8 +1,10 @@
 //! Memory has a ceiling: so much for a connection or a request in the worst state its client can bring it to.
 
+use futures_util::future::join_all;
+
 use super::held;
 use crate::harness::frames::{END_STREAM, Frames, WINDOW_UPDATE};
-use crate::harness::{Backend, Cutover, PATIENCE, Raw, eventually};
+use crate::harness::{Backend, Cutover, PATIENCE, Raw, RawBackend, eventually};
 
 #[tokio::test]
 async fn a_half_read_head_takes_as_much_as_heads_may() {
@@ -42,7 +44,46 @@ async fn a_connection_full_of_answers_that_nobody_reads_takes_a_few_buffers_for_
     }
     assert!(eventually(PATIENCE, || async { blue.requests() == 128 }).await);
     settled(&proxy).await;
-    assert_ceiling(&proxy, before, 128, 256);
+    assert_ceiling(&proxy, before, 128, 96);
+}
+
+#[tokio::test]
+async fn a_connection_full_of_uploads_that_have_stopped_takes_what_they_have_and_its_window() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let before = proxy.memory_kib();
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = Frames::connect(&proxy, 65_535).await;
+        for stream in 0..64 {
+            client.request(2 * stream + 1, "POST", "/echo", 0).await;
+            // A byte less than is waited for.
+            for piece in [16_384, 16_384, 16_384, 16_383] {
+                client.upload(2 * stream + 1, piece).await;
+            }
+        }
+        clients.push(client);
+    }
+    settled(&proxy).await;
+    assert_ceiling(&proxy, before, 4 * 64, 160);
+}
+
+#[tokio::test]
+async fn what_a_backend_does_not_read_of_uploads_stops_at_the_windows() {
+    let blue = RawBackend::start(|_, _| std::thread::sleep(PATIENCE));
+    let proxy = held(&blue, "", "", "").start().await;
+    let before = proxy.memory_kib();
+    let crowd = (0..16).map(async |_| {
+        let mut client = Frames::connect(&proxy, 65_535).await;
+        for stream in [1, 3] {
+            client.request(stream, "POST", "/echo", 0).await;
+            while client.could_upload(stream, 16_384).await {}
+        }
+        client
+    });
+    let _clients = join_all(crowd).await;
+    settled(&proxy).await;
+    assert_ceiling(&proxy, before, 16, 400 + 2 * 160);
 }
 
 /// So many clients send this, and nothing more; each may take so many KiB, allowing for what the allocator keeps.

@@ -1,5 +1,8 @@
 //! An HTTP/2 client of frames: writes any, in any order, and tells which came back.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -8,6 +11,8 @@ use super::{Address, PATIENCE, within};
 pub struct Frames {
     socket: TcpStream,
     ahead: Vec<u8>,
+    /// What the windows have left for what is sent: each stream's, and as 0 the connection's.
+    rooms: HashMap<u32, usize>,
 }
 
 /// One frame as it came.
@@ -18,6 +23,9 @@ pub struct Frame {
     pub stream: u32,
     pub payload: Vec<u8>,
 }
+
+/// What the proxy lets a stream begin with, where nothing else is configured.
+const STREAM_WINDOW: usize = 256 << 10;
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
@@ -37,7 +45,7 @@ impl Frames {
     /// A connection that has only said that it speaks HTTP/2.
     pub async fn greeting(address: impl Address) -> Frames {
         let socket = within("a connection", TcpStream::connect(address.address())).await.unwrap();
-        let mut client = Frames { socket, ahead: Vec::new() };
+        let mut client = Frames { socket, ahead: Vec::new(), rooms: HashMap::from([(0, 65_535)]) };
         client.bytes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
         client
     }
@@ -63,6 +71,23 @@ impl Frames {
     /// A whole request's head.
     pub async fn request(&mut self, stream: u32, method: &str, path: &str, flags: u8) -> bool {
         self.send(HEADERS, END_HEADERS | flags, stream, &head(method, path)).await
+    }
+
+    /// Sends so many bytes of a body, once the windows have room for them.
+    pub async fn upload(&mut self, stream: u32, bytes: usize) {
+        let stream_room = *self.rooms.entry(stream).or_insert(STREAM_WINDOW);
+        let mut rooms = (self.rooms[&0], stream_room);
+        while rooms.0.min(rooms.1) < bytes {
+            self.next().await.expect("more room");
+            rooms = (self.rooms[&0], self.rooms[&stream]);
+        }
+        self.rooms.extend([(0, rooms.0 - bytes), (stream, rooms.1 - bytes)]);
+        self.send(DATA, 0, stream, &vec![b'x'; bytes]).await;
+    }
+
+    /// Whether there was room for so many bytes of a body within a while, in which they were sent.
+    pub async fn could_upload(&mut self, stream: u32, bytes: usize) -> bool {
+        tokio::time::timeout(Duration::from_millis(300), self.upload(stream, bytes)).await.is_ok()
     }
 
     /// Reads, and answers pings, until such a frame comes; none where the connection ends before.
@@ -94,6 +119,10 @@ impl Frames {
                     let stream = u32::from_be_bytes(stream[..4].try_into().unwrap());
                     let (kind, flags, payload) = (*kind, *flags, self.ahead[9..9 + length].to_vec());
                     self.ahead.drain(..9 + length);
+                    if kind == WINDOW_UPDATE {
+                        let more = u32::from_be_bytes(payload[..4].try_into().unwrap()) as usize;
+                        *self.rooms.entry(stream).or_insert(STREAM_WINDOW) += more;
+                    }
                     return Some(Frame { kind, flags, stream, payload });
                 }
             }
