@@ -11,9 +11,10 @@ pub fn now() -> Timestamp {
     to_millis(Timestamp::now())
 }
 
-/// Now, by the wall clock, in seconds since 1970 and milliseconds: for who tells the time with every request.
+/// Now, by the wall clock, in seconds since 1970 and milliseconds: for who tells the time with every request. It is that of
+/// the system's last tick, some milliseconds ago at the most, which costs a quarter of what it takes to ask the clock.
 pub fn wall() -> (i64, u16) {
-    let at = clock_gettime(ClockId::Realtime);
+    let at = clock_gettime(ClockId::RealtimeCoarse);
     (at.tv_sec, (at.tv_nsec / 1_000_000) as u16)
 }
 

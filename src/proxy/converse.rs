@@ -218,7 +218,7 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let config::EdgeTimeouts { send, park, http2_ping, http2_age, .. } = edge.rules.timeouts;
     let meter = Meter::new(visitor.limits().http2_controls, visitor.open.sheet.clone());
     let io = TokioIo::new(Watched::http2(stream, ahead, pulse.clone(), visitor.stall(), meter));
-    let streams = Streams::new(send, visitor.limits().send_rate, station.proxy.streams.clone());
+    let streams = Streams::new(send, visitor.limits().send_rate, station.proxy.streams.clone(), pulse.bell.clone());
     let builder = http2_builder(visitor.limits(), http2_ping, streams.clone());
     let proxy = station.proxy.clone();
     let service = service_fn(move |request: Request<Incoming>| {

@@ -25,8 +25,6 @@ pub struct Outgoing<'r> {
     pub vetted: Vetted,
     pub client: &'r Client,
     pub id: &'r RequestId<'r>,
-    /// Whoever waits for the answer is woken once a second anyhow, so that no timer has to be set for a long patience.
-    pub is_woken: bool,
 }
 
 /// The head of an answer, the connection its body comes on, and what of the request is still to be sent.
@@ -76,7 +74,7 @@ pub async fn send(
         let mut link = Link::new(turn, wire);
         let headless = request.head.method == Method::HEAD;
         let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless, limits };
-        let patience = Patience { since, length: timeouts.first_byte, is_woken: request.is_woken, has_begun: false };
+        let patience = Patience { since, length: timeouts.first_byte, has_begun: false };
         match exchange.first_byte(&mut link.wire, patience).await {
             Ok(reply) => return Ok(Arrived { reply, link, unsent: exchange.outflow.map(Box::new) }),
             Err(Failed::Refused(refusal)) => return Err(refusal),
@@ -124,7 +122,7 @@ pub async fn send_copy(lane: &Lane, head: Vec<u8>, headless: bool) -> Result<(Re
     let outflow = Some(Outflow::new(head, None, Framing::None));
     let mut exchange = Exchange { outflow, moved: 0, headless, limits };
     let (since, length) = (Moment::now(), timeouts.first_byte);
-    let patience = Patience { since, length, is_woken: false, has_begun: false };
+    let patience = Patience { since, length, has_begun: false };
     match exchange.first_byte(&mut link.wire, patience).await {
         Ok(reply) => Ok((reply, link)),
         Err(Failed::Refused(refusal)) => Err(refusal),
@@ -136,7 +134,6 @@ pub async fn send_copy(lane: &Lane, head: Vec<u8>, headless: bool) -> Result<(Re
 struct Patience {
     since: Moment,
     length: Duration,
-    is_woken: bool,
     /// It has been waited for once.
     has_begun: bool,
 }
@@ -164,7 +161,7 @@ enum Failed {
 impl Exchange<'_> {
     /// Waits for the answer; the patience begins anew for as long as the request still moves.
     async fn first_byte(&mut self, wire: &mut Wire, mut patience: Patience) -> Result<Reply, Failed> {
-        if patience.is_woken && patience.length >= COARSE {
+        if patience.length >= COARSE {
             return poll_fn(|cx| self.poll_patiently(cx, wire, &mut patience)).await;
         }
         // The first turn sends what there is, most often all of it: the patience counts from then.
@@ -274,7 +271,8 @@ fn connect_refusal(error: &io::Error) -> Refusal {
 
 /// Tries on kept connections: where two have died, the others have too.
 const TRIES_KEPT: usize = 2;
-/// A patience for which a second more is no matter.
+/// A patience for which a second more is no matter: whoever waits for an answer is woken once a second anyhow, so that no
+/// timer has to be set.
 const COARSE: Duration = Duration::from_secs(5);
 /// Room for a request's head: most fit.
 const HEAD: usize = 1024;

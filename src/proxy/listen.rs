@@ -272,23 +272,35 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
     let (station, identity) = (station.clone(), listener.identity());
     let client = client(ip, identity.is_some(), listener.port.clone(), trusted, edge.rules.clone());
     let visitor = Visitor::new(client, edge, station.leave.clone(), open);
-    // Two kinds of tasks, so that cleartext connections are not as large as those over TLS.
+    // Two kinds of tasks, so that cleartext connections are not as large as those over TLS; in boxes, since the runtime moves
+    // a task about six times.
     match identity {
-        None => drop(tokio::task::spawn_local(async move {
+        None => drop(tokio::task::spawn_local(Box::pin(async move {
             let Some((stream, ahead, visitor)) = Box::pin(hear(stream, visitor, &station)).await else { return };
             converse::hold(stream, ahead, visitor, &station).await;
-        })),
-        Some(identity) => drop(tokio::task::spawn_local(async move {
+        }))),
+        Some(identity) => drop(tokio::task::spawn_local(Box::pin(async move {
             let Some((stream, visitor)) = Box::pin(greet(stream, visitor, &station, identity)).await else { return };
             converse::hold(stream, Vec::new(), visitor, &station).await;
-        })),
+        }))),
     }
 }
 
 /// The client as backends are told of it.
 fn client(ip: IpAddr, tls: bool, port: HeaderValue, trusted: bool, edge: Arc<config::Edge>) -> Client {
-    let address = HeaderValue::from_str(&ip.to_string()).unwrap_or(HeaderValue::from_static(""));
+    let address = HeaderValue::try_from(text(ip)).unwrap_or(HeaderValue::from_static(""));
     Client::new(address, HeaderValue::from_static(if tls { "https" } else { "http" }), port, trusted, edge)
+}
+
+/// An address as text. A formatter takes ten times as long, which is a twentieth of a connection for one request.
+fn text(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip else { return ip.to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        text.push_str(if place == 0 { "" } else { "." });
+        text.push_str(itoa::Buffer::new().format(octet));
+    }
+    text
 }
 
 /// One open connection, counted.

@@ -118,10 +118,10 @@ impl Proxy {
         flow: Option<Rc<Flow>>,
     ) -> Result<Response<Answer>, Infallible> {
         let busy = visitor.pulse.begin();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let mut record = Record::open(self.ledger.borrow().as_ref(), &visitor, Some(&head));
         let is_whole = body.is_end_stream();
-        let mut answer = match self.relay(&visitor, head, body, &mut record).await {
+        let mut answer = match self.relay(&visitor, &mut head, body, &mut record).await {
             Ok(carried) => carried.deliver(record, &visitor),
             Err(stop) => {
                 let response = match stop {
@@ -160,7 +160,7 @@ impl Proxy {
     async fn relay(
         &self,
         visitor: &Visitor,
-        mut head: request::Parts,
+        head: &mut request::Parts,
         body: Incoming,
         record: &mut Record,
     ) -> Result<Carried, Stop> {
@@ -168,17 +168,17 @@ impl Proxy {
         if visitor.http2 && self.streams.get() > limits.http2_requests.div_ceil(self.workers) {
             return Err(Refusal::Overloaded.into());
         }
-        let mut vetted = headers::vet(&head, &visitor.edge.rules)?;
+        let mut vetted = headers::vet(head, &visitor.edge.rules)?;
         let id = RequestId::of(&head.headers, vetted);
         record.named(&id);
-        let host = headers::host(&head);
+        let host = headers::host(head);
         visitor.vouches_for(host)?;
         let body = match body.is_end_stream() {
             true => None,
-            false => Some(self.receive(host, &head, body, visitor, record).await?),
+            false => Some(self.receive(host, head, body, visitor, record).await?),
         };
         let begun = record.begun;
-        let mut guest = Guest::new(&head, visitor, record);
+        let mut guest = Guest::new(head, visitor, record);
         let admitted = self.lanes.admit(host, head.uri.path(), begun, |fork| guest.place(fork))?;
         let Admission { lane, pass, generation, mut side } = admitted;
         record.admitted(&lane, generation);
@@ -186,9 +186,9 @@ impl Proxy {
             tail::hear(&lane, visitor, &head.headers, record.begun);
         }
         let upgrade = vetted.websocket.then(|| head.extensions.remove::<OnUpgrade>()).flatten();
-        let cleaned = side.as_ref().and_then(|side| side.cleaned(&head, &mut vetted));
-        let head = cleaned.as_deref().unwrap_or(&head);
-        let outgoing = Outgoing { head, vetted, client: &visitor.client, id: &id, is_woken: !visitor.http2 };
+        let cleaned = side.as_ref().and_then(|side| side.cleaned(head, &mut vetted));
+        let head = cleaned.as_deref().unwrap_or(head);
+        let outgoing = Outgoing { head, vetted, client: &visitor.client, id: &id };
         if let Some(side) = side.as_mut().filter(|_| body.is_none()) {
             side.mirror(&outgoing, &lane);
         }

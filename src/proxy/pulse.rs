@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::leave::Stage;
@@ -37,6 +38,9 @@ pub struct Pulse {
     leaving: AtomicBool,
     /// Why the connection was lost, as one more than the reason's number; 0 where it was not.
     lost: AtomicU8,
+    /// Rings once a second while there are requests, for those that are tasks of their own (HTTP/2): so that neither they
+    /// need a timer for a long patience.
+    pub bell: Arc<Notify>,
 }
 
 impl Pulse {
@@ -231,6 +235,7 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
         }
         watch.is_set = true;
         while clock.as_mut().poll(cx).is_ready() {
+            pulse.bell.notify_waiters();
             match watch.ring(pulse) {
                 Ring::End(ended) => return Poll::Ready(ended),
                 Ring::Old => Pin::new(&mut *connection).leave(),

@@ -3,10 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::stall::Stall;
 
@@ -19,6 +22,7 @@ pub struct Streams {
     rate: u64,
     /// Requests under way, of all connections of the worker.
     count: Rc<Cell<usize>>,
+    bell: Arc<Notify>,
 }
 
 /// How an answer flows: between its body, which is asked for pieces, and the task that sends them.
@@ -31,9 +35,9 @@ pub struct Flow {
 
 impl Streams {
     /// Over each `period` of waiting for the client he has to take `rate` bytes a second. `count` counts requests for as
-    /// long as anything of them lives.
-    pub fn new(period: Duration, rate: u64, count: Rc<Cell<usize>>) -> Streams {
-        Streams { next: Rc::default(), period, rate, count }
+    /// long as anything of them lives. `bell` is the connection's: each request looks at its clocks when it rings.
+    pub fn new(period: Duration, rate: u64, count: Rc<Cell<usize>>, bell: Arc<Notify>) -> Streams {
+        Streams { next: Rc::default(), period, rate, count, bell }
     }
 
     /// The flow of the request whose task is spawned next.
@@ -67,8 +71,10 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
         match self.next.take() {
             None => drop(tokio::task::spawn_local(task)),
             Some(flow) => {
-                let stall = Stall::new(self.period, self.rate);
-                tokio::task::spawn_local(Supervised { task, flow, stall, seen: 0 });
+                let (stall, bell) = (Stall::new(self.period, self.rate), self.bell.clone());
+                // In a box: the runtime moves a task about six times, and that costs more than the allocation.
+                let (task, rung) = (Box::pin(task), bell.clone().notified_owned());
+                tokio::task::spawn_local(Supervised { task, flow, stall, seen: 0, bell, rung });
             }
         }
     }
@@ -77,11 +83,13 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
 pin_project! {
     /// A request's task. Dropped before its end it resets its stream.
     struct Supervised<F> {
-        #[pin]
-        task: F,
+        task: Pin<Box<F>>,
         flow: Rc<Flow>,
         stall: Stall,
         seen: u64,
+        bell: Arc<Notify>,
+        #[pin]
+        rung: OwnedNotified,
     }
 }
 
@@ -89,9 +97,12 @@ impl<F: Future> Future for Supervised<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        if this.task.poll(cx).is_ready() {
+        let mut this = self.project();
+        if this.task.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
+        }
+        while this.rung.as_mut().poll(cx).is_ready() {
+            this.rung.set(this.bell.clone().notified_owned());
         }
         let bytes = this.flow.bytes.get();
         if bytes != *this.seen {
