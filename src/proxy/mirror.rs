@@ -80,16 +80,18 @@ struct Copy {
 
 impl Copy {
     /// It is inside the pool like any request, so that a drain waits for it; a closed one takes no copies.
-    async fn carry_out(self) {
+    async fn carry_out(mut self) {
         let begun = Moment::now();
         let Some(_pass) = self.lane.enter(begun) else { return };
         self.pair.copy.set(Fate::Failed);
         // What takes longer has failed, or has been answered and is cut off.
-        let _ = tokio::time::timeout(self.timeout, self.exchange(begun)).await;
+        let timeout = self.timeout;
+        let _ = tokio::time::timeout(timeout, self.exchange(begun)).await;
     }
 
-    async fn exchange(&self, begun: Moment) -> Option<()> {
-        let (reply, mut link) = forward::send_copy(&self.lane, self.head.clone(), self.headless).await.ok()?;
+    async fn exchange(&mut self, begun: Moment) -> Option<()> {
+        let head = std::mem::take(&mut self.head);
+        let (reply, mut link) = forward::send_copy(&self.lane, head, self.headless).await.ok()?;
         self.pair.copy.set(Fate::Answered(reply.response.status().as_u16(), Moment::now().since(begun)));
         let mut inflow = Inflow::new(reply.extent);
         let mut left = LARGEST;

@@ -181,6 +181,11 @@ impl Proxy {
         let mut guest = Guest::new(head, visitor, record);
         let admitted = self.lanes.admit(host, head.uri.path(), begun, |fork| guest.place(fork))?;
         let Admission { lane, pass, generation, mut side } = admitted;
+        if vetted.invited && side.is_none() {
+            // Nobody has been invited here since the start: who checks one color must not be shown the other.
+            record.addressed(&lane);
+            return Err(Refusal::PreviewOver.into());
+        }
         record.admitted(&lane, generation);
         if lane.tail.is_armed() {
             tail::hear(&lane, visitor, &head.headers, record.begun);

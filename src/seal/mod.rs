@@ -26,7 +26,14 @@ impl Seal {
         let path = dir.join(FILE);
         match fs::read_to_string(&path) {
             Ok(text) => Seal::read(&path, &text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Seal::make(dir, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Seal::make(dir, &path).unwrap_or_else(|error| {
+                // A full disk is no reason not to serve.
+                tracing::warn!(
+                    "the key file {} cannot be made, so that cookies and links will not outlive this process: {error}",
+                    path.display()
+                );
+                Seal::temporary()
+            })),
             Err(source) => Err(SealError::Io { path, source }),
         }
     }
@@ -38,9 +45,13 @@ impl Seal {
 
     fn read(path: &Path, text: &str) -> Result<Seal, SealError> {
         let mode = fs::metadata(path).map(|found| found.permissions().mode());
-        let mode = mode.map_err(|source| SealError::Io { path: path.to_owned(), source })?;
-        if mode & 0o077 != 0 {
-            return Err(SealError::Open { path: path.to_owned(), mode: mode & 0o777 });
+        if let Ok(mode) = mode
+            && mode & 0o077 != 0
+        {
+            let (path, mode) = (path.display(), mode & 0o777);
+            tracing::warn!(
+                "the key file {path} is open to others (mode {mode:o}): they can sign cookies; `chmod 600` it"
+            );
         }
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let keys: Option<Vec<Key>> = lines.map(|line| Some(Key::new(HMAC_SHA256, &unhex::<KEY>(line)?))).collect();
@@ -51,19 +62,16 @@ impl Seal {
     }
 
     /// Written aside and renamed, so that no start ever finds half a key.
-    fn make(dir: &Path, path: &Path) -> Result<Seal, SealError> {
+    fn make(dir: &Path, path: &Path) -> io::Result<Seal> {
         let secret = random();
         let draft = dir.join(format!("{FILE}.new"));
-        let write = || {
-            // What a start that was cut short has left is as good as nothing.
-            let _ = fs::remove_file(&draft);
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            file.write_all(hex(&secret).as_bytes()).and_then(|()| file.write_all(b"\n"))?;
-            file.sync_all()?;
-            fs::rename(&draft, path)?;
-            File::open(dir)?.sync_all()
-        };
-        write().map_err(|source| SealError::Io { path: path.to_owned(), source })?;
+        // What a start that was cut short has left is as good as nothing.
+        let _ = fs::remove_file(&draft);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(format!("{}\n", hex(&secret)).as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(dir)?.sync_all()?;
         Ok(Seal { keys: vec![Key::new(HMAC_SHA256, &secret)] })
     }
 
@@ -135,10 +143,8 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 /// Why nothing can be signed.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    #[error("the key file {} cannot be used: {source}; may this user read and write its folder?", path.display())]
+    #[error("the key file {} cannot be read: {source}; may this user?", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("the key file {} is open to others (mode {mode:o}); `chmod 600` it", path.display())]
-    Open { path: PathBuf, mode: u32 },
     #[error(
         "the key file {} does not hold keys of 64 hexadecimal digits, one a line; put it right, or move it away and another is made",
         path.display()
@@ -176,19 +182,23 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_read_or_that_is_none_is_refused_with_the_remedy() {
+    fn a_key_that_others_can_read_is_one_all_the_same_and_what_is_none_is_refused_with_the_remedy() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE);
-        Seal::open(folder.path()).unwrap();
+        let proof = Seal::open(folder.path()).unwrap().sign(Use::Badge, "shop", "x");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        let refused = Seal::open(folder.path()).err().unwrap().to_string();
-        assert!(refused.contains("chmod 600"), "{refused}");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(Seal::open(folder.path()).unwrap().proves(Use::Badge, "shop", "x", &proof));
         for text in ["", "\n", "abc\n", &"AB".repeat(32), &"zz".repeat(32)] {
             fs::write(&path, text).unwrap();
             let refused = Seal::open(folder.path()).err().unwrap().to_string();
             assert!(refused.contains("64 hexadecimal digits"), "{refused}");
         }
+    }
+
+    #[test]
+    fn where_no_key_can_be_kept_there_is_one_for_this_process() {
+        let seal = Seal::open(Path::new("/nowhere/at/all")).unwrap();
+        assert!(seal.proves(Use::Badge, "shop", "x", &seal.sign(Use::Badge, "shop", "x")));
     }
 
     #[test]

@@ -63,12 +63,14 @@ pub struct Entry {
     /// Both are of the other color, and open its pool. A restart begins without them.
     pub split: Option<Split>,
     pub preview: Option<Preview>,
+    /// There has been a preview since the start: some may come with an invitation that is over.
+    pub invited: bool,
 }
 
 impl Entry {
     /// Only the live color is open.
     pub fn new(service: Arc<Service>, live: Color, generation: u64, since: Timestamp) -> Entry {
-        Entry { service, live, generation, since, split: None, preview: None }
+        Entry { service, live, generation, since, split: None, preview: None, invited: false }
     }
 
     /// Whether new requests may enter the color's pool.

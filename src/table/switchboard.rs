@@ -75,7 +75,8 @@ impl Switchboard {
     ///
     /// A request that still read the old table finds the old pool closed, and by then the new table is visible to it.
     pub async fn publish(&self, service: &ServiceName, to: Color, generation: u64) -> Published {
-        let change = |entry: &Entry, since| Some(Entry::new(entry.service.clone(), to, generation, since));
+        let closed = |entry: &Entry| Entry { split: None, preview: None, ..entry.clone() };
+        let change = |entry: &Entry, since| Some(Entry { live: to, generation, since, ..closed(entry) });
         self.change(service, change).await
     }
 
@@ -96,7 +97,7 @@ impl Switchboard {
     pub async fn preview(&self, service: &ServiceName, preview: Option<Preview>) -> Published {
         let change = |entry: &Entry, _| match preview {
             Some(preview) if preview.to == entry.live => None,
-            preview => Some(Entry { preview, ..entry.clone() }),
+            preview => Some(Entry { preview, invited: true, ..entry.clone() }),
         };
         self.change(service, change).await
     }

@@ -112,7 +112,8 @@ async fn a_preview_ends_at_its_time_by_order_with_a_switch_and_with_the_process(
     let short = preview(&proxy, &[]).await;
     assert!(is_open(&proxy).await);
     assert!(eventually(PATIENCE, || async { !is_open(&proxy).await }).await, "its time is over");
-    assert_eq!(with_header(&mut client, &short).await.status, 200, "without a preview the header means nothing");
+    assert_eq!(with_header(&mut client, &short).await.status, 403, "it does not show blue instead");
+    assert_eq!(client.get(&path_of(&short["link"])).await.status, 403, "nor does the link");
 
     let long = preview(&proxy, &["--for", "1h"]).await;
     preview(&proxy, &["--for", "1s"]).await;
@@ -136,6 +137,7 @@ async fn a_preview_ends_at_its_time_by_order_with_a_switch_and_with_the_process(
     proxy.restart().await;
     assert!(!is_open(&proxy).await);
     assert_eq!(ask(&mut Client::http1(&proxy).await, None).await.backend(), Some("green"));
+    assert_eq!(with_header(&mut Client::http1(&proxy).await, &back).await.status, 403, "not after a restart either");
     let again = proxy.run(&["preview", "blue", "--for", "1h", "--json"]).await.assert_code(0).json();
     let mut client = Client::http1(&proxy).await;
     assert_eq!(with_header(&mut client, &again).await.backend(), Some("blue"));
