@@ -25,7 +25,7 @@ pub fn permit(scene: &Scene, desk: &Desk, color: Color) -> Option<Permit> {
         tunnels: inside.tunnels,
         served: served(scene, &entry),
         rollback_window: rules.cutover.rollback_window,
-        dns: rules.dns.as_ref().map(|rules| dns(&entry.service, rules)),
+        dns: rules.dns.as_ref().map(|rules| dns(scene, &entry.service, rules)),
     };
     Some(judge(&facts))
 }
@@ -41,7 +41,7 @@ fn served(scene: &Scene, entry: &Entry) -> Served {
     }
 }
 
-fn dns(service: &Service, rules: &config::Dns) -> Dns {
+fn dns(scene: &Scene, service: &Service, rules: &config::Dns) -> Dns {
     let tail = service.tail.span().map(|span| {
         let reading = span.reading(Moment::now());
         TailFacts {
@@ -53,10 +53,6 @@ fn dns(service: &Service, rules: &config::Dns) -> Dns {
             networks: reading.networks,
         }
     });
-    Dns { names: names(), tail, silence: rules.tail.silence }
-}
-
-/// What is known of the names.
-fn names() -> Option<Names> {
-    None
+    let names = scene.names(&service.name).and_then(|names| Names::of(&names.status(), names.rules()));
+    Dns { names, tail, silence: rules.tail.silence }
 }

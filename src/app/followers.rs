@@ -7,10 +7,11 @@ use tokio::task::JoinHandle;
 
 use crate::admin::Scene;
 use crate::aws::Account;
-use crate::config::{Aws, Config, Dns};
+use crate::config::{Aws, Config, Dns, DnsTail};
 use crate::cutover::{Cutover, Desk};
 use crate::dns::{self, Follower, Live};
 use crate::names::{Color, ServiceName};
+use crate::tail::{Keeper, Led};
 
 /// Those of the config that runs.
 #[derive(Default)]
@@ -63,7 +64,26 @@ fn begin(desk: &Desk, rules: &Dns, config: &Config, account: &Account, scene: &S
     let (follower, names) =
         Follower::new(&service, rules.clone(), zone, &scene.journal, seen, scene.names_told.clone());
     let tasks = [tokio::spawn(follower.run()), tokio::spawn(tell(desk.clone(), live))];
+    // It ends by itself, behind the follower.
+    tokio::spawn(keeper(desk, &names, scene).run());
     Running { service, rules: rules.clone(), aws: config.aws.clone(), desk: names, tasks }
+}
+
+/// Arms the service's tail as the names lead.
+fn keeper(
+    desk: &Desk,
+    names: &dns::Desk,
+    scene: &Scene,
+) -> Keeper<dns::Status, impl Fn(&dns::Status) -> Led + use<>, impl Fn() -> Option<DnsTail> + use<>> {
+    let (of, rules) = (desk.clone(), names.rules().clone());
+    Keeper {
+        service: desk.name().clone(),
+        tail: desk.service().tail.clone(),
+        status: names.watch(),
+        led: move |status: &dns::Status| status.led(&rules),
+        rules: move || of.service().rules.dns.as_ref().map(|rules| rules.tail.clone()),
+        told: scene.tails.clone(),
+    }
 }
 
 impl Running {
