@@ -17,6 +17,8 @@ use crate::tail::{Keeper, Led};
 #[derive(Default)]
 pub struct Followers {
     running: Vec<Running>,
+    /// As long as the config says the same of it, so that its pace is one for all.
+    account: Option<(Aws, Account)>,
 }
 
 struct Running {
@@ -41,17 +43,17 @@ impl Followers {
             running.end().await;
         }
         let desks = scene.desks.load_full();
-        let mut account = None;
         for (service, rules) in config.services.iter().filter_map(|service| Some((service, service.dns.as_ref()?))) {
             let desk = desks.iter().find(|desk| *desk.name() == service.name);
             let Some(desk) = desk.filter(|_| self.running.iter().all(|it| it.service != service.name)) else {
                 continue;
             };
-            let account = match &account {
-                Some(account) => account,
-                None => account.insert(Account::open(&config.aws, scene.aws.clone()).await),
+            let account = match self.account.take().filter(|(aws, _)| *aws == config.aws) {
+                Some((_, account)) => account,
+                None => Account::open(&config.aws, scene.aws.clone()).await,
             };
-            self.running.push(begin(desk, rules, config, account, scene));
+            self.running.push(begin(desk, rules, config, &account, scene));
+            self.account = Some((config.aws.clone(), account));
         }
         scene.names.store(Arc::new(self.running.iter().map(|running| running.desk.clone()).collect()));
     }

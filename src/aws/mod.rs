@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub use self::check::{Outcome, Tried, try_all};
 use self::limiter::Limiter;
-pub use self::policy::{ZoneUse, policy, zone_uses};
+pub use self::policy::{Policy, ZoneUse, zone_uses};
 use self::route53::Route53;
 use crate::config::Aws;
 use crate::dns::Zone;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::failure::CHANGE;
@@ -36,41 +37,59 @@ pub fn zone_uses(config: &Config) -> Vec<ZoneUse> {
     uses.into_values().collect()
 }
 
-/// As IAM takes it. A batch is allowed by one statement or not at all, so that one has to name everything in a zone.
-pub fn policy(uses: &[ZoneUse], region: Option<&str>) -> Value {
-    let partition = partition(region);
-    let zones: Vec<String> = uses.iter().map(|zone| arn(partition, &zone.zone)).collect();
-    let mut statements = vec![
-        json!({
-            "Sid": "CutoverReadsItsZones",
-            "Effect": "Allow",
-            "Action": ["route53:GetHostedZone", "route53:ListResourceRecordSets"],
-            "Resource": zones,
-        }),
-        json!({
-            "Sid": "CutoverFollowsItsChanges",
-            "Effect": "Allow",
-            "Action": "route53:GetChange",
-            "Resource": format!("arn:{partition}:route53:::change/*"),
-        }),
-    ];
-    statements.extend(uses.iter().map(|zone| {
-        let names: Vec<String> = zone.names.union(&zone.marks).map(normalized).collect();
-        json!({
-            "Sid": format!("CutoverChanges{}", zone.zone),
-            "Effect": "Allow",
-            "Action": format!("route53:{CHANGE}"),
-            "Resource": arn(partition, &zone.zone),
-            "Condition": {
-                "ForAllValues:StringEquals": {
-                    "route53:ChangeResourceRecordSetsNormalizedRecordNames": names,
-                    "route53:ChangeResourceRecordSetsRecordTypes": zone.kinds,
-                    "route53:ChangeResourceRecordSetsActions": ["CREATE", "DELETE"],
-                },
-            },
-        })
-    }));
-    json!({ "Version": "2012-10-17", "Statement": statements })
+/// As IAM takes it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Policy {
+    version: &'static str,
+    statement: Vec<Statement>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Statement {
+    sid: String,
+    effect: &'static str,
+    action: Vec<String>,
+    resource: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    condition: Option<Value>,
+}
+
+impl Policy {
+    /// The least that allows what is done in these zones. A batch is allowed by one statement or not at all, so that each
+    /// zone's has to name everything that is written there.
+    pub fn of(uses: &[ZoneUse], region: Option<&str>) -> Policy {
+        let partition = partition(region);
+        let arn = |zone: &ZoneUse| arn(partition, &zone.zone);
+        let changes = format!("arn:{partition}:route53:::change/*");
+        let mut statement = vec![
+            allow("CutoverReadsItsZones", &["GetHostedZone", "ListResourceRecordSets"], uses.iter().map(arn).collect()),
+            allow("CutoverFollowsItsChanges", &["GetChange"], vec![changes]),
+        ];
+        statement.extend(uses.iter().map(|zone| Statement {
+            condition: Some(condition(zone)),
+            ..allow(&format!("CutoverChanges{}", zone.zone), &[CHANGE], vec![arn(zone)])
+        }));
+        Policy { version: "2012-10-17", statement }
+    }
+}
+
+fn allow(sid: &str, operations: &[&str], resource: Vec<String>) -> Statement {
+    let action = operations.iter().map(|operation| format!("route53:{operation}")).collect();
+    Statement { sid: sid.to_owned(), effect: "Allow", action, resource, condition: None }
+}
+
+/// These names, types and actions, and none besides.
+fn condition(zone: &ZoneUse) -> Value {
+    let names: Vec<String> = zone.names.union(&zone.marks).map(normalized).collect();
+    json!({
+        "ForAllValues:StringEquals": {
+            "route53:ChangeResourceRecordSetsActions": ["CREATE", "DELETE"],
+            "route53:ChangeResourceRecordSetsNormalizedRecordNames": names,
+            "route53:ChangeResourceRecordSetsRecordTypes": zone.kinds,
+        },
+    })
 }
 
 fn arn(partition: &str, zone: &str) -> String {
@@ -107,7 +126,7 @@ mod tests {
             zone("Z1", &["shop.example.com", "*.shop.example.com"], &[RecordType::A, RecordType::Txt]),
             zone("Z2", &["api.example.org"], &[RecordType::Cname, RecordType::Txt]),
         ];
-        let policy = policy(&uses, Some("eu-west-1"));
+        let policy = json!(Policy::of(&uses, Some("eu-west-1")));
         let statements = policy["Statement"].as_array().unwrap();
         assert_eq!(statements.len(), 4);
         assert_eq!(
@@ -126,13 +145,15 @@ mod tests {
         );
         assert_eq!(condition["route53:ChangeResourceRecordSetsRecordTypes"], json!(["A", "TXT"]));
         assert_eq!(condition["route53:ChangeResourceRecordSetsActions"], json!(["CREATE", "DELETE"]));
-        assert_eq!(statements[3]["Resource"], json!("arn:aws:route53:::hostedzone/Z2"));
+        assert_eq!(statements[3]["Resource"], json!(["arn:aws:route53:::hostedzone/Z2"]));
         assert!(!policy.to_string().contains("\"*\""), "nothing is allowed everywhere");
     }
 
     #[test]
     fn each_partition_has_names_of_its_own() {
-        let of = |region| policy(&[zone("Z1", &["a.test"], &[])], region)["Statement"][2]["Resource"].to_string();
+        let of = |region| {
+            json!(Policy::of(&[zone("Z1", &["a.test"], &[])], region))["Statement"][2]["Resource"][0].to_string()
+        };
         assert_eq!(of(None), "\"arn:aws:route53:::hostedzone/Z1\"");
         assert_eq!(of(Some("cn-north-1")), "\"arn:aws-cn:route53:::hostedzone/Z1\"");
         assert_eq!(of(Some("us-gov-east-1")), "\"arn:aws-us-gov:route53:::hostedzone/Z1\"");

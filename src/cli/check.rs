@@ -68,7 +68,7 @@ fn print_policy(config: &Config) -> Result<(), Failure> {
         let text = "the config uses nothing at AWS, and needs no policy: no service has a `dns` section";
         return Err(Failure::Usage(text.to_owned()));
     }
-    let policy = aws::policy(&uses, config.aws.region.as_deref());
+    let policy = aws::Policy::of(&uses, config.aws.region.as_deref());
     out::line(&serde_json::to_string_pretty(&policy).unwrap_or_default())
 }
 

@@ -174,7 +174,7 @@ pub fn size_if_any<S: Serializer>(bytes: &Option<u64>, serializer: S) -> Result<
 }
 
 /// Keys that only a start reads, or sections of them: a running proxy has its address and its journal.
-const STARTING: [&str; 4] = ["admin.socket", "admin.listen", "state", "aws"];
+const STARTING: [&str; 3] = ["admin.socket", "admin.listen", "state"];
 
 #[cfg(test)]
 mod tests {

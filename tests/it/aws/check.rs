@@ -63,11 +63,11 @@ async fn what_is_read_is_tried_and_nothing_is_written() {
     let ran = Desk::new(&fake.url()).check(&["--aws"], &KEYS).await.assert_code(0);
     for line in [
         "At AWS, with the credentials found here:",
-        "ok      route53:GetHostedZone on Z0STORY: the zone is for example.com",
-        "ok      route53:ListResourceRecordSets on Z0STORY: shop.example.com: A blue of weight 255 (192.0.2.1 for 60 s)",
-        "ok      route53:ListResourceRecordSets on Z0STORY: www.example.com: A (not to be touched: health check hc-1)",
-        "ok      route53:GetChange on Z0STORY: changes can be followed",
-        "-       route53:ChangeResourceRecordSets on Z0STORY: not tried, since it would change something",
+        "ok      route53:GetHostedZone on Z0123456789ABC: the zone is for example.com",
+        "ok      route53:ListResourceRecordSets on Z0123456789ABC: shop.example.com: A blue of weight 255 (192.0.2.1 for 60 s)",
+        "ok      route53:ListResourceRecordSets on Z0123456789ABC: www.example.com: A (not to be touched: health check hc-1)",
+        "ok      route53:GetChange on Z0123456789ABC: changes can be followed",
+        "-       route53:ChangeResourceRecordSets on Z0123456789ABC: not tried, since it would change something",
     ] {
         assert!(ran.stdout.lines().any(|found| found.trim_start() == line), "{line} is missing in\n{}", ran.stdout);
     }
@@ -102,8 +102,7 @@ async fn what_is_denied_is_said_line_by_line_with_a_remedy() {
 async fn a_name_outside_the_zone_is_found() {
     let fake = FakeRoute53::with_zone(ZONE, "example.org").await;
     let ran = Desk::new(&fake.url()).check(&["--aws"], &KEYS).await.assert_code(1);
-    let line =
-        "failed  route53:GetHostedZone on Z0STORY: `shop.example.com` is not in this zone, which is for example.org";
+    let line = "failed  route53:GetHostedZone on Z0123456789ABC: `shop.example.com` is not in this zone, which is for example.org";
     assert!(ran.stdout.contains(line), "{}", ran.stdout);
 }
 
@@ -114,8 +113,8 @@ async fn the_policy_is_what_the_config_uses_and_needs_nobody() {
     let policy = ran.json();
     assert_eq!(policy["Version"], "2012-10-17");
     let change = &policy["Statement"][2];
-    assert_eq!(change["Action"], "route53:ChangeResourceRecordSets");
-    assert_eq!(change["Resource"], "arn:aws:route53:::hostedzone/Z0STORY");
+    assert_eq!(change["Action"][0], "route53:ChangeResourceRecordSets");
+    assert_eq!(change["Resource"][0], "arn:aws:route53:::hostedzone/Z0123456789ABC");
     let names =
         &change["Condition"]["ForAllValues:StringEquals"]["route53:ChangeResourceRecordSetsNormalizedRecordNames"];
     let expected =
@@ -198,7 +197,7 @@ blue.endpoints = ["127.0.0.1:9001"]
 green.endpoints = ["127.0.0.1:9002"]
 
 [service.shop.dns]
-zone = "Z0STORY"
+zone = "Z0123456789ABC"
 
 [[service.shop.dns.record]]
 name = "shop.example.com"

@@ -98,7 +98,7 @@ pub fn batch(changes: impl IntoIterator<Item = Change>) -> Batch {
     Batch { comment: "a story".to_owned(), changes: changes.into_iter().collect() }
 }
 
-pub const ZONE: &str = "Z0STORY";
+pub const ZONE: &str = "Z0123456789ABC";
 pub const SHOP: &str = "shop.example.com";
 pub const MARK: &str = "_cutover.shop.example.com";
 pub const KEY: &str = "AKIASTORY0000000KEY0";
