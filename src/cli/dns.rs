@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::client::{self, Answer, Client, Trouble};
@@ -226,6 +227,19 @@ pub fn status_says(names: &Names) -> String {
         text.push_str("\n  the TTL is low and stays so until names move, or `cutover dns sync`");
     }
     text
+}
+
+/// What a switch would do to names in the end; nothing where none follow the service.
+pub fn rehearsal_says(answer: &Answer) -> String {
+    #[derive(Deserialize)]
+    struct Rehearsed {
+        dns: Option<Value>,
+    }
+    let Some(dns) = answer.read::<Rehearsed>().ok().and_then(|rehearsed| rehearsed.dns) else { return String::new() };
+    match serde_json::from_value::<Preview>(dns.clone()) {
+        Ok(preview) => format!("\nThen, waited for by nobody:\n{}", plan_says(&preview)),
+        Err(_) => format!("\nWhat would become of names is not known: {}", dns["unknown"].as_str().unwrap_or_default()),
+    }
 }
 
 fn plan_says(preview: &Preview) -> String {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::{self, Answer, Client, Trouble, problem};
 use super::progress::{self, End};
 use super::verdict::{self, Order, Verdict};
-use super::{Failure, Global, out};
+use super::{Failure, Global, dns, out};
 use crate::admin::{Outcome, ServiceView};
 use crate::config;
 use crate::cutover::Plan;
@@ -189,7 +189,7 @@ async fn rehearse(client: &Client, service: &ServiceName, to: Color, json: bool)
     let answer = client.post(&path(service, Order::Switch(to)), &body, Some(CHECKS)).await.map_err(client.fails())?;
     let plan: Plan = answer.read().map_err(client.fails())?;
     let Verdict { text, code } = verdict::of_plan(&plan);
-    let text = if json { answer.text } else { text };
+    let text = if json { answer.text.clone() } else { text + &dns::rehearsal_says(&answer) };
     match code {
         0 => out::line(&text),
         // What would happen is the result here, also where that is nothing good.

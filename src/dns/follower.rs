@@ -355,10 +355,12 @@ fn new_shift(
     let started = hands.clock.now();
     let id = format!("{service}-dns-{}-{}", started.strftime("%Y%m%dT%H%M%S%3fZ"), &attempt()[..4]);
     let (last, moved) = before.unzip();
+    let prepared = last.filter(|last| last.goal == Goal::Prepare && last.step == Step::Done);
     let moved = moved.flatten().filter(|shift| shift.to == to).map(|shift| &shift.evidence);
     let evidence = Evidence {
         shifted_at: moved.and_then(|evidence| evidence.shifted_at),
         old_ttl: moved.and_then(|evidence| evidence.old_ttl),
+        ready_at: prepared.and_then(|last| last.evidence.ready_at),
         ..Evidence::default()
     };
     Shift {

@@ -1,5 +1,6 @@
 //! The hands of a follower: they read and write the zone and ask name servers, and say what came of it. Each has a deadline.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::plan::{leading, names, own, same};
 use super::verify::{Heard, Proof, prove};
 use super::zone::{NameServer, RecordSet, Zone, ZoneError};
 use crate::config;
-use crate::names::Side;
+use crate::names::{DnsName, Side};
 use crate::time::{self, Timestamp};
 
 /// What effects work with.
@@ -94,9 +95,13 @@ impl Hands {
 
     /// Everything that a plan is made from.
     pub async fn look(&self) -> Result<Vec<RecordSet>, ZoneError> {
+        self.read(names(&self.rules)).await
+    }
+
+    async fn read(&self, names: BTreeSet<DnsName>) -> Result<Vec<RecordSet>, ZoneError> {
         let all = async {
             let mut found = Vec::new();
-            for name in names(&self.rules) {
+            for name in names {
                 found.extend(self.zone.records(&name).await?);
             }
             Ok(found)
@@ -117,7 +122,8 @@ impl Hands {
             };
             Proof { at, heard: self.rules.records.iter().map(of).collect() }
         };
-        let (servers, found) = match (self.servers().await, self.look().await) {
+        let records = self.rules.records.iter().map(|record| record.name.clone()).collect();
+        let (servers, found) = match (self.servers().await, self.read(records).await) {
             (Ok(servers), Ok(found)) => (servers, found),
             (Err(error), _) | (_, Err(error)) => return heard(error.to_string()),
         };

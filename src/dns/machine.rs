@@ -248,6 +248,8 @@ impl Shift {
             Plan::Equal => {
                 let slow = |mark: &plan::Mark| mark.before > lower_ttl(rules);
                 let settled = marks.iter().filter(|mark| slow(mark)).map(|mark| mark.settled(SPREAD)).max();
+                // Whoever has lowered it knows when that had arrived; a mark only says when it was sent.
+                let settled = self.evidence.ready_at.or(settled);
                 self.nothing_to_write(settled.filter(|settled| *settled > at), rules, at)
             }
             Plan::Write(draft) => {

@@ -22,7 +22,7 @@ pub use self::follower::{Follower, Live};
 pub use self::machine::{Goal, Shift, Step};
 pub use self::plan::{Objection, Why};
 pub use self::status::{Next, RecordStatus, State, Status};
-pub use self::verify::{Heard, Proof};
+pub use self::verify::{Heard, Proof, prove};
 pub use self::zone::{
     Action, Batch, Change, ChangeId, Data, Member, NameServer, Progress, RecordSet, Zone, ZoneError, ZoneInfo,
 };

@@ -5,6 +5,7 @@ mod aws;
 mod canary;
 mod carry;
 mod demo;
+mod dns;
 mod edge;
 mod harness;
 mod managed;

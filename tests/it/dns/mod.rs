@@ -1,0 +1,6 @@
+//! DNS follows: what names lead to behind a switch, how that is proved, and what happens when the provider does not play along.
+
+mod follow;
+mod operate;
+mod proof;
+mod stage;
