@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::stage::{Stage, ZONE};
 use crate::harness::{Client, Resolver};
 
@@ -92,7 +94,8 @@ async fn killed_on_the_way_it_goes_on_where_it_was() {
     stage.route53.pending_for(usize::MAX);
     stage.switch("green").await;
     for step in ["lower", "move", "restore"] {
-        let dns = stage.until(step, |dns| dns["state"] == step && dns["changes"].as_u64() > Some(0)).await;
+        let arrives = |dns: &Value| dns["next"]["what"].as_str().is_some_and(|what| what.contains("arrives"));
+        let dns = stage.until(step, |dns| dns["state"] == step && arrives(dns)).await;
         stage.proxy.kill9().await;
         stage.proxy.restart().await;
         let again = stage.until("taken up", |again| again["shift"].is_string()).await;
