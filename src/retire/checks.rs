@@ -185,8 +185,11 @@ fn check<const N: usize>(code: Code, holds: bool, text: String, figures: [(&str,
 }
 
 impl Check {
+    /// To the millisecond, and not before it is so.
     fn until(self, at: Timestamp) -> Check {
-        Check { until: Some(at), ..self }
+        let whole = at.as_nanosecond().rem_euclid(1_000_000) == 0;
+        let millis = at.as_millisecond() + i64::from(!whole);
+        Check { until: Some(Timestamp::from_millisecond(millis).unwrap_or(at)), ..self }
     }
 }
 

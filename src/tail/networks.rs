@@ -129,7 +129,7 @@ mod tests {
     fn estimate(count: u32) -> u64 {
         let (one, other) = (Sketch::default(), Sketch::default());
         for n in 0..count {
-            let address = IpAddr::V4(Ipv4Addr::from_bits(n << 8 | n % 251));
+            let address = IpAddr::V4(Ipv4Addr::from_bits((n << 8) | (n % 251)));
             one.note(address);
             other.note(address);
         }
