@@ -3,4 +3,4 @@
 mod follow;
 mod operate;
 mod proof;
-mod stage;
+pub mod stage;

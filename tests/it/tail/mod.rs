@@ -1,6 +1,7 @@
 //! The DNS tail told from outside: who comes through a name that has moved on is counted, and asked to look it up again.
 
 mod count;
+mod names;
 mod nudge;
 
 use std::sync::Arc;
