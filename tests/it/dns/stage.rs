@@ -79,10 +79,12 @@ pub fn reaching(settings: Settings, url: &str) -> Settings {
         .env("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-/// TTLs of a second, since a story waits for them.
+/// TTLs of a second, since a story waits for them; and whoever comes to the proxy all the same may stay.
 pub fn names(servers: &[NameServer]) -> String {
     let servers: Vec<String> = servers.iter().map(|server| server.address.to_string()).collect();
-    format!("zone = \"{ZONE}\"\nttl = \"2s\"\nlower_ttl = \"1s\"\nname_servers = {servers:?}\nrecord = [{RECORD}]")
+    format!(
+        "zone = \"{ZONE}\"\nttl = \"2s\"\nlower_ttl = \"1s\"\nname_servers = {servers:?}\ntail = {{ nudge = 0 }}\nrecord = [{RECORD}]"
+    )
 }
 
 pub const ZONE: &str = "Z0STORY";
