@@ -112,3 +112,34 @@ impl<F: Future> Future for Supervised<F> {
         if this.flow.given.get() { this.stall.poll(cx) } else { Poll::Pending }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::rt::Executor;
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_request_looks_around_each_time_the_bell_rings() {
+        let (bell, looks) = (Arc::new(Notify::new()), Rc::new(Cell::new(0)));
+        let streams = Streams::new(Duration::from_secs(10), 0, Rc::default(), bell.clone());
+        let (flow, seen) = (streams.flow(), looks.clone());
+        let request = std::future::poll_fn(move |_| {
+            seen.set(seen.get() + 1);
+            Poll::<()>::Pending
+        });
+        let rung = async {
+            streams.execute(request);
+            for rings in 0..3 {
+                for _ in 0..10 {
+                    yield_now().await;
+                }
+                assert_eq!(looks.get(), 1 + rings);
+                bell.notify_waiters();
+            }
+        };
+        LocalSet::new().run_until(rung).await;
+        drop(flow);
+    }
+}

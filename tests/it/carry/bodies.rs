@@ -1,5 +1,6 @@
 //! Bodies: streamed both ways with back-pressure, in every framing, cut where they were cut.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +9,7 @@ use http::{Method, Request};
 use serde_json::json;
 
 use super::{bare, both, get, shop};
-use crate::harness::{Backend, Client, Cutover, Raw, body, eventually};
+use crate::harness::{Backend, Client, Cutover, Raw, RawBackend, Service, body, eventually};
 
 #[tokio::test]
 async fn every_framing_arrives_whole() {
@@ -28,6 +29,34 @@ async fn every_framing_arrives_whole() {
         let (answer, ()) = tokio::join!(client.send(Request::post("/echo").body(body).unwrap()), pieces);
         assert_eq!(answer.json()["body"], "in pieces");
     }
+}
+
+/// All of a worker's answers are read into one place: what is on its way through it must stay its own request's.
+#[tokio::test]
+async fn answers_that_come_in_bits_at_the_same_time_do_not_mix() {
+    let blue = RawBackend::start(|head, socket| {
+        socket.set_nodelay(true).unwrap();
+        let path = head.split(' ').nth(1).unwrap();
+        let text = path.repeat(300);
+        let chunks: String = text.as_bytes().chunks(100).map(|it| format!("64\r\n{}\r\n", it.escape_ascii())).collect();
+        let answer =
+            format!("HTTP/1.1 200 OK\r\nX-Path: {path}\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n");
+        answer.as_bytes().chunks(7).for_each(|bit| socket.write_all(bit).unwrap());
+    });
+    let with = |service: Service| service.blue([&blue]).health("/healthz");
+    let proxy = Cutover::with().service("shop", with).workers(1).start().await;
+    let mut clients = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let [mut plain, mut streams] = both(&proxy).await;
+        clients.spawn(async move {
+            for client in [&mut plain, &mut streams] {
+                let path = format!("/{n}");
+                let answer = client.get(&path).await;
+                assert_eq!((answer.header("x-path"), answer.text()), (Some(path.as_str()), path.repeat(300).as_str()));
+            }
+        });
+    }
+    clients.join_all().await;
 }
 
 #[tokio::test]
