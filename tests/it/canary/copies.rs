@@ -6,7 +6,7 @@ use cutover::metrics::Mirrored;
 use cutover::names::Color;
 use http::Request;
 
-use super::{bare, house};
+use super::{bare, house, hundreds};
 use crate::harness::{Client, Crowd, House, PATIENCE, Service, eventually};
 
 fn mirrored(lines: &str) -> impl FnOnce(Service) -> Service {
@@ -82,7 +82,7 @@ async fn a_color_that_hangs_delays_nobody_and_what_is_too_much_is_dropped() {
     let (_blue, green, house) = house(mirrored("concurrency = 2, timeout = \"60s\"")).await;
     house.split(0).await;
     let crowd = Crowd::of(16).path("/slow-on/green").start(&house);
-    crowd.seen(500).await;
+    hundreds(&crowd, 5).await;
     let tally = crowd.stop().await;
     tally.assert_nothing_lost();
     assert_eq!(tally.from("blue"), tally.requests);
@@ -113,6 +113,17 @@ async fn a_copy_that_takes_too_long_has_failed_and_its_place_is_free_again() {
         house.pool(Color::Green).mirrored().count(Mirrored::Failed) > 3
     };
     assert!(eventually(Duration::from_secs(20), refused).await, "a color that is gone fails copies, not requests");
+}
+
+#[tokio::test]
+async fn a_copy_under_way_does_not_hold_up_the_end() {
+    let (_blue, green, house) = house(mirrored("timeout = \"60s\"")).await;
+    house.split(0).await;
+    let mut client = Client::http1(&house).await;
+    assert_eq!(client.get("/slow-on/green").await.backend(), Some("blue"));
+    green.waiting(1).await;
+    drop(client);
+    assert!(house.stop(PATIENCE).await, "the end waited for a copy");
 }
 
 async fn client_get(house: &House) {

@@ -5,17 +5,21 @@ mod preview;
 mod shares;
 mod sticky;
 
+use cutover::names::Color;
 use http::Request;
 use http::request::Builder;
 
 use crate::harness::body::{self, Body};
-use crate::harness::{Answer, Backend, Client, House, Service, Settings};
+use crate::harness::{Answer, Backend, Client, House, PATIENCE, Running, Service, Settings, eventually};
 
 /// A proxy in this process before `shop`, with blue live.
 async fn house(describe: impl FnOnce(Service) -> Service) -> (Backend, Backend, House) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
     let service = |s: Service| describe(checked(s).blue([&blue]).green([&green]));
     let house = House::start(Settings::new().service("shop", service)).await;
+    // A proxy is ready with its live color.
+    let up = || async { Color::BOTH.iter().all(|color| house.pool(*color).eligible.load().len() == 1) };
+    assert!(eventually(PATIENCE, up).await, "an endpoint does not come up");
     (blue, green, house)
 }
 
@@ -26,6 +30,13 @@ fn checked(service: Service) -> Service {
 
 fn bare(head: Builder) -> Request<Body> {
     head.body(body::empty()).unwrap()
+}
+
+/// Resolves when a crowd has seen so many hundred answers more: a busy machine is given its time for each.
+async fn hundreds(crowd: &Running, n: usize) {
+    for _ in 0..n {
+        crowd.seen_more(100).await;
+    }
 }
 
 /// Asks for `/` with this cookie, if there is one.

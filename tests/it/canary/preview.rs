@@ -4,13 +4,23 @@ use http::Request;
 use serde_json::{Value, json};
 
 use super::{ask, bare, checked, given};
-use crate::harness::{Answer, Backend, Client, Cutover, PATIENCE, Service, WebSocket, eventually};
+use crate::harness::{Answer, Backend, Client, Crowd, Cutover, PATIENCE, Service, WebSocket, eventually};
 
 async fn shop(describe: impl FnOnce(Service) -> Service) -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
     let service = |s: Service| describe(checked(s).blue([&blue]).green([&green]));
     let proxy = Cutover::with().service("shop", service).start().await;
+    until_up(&proxy).await;
     (blue, green, proxy)
+}
+
+/// Waits for both colors: a proxy is ready with its live one.
+async fn until_up(proxy: &Cutover) {
+    let up = || async {
+        let view = proxy.service("shop").await;
+        ["blue", "green"].iter().all(|color| view[color]["endpoints"][0]["up"] == true)
+    };
+    assert!(eventually(PATIENCE, up).await, "an endpoint does not come up");
 }
 
 /// Opens a preview of green by the command: what it printed as JSON.
@@ -135,6 +145,7 @@ async fn a_preview_ends_at_its_time_by_order_with_a_switch_and_with_the_process(
     assert_eq!(with_header(&mut client, &back).await.backend(), Some("blue"), "the old color can be looked at as well");
     proxy.kill9().await;
     proxy.restart().await;
+    until_up(&proxy).await;
     assert!(!is_open(&proxy).await);
     assert_eq!(ask(&mut Client::http1(&proxy).await, None).await.backend(), Some("green"));
     assert_eq!(with_header(&mut Client::http1(&proxy).await, &back).await.status, 403, "not after a restart either");
@@ -236,4 +247,26 @@ async fn a_tunnel_can_be_previewed() {
     assert_eq!(proxy.service("shop").await["green"]["tunnels"], 1);
     before.say("still blue").await;
     assert_eq!(before.hear().await.as_deref(), Some("still blue"));
+}
+
+#[tokio::test]
+async fn previews_that_come_and_go_under_load_lose_nothing_and_move_nobody_else() {
+    let (_blue, green, proxy) = shop(|s| s).await;
+    let crowds = [Crowd::of(16), Crowd::of(8).http2()].map(|crowd| crowd.start(&proxy));
+    let mut client = Client::http1(&proxy).await;
+    for round in 1..=10 {
+        let (status, previewed) = proxy.api("POST", "/v1/services/shop/preview", json!({ "to": "green" })).await;
+        assert_eq!((status, &previewed["endpoints_up"]), (200, &json!(1)), "{previewed}");
+        assert_eq!(with_header(&mut client, &previewed).await.backend(), Some("green"));
+        crowds[0].seen_more(30).await;
+        let (status, ended) = proxy.api("POST", "/v1/services/shop/preview", json!({ "end": true })).await;
+        assert_eq!((status, &ended["until"], &ended["link"]), (200, &Value::Null, &Value::Null), "{ended}");
+        assert_eq!(with_header(&mut client, &previewed).await.status, 403);
+        assert_eq!(green.requests(), round, "green is closed but to who is invited, and then to everybody");
+    }
+    for crowd in crowds {
+        let tally = crowd.stop().await;
+        tally.assert_nothing_lost();
+        assert_eq!(tally.from("blue"), tally.requests);
+    }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cutover::names::Color;
 use serde_json::{Value, json};
 
-use super::{ask, assert_fair, bare, given, house};
+use super::{ask, assert_fair, bare, given, house, hundreds};
 use crate::harness::{Backend, Client, Crowd, House, PATIENCE, Settings, WebSocket, eventually};
 
 async fn switch(house: &House, to: &str) -> Value {
@@ -21,7 +21,7 @@ async fn requests_without_cookies_go_to_green_in_its_share() {
         house.split(share).await;
         for crowd in [Crowd::of(16), Crowd::of(16).http2()] {
             let crowd = crowd.start(&house);
-            crowd.seen(1_000).await;
+            hundreds(&crowd, 6).await;
             let tally = crowd.stop().await;
             tally.assert_nothing_lost();
             assert_fair(tally.from("green"), tally.requests, share);
@@ -68,7 +68,7 @@ async fn a_switch_out_of_a_split_under_load_loses_nothing_and_leaves_nobody_behi
     let (blue, green, house) = house(|s| s).await;
     let crowds = [Crowd::of(24), Crowd::of(8).http2(), Crowd::of(16).think(Duration::from_millis(5))];
     let crowds = crowds.map(|crowd| crowd.start(&house));
-    crowds[0].seen_more(200).await;
+    hundreds(&crowds[0], 2).await;
     for _ in 0..15 {
         for share in [0, 1_000, 5_000, 9_999] {
             house.split(share).await;
@@ -103,12 +103,12 @@ async fn when_a_split_ends_nobody_enters_green_any_more_and_who_is_inside_is_wai
     green.waiting(1).await;
     let crowd = Crowd::of(32).start(&house);
     house.split(5_000).await;
-    crowd.seen_more(300).await;
+    hundreds(&crowd, 3).await;
     house.end_split().await;
     let pool = house.pool(Color::Green);
     let (entries, at_return) = (pool.turnstile.entries().count, pool.turnstile.inside().requests);
     assert!(at_return >= 1, "the slow one is still inside");
-    crowd.seen_more(300).await;
+    hundreds(&crowd, 3).await;
     assert_eq!(pool.turnstile.entries().count, entries, "somebody entered after the end");
     assert_eq!(pool.turnstile.inside().requests, 1, "and only the slow one is left");
     green.release();

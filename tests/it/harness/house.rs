@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cutover::app::{App, Outside};
-use cutover::config::{Config, Share};
+use cutover::config::{Config, EdgeTimeouts, Share};
 use cutover::names::{Color, ServiceName};
 use cutover::pool::Pool;
 use cutover::table::{Entry, Published, Split};
@@ -75,6 +76,12 @@ impl House {
 
     pub async fn metrics(&self) -> Metrics {
         Metrics::parse(self.admin().await.get("/metrics").await.text())
+    }
+
+    /// Ends it: whether everything in it had ended by itself within that time.
+    pub async fn stop(self, finish: Duration) -> bool {
+        let times = EdgeTimeouts { notice: Duration::ZERO, finish, ..EdgeTimeouts::default() };
+        self.app.stop(&times).await
     }
 
     async fn admin(&self) -> Client {
