@@ -416,11 +416,12 @@ async fn sniff(stream: &mut TcpStream) -> io::Result<(Vec<u8>, bool)> {
 }
 
 /// Whether this is the first line of another protocol: none in which an answer could be given. What HTTP/1 writes, well
-/// or badly, has a version in the third place, or nothing.
+/// or badly, has a version somewhere behind the second word, or nothing there.
 fn is_foreign(ahead: &[u8]) -> bool {
     let Some(end) = memchr::memchr(b'\n', ahead) else { return false };
     let line = ahead[..end].trim_ascii();
-    line.split(|byte| *byte == b' ').nth(2).is_some_and(|version| !version.is_empty() && !version.contains(&b'/'))
+    let mut rest = line.split(|byte| *byte == b' ').skip(2).filter(|word| !word.is_empty()).peekable();
+    rest.peek().is_some() && rest.all(|word| !word.contains(&b'/'))
 }
 
 /// A stream whose socket can be waited for without reading from it.

@@ -209,8 +209,9 @@ pub fn close(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
-const FORBIDDEN_TRAILERS: [HeaderName; 25] = [
+const FORBIDDEN_TRAILERS: [HeaderName; 26] = [
     header::HOST,
+    header::TRAILER,
     header::CACHE_CONTROL,
     header::EXPECT,
     header::MAX_FORWARDS,

@@ -456,6 +456,8 @@ mod tests {
             ("transfer-encoding", "x"),
             ("x_forwarded_for", "x"),
             ("x-forwarded-ssl", "x"),
+            ("x-real-ip", "x"),
+            ("trailer", "x-sum"),
         ];
         let clean = clean_trailers(Frame::trailers(map(&fields)), 1000).unwrap().into_trailers().unwrap();
         assert_eq!(clean.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);

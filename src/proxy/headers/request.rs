@@ -36,6 +36,9 @@ pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
     for (name, value) in &head.headers {
         let name = name.as_str();
         size += name.len() + value.len() + PER_FIELD;
+        if head.version == Version::HTTP_2 && is_odd(name, value) {
+            return Err(Refusal::BadRequest("a field that HTTP/1.1 could not have"));
+        }
         fields += 1;
         match name {
             "host" => {
@@ -94,6 +97,14 @@ pub fn vet_length(headers: &HeaderMap, limit: Option<u64>) -> Result<(), Refusal
     let Some(limit) = limit else { return Ok(()) };
     let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > limit) { Err(Refusal::BodyTooLarge) } else { Ok(()) }
+}
+
+/// What HTTP/2 lets through and no other parser would read the same: quotes in a name (RFC 9110, 5.6.2), blanks around a
+/// value (RFC 9113, 8.2.1).
+fn is_odd(name: &str, value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let value = value.as_bytes();
+    is_blank(value.first()) || is_blank(value.last()) || name.contains('"')
 }
 
 /// Whether a Connection field names more than what every hop ends at anyway.

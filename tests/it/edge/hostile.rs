@@ -89,6 +89,9 @@ async fn an_http2_request_that_breaks_its_word_reaches_no_backend() {
         ("X", "1"),
         (":path", "/other"),
         (":authority", "u@shop.test"),
+        ("x\"", "1"),
+        ("x", " 1"),
+        ("x", "1\t"),
     ] {
         let mut client = Frames::connect(&proxy, 65_535).await;
         let head = [head("GET", "/"), field(name, value)].concat();
@@ -108,6 +111,42 @@ async fn assert_ended(client: &mut Frames, what: &str) {
     let end = client.until(|frame| frame.stream == 1 && matches!(frame.kind, HEADERS | RST_STREAM)).await;
     // 0x88 is status 200 (RFC 7541, appendix A).
     assert!(end.is_none_or(|end| end.kind == RST_STREAM || end.payload[0] != 0x88), "{what}");
+}
+
+#[tokio::test]
+async fn interim_answers_without_end_are_none() {
+    use std::io::Write;
+    let blue = RawBackend::start(|head, socket| match head.contains("/flood") {
+        true => while socket.write_all(&b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(1000)).is_ok() {},
+        false => drop(socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
+    });
+    let proxy = held(&blue, "", "", "first_byte = \"1s\"").start().await;
+    let mut flooded = Client::http1(&proxy).await;
+    let flood = flooded.get("/flood");
+    let others = async {
+        for _ in 0..20 {
+            assert_eq!(Client::http1(&proxy).await.get("/").await.status, 200, "beside the flood");
+        }
+    };
+    let (answer, ()) = tokio::join!(flood, others);
+    assert_eq!((answer.status, answer.header("cutover-error")), (504, Some("first-byte-timeout")));
+}
+
+#[tokio::test]
+async fn a_target_with_a_blank_is_answered_and_another_protocol_is_not() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    for (line, answer) in [
+        ("GET /a b HTTP/1.1\r\nHost: shop.test\r\n\r\n", "HTTP/1.1 400"),
+        ("GET  /a HTTP/1.1\r\nHost: shop.test\r\n\r\n", "HTTP/1.1 400"),
+        ("EHLO mail test\r\n", ""),
+        ("SSH 2.0 hello there\r\n", ""),
+    ] {
+        let mut raw = Raw::connect(&proxy).await;
+        raw.write(line).await;
+        let text = raw.until_closed().await;
+        assert!(text.starts_with(answer.as_bytes()) && text.is_empty() == answer.is_empty(), "{line:?}: {text:?}");
+    }
 }
 
 #[tokio::test]
