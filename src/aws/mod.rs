@@ -113,9 +113,14 @@ async fn sdk(config: &Aws) -> SdkConfig {
 
 /// Never from the instance: a start must not wait for anybody, and Route 53 is the same in all regions.
 fn region(config: &Aws) -> RegionProviderChain {
+    let profile = ProfileFileRegionProvider::builder();
+    let profile = match &config.profile {
+        Some(name) => profile.profile_name(name),
+        None => profile,
+    };
     RegionProviderChain::first_try(config.region.clone().map(Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
-        .or_else(ProfileFileRegionProvider::new())
+        .or_else(profile.build())
         .or_else(DEFAULT_REGION)
 }
 

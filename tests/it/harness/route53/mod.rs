@@ -291,7 +291,7 @@ fn access_key(headers: &HeaderMap) -> Option<String> {
     let rest = text.strip_prefix("AWS4-HMAC-SHA256 Credential=")?;
     let (scope, rest) = rest.split_once(',')?;
     let parts: Vec<&str> = scope.split('/').collect();
-    let [key, _day, "us-east-1", "route53", "aws4_request"] = parts[..] else { return None };
+    let [key, _day, _region, "route53", "aws4_request"] = parts[..] else { return None };
     let whole = rest.contains("SignedHeaders=") && rest.contains("Signature=") && headers.contains_key("x-amz-date");
     whole.then(|| key.to_owned())
 }
