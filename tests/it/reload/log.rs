@@ -61,6 +61,7 @@ async fn no_line_is_lost_while_the_log_moves_under_load() {
         let lines = format!("file = {file:?}\nbuffer = \"1MiB\"");
         proxy.reload_with(|s| s.access_log(&lines)).await;
     }
+    crowds[0].seen_more(100).await;
     let mut requests = 0;
     for crowd in crowds {
         let tally = crowd.stop().await;
