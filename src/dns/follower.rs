@@ -284,7 +284,9 @@ impl Follower {
             self.log();
         }
         if self.shift.step.ends() && effect.is_none() {
-            self.look_at = self.look_at.max(Instant::now() + LOOK);
+            // What ended behind a restart may have ended without a look at the zone.
+            let known = self.found.is_some();
+            self.look_at = if known { self.look_at.max(Instant::now() + LOOK) } else { Instant::now() };
         }
         self.start(effect);
     }

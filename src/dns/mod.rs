@@ -14,6 +14,8 @@ mod status;
 #[cfg(test)]
 mod stories;
 mod verify;
+#[cfg(test)]
+mod walk;
 mod zone;
 
 pub use self::desk::{Denied, Desk, Preview, Wish, Written};
