@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::access::{self, Peer};
 use super::preview::{self, AskPreview};
 use super::problem::Problem;
-use super::view::{AdminView, Outcome, Status};
+use super::view::{AdminView, Outcome, Past, Status};
 use super::{Scene, events, names, reload, retire, scrape};
 use crate::config;
 use crate::cutover::{Cutover, Denied, Desk, Granted, Plan, Until, Wish};
@@ -59,8 +59,10 @@ pub fn routes(state: Arc<State>) -> Router {
         .route("/v1/services/{service}/abort", post(abort))
         .route("/v1/services/{service}/retire/{color}", get(may_retire))
         .route("/v1/services/{service}/preview", post(invite))
+        .route("/v1/services/{service}/approve", post(approve))
         .route("/v1/reload", post(reload_config))
         .route("/v1/history", get(history))
+        .route("/v1/history/{id}", get(past))
         .route("/v1/events", get(listen))
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -77,7 +79,7 @@ pub fn routes(state: Arc<State>) -> Router {
 struct AskSwitch {
     to: Option<Color>,
     reason: Option<String>,
-    /// `live`, or `drained`, which is what is done without it; `done` is the same as long as nothing follows the drain.
+    /// `live`, or `drained`, which is what is done without it, or `done`, which is after the bake and names.
     wait: Option<String>,
     /// How long to wait before answering with 202 and what is known so far.
     timeout: Option<String>,
@@ -106,6 +108,14 @@ struct Rehearsal {
     plan: Plan,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<serde_json::Value>,
+}
+
+/// The body of `approve`.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskApprove {
+    /// Left out: every gate that waits for an operator.
+    gate: Option<String>,
 }
 
 async fn status(Shared(state): App) -> Json<Status> {
@@ -138,7 +148,8 @@ async fn switch(
     // A rehearsal changes nothing, but it makes the proxy ask every endpoint: not for everyone who can connect.
     let by = state.writer(&peer, &headers)?;
     if ask.dry_run {
-        let (plan, dns) = tokio::join!(desk.rehearse(to), names::rehearse(state.scene.names(desk.name()), to));
+        let names = names::rehearse(state.scene.names(desk.name()), to);
+        let (plan, dns) = tokio::join!(desk.rehearse(to, by), names);
         return Ok(Json(Rehearsal { plan, dns }).into_response());
     }
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
@@ -174,8 +185,29 @@ async fn abort(
     let AskAbort {} = read(&body)?;
     let by = state.writer(&peer, &headers)?;
     match desk.ask(Wish::Abort { by }).await? {
-        Granted::Begun(cutover) | Granted::Turned(cutover) => Ok(Json(Outcome::from(*cutover)).into_response()),
         Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(&desk, live)).into_response()),
+        Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover) => {
+            Ok(Json(Outcome::from(*cutover)).into_response())
+        }
+    }
+}
+
+async fn approve(
+    Shared(state): App,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Path(service): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let desk = desk(&state, &service)?;
+    let AskApprove { gate } = read(&body)?;
+    let by = state.writer(&peer, &headers)?;
+    state.stays()?;
+    match desk.ask(Wish::Approve { by, gate }).await? {
+        Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(&desk, live)).into_response()),
+        Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover) => {
+            Ok(Json(Outcome::from(*cutover)).into_response())
+        }
     }
 }
 
@@ -235,6 +267,13 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
     Ok(Json(cutovers.map(Outcome::from).collect::<Vec<_>>()).into_response())
 }
 
+/// One cutover, with all that has been kept of it.
+async fn past(Shared(state): App, Path(id): Path<String>) -> Answer {
+    let found = state.scene.journal.find::<Cutover>(&id);
+    let cutover = found.ok_or_else(|| Problem::not_found(format!("there is no cutover `{id}` in the history")))?;
+    Ok(Json(Past::from(cutover)).into_response())
+}
+
 async fn listen(Shared(state): App) -> Response {
     let (told, reloads) = (state.scene.told.subscribe(), state.scene.config.told());
     let alive = state.scene.admin.load().timeouts.events;
@@ -267,7 +306,7 @@ async fn ready(Shared(state): App) -> Response {
 async fn carry_out(desk: &Desk, wish: Wish, (until, within): (Until, Duration)) -> Answer {
     let (begun, turned) = match desk.ask(wish).await? {
         Granted::Already { live, .. } => return Ok(Json(Outcome::unchanged(desk, live)).into_response()),
-        Granted::Begun(cutover) => (*cutover, false),
+        Granted::Begun(cutover) | Granted::Approved(cutover) => (*cutover, false),
         Granted::Turned(cutover) => (*cutover, true),
     };
     match desk.outcome(&begun, until, within).await {
@@ -307,7 +346,8 @@ fn short(reason: Option<String>) -> Result<Option<String>, Problem> {
 pub fn patience(wait: Option<&str>, timeout: Option<&str>) -> Result<(Until, Duration), Problem> {
     let until = match wait {
         Some("live") => Until::Live,
-        None | Some("drained" | "done") => Until::Drained,
+        None | Some("drained") => Until::Drained,
+        Some("done") => Until::Done,
         Some(other) => return Err(Problem::bad_request(format!("`{other}`: wait for `live`, `drained` or `done`"))),
     };
     let within = match timeout {

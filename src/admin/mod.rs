@@ -31,7 +31,7 @@ pub use self::reload::{
     AskReload, ChangeView, ConfigState, ConfigView, RefusedReload, ReloadError, ReloadTold, Reloaded,
 };
 pub use self::view::{
-    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, PreviewView, Proof, ServiceView, Status,
+    Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Past, PreviewView, Proof, ServiceView, Status,
     TailView, Upstream,
 };
 use crate::access_log::Shelf;

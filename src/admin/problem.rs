@@ -89,7 +89,9 @@ impl From<Denied> for Problem {
             Denied::Unhealthy { reasons, .. } => {
                 Problem::failed(detail).with(Map::from_iter([("reasons".into(), Value::from(reasons))]))
             }
-            Denied::NothingToAbort | Denied::TooLate(_) | Denied::LiveAlready(_) => Problem::failed(detail),
+            Denied::NothingToAbort | Denied::NothingToApprove(_) | Denied::TooLate(_) | Denied::LiveAlready(_) => {
+                Problem::failed(detail)
+            }
             Denied::Journal(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "journal", detail),
             Denied::Gone => Problem::not_found(detail),
             Denied::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail),

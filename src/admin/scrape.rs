@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::view::phases;
 use super::{ConfigState, Scene};
 use crate::access_log::AccessLog;
-use crate::cutover::{Desk, Phase};
+use crate::cutover::{Desk, Figures, GateState, Phase};
 use crate::dns;
 use crate::metrics::{self as m, CODES, LatencySum, Mirrored, Page, RefusalSheet};
 use crate::names::Color;
@@ -96,8 +96,19 @@ fn service(page: &mut Page, scene: &Scene, desk: &Desk) {
             let count = desk.figures.ended(color, outcome) as f64;
             page.put(&m::CUTOVERS, &[name, color.as_str(), outcome.as_str()], count);
         }
+        for (place, (_, verdict)) in Figures::VERDICTS.iter().enumerate() {
+            page.put(&m::VERDICTS, &[name, color.as_str(), verdict], desk.figures.verdicts(color, place) as f64);
+        }
         page.put_latency(&m::DRAIN_DURATION, &labels, &sum([&desk.figures.drains[color]]));
     }
+    for gate in view.cutover.iter().flat_map(|cutover| &cutover.gates) {
+        for state in GateState::ALL {
+            page.put(&m::GATE, &[name, &gate.name, state.as_str()], f64::from(u8::from(gate.state == state)));
+        }
+    }
+    let old = view.live.other();
+    let to_old = desk.figures.since_closed(old, of.pools[old].turnstile.entries().count);
+    page.put(&m::TO_OLD, &[name], to_old as f64);
     page.put_latency(&m::SWITCH_DURATION, &[name], &sum([&desk.figures.switches]));
     refusals(page, name, &of.refusals);
     tail(page, name, &of);
@@ -140,6 +151,8 @@ fn pool(page: &mut Page, pool: &Pool) {
         page.put(&m::REQUESTS, &[name, color, code], count as f64);
     }
     page.put_latency(&m::DURATION, &labels, &sum(pool.sheets.iter().map(|sheet| &sheet.latency)));
+    let failures: u64 = pool.sheets.iter().map(|sheet| sheet.connect_failures.get()).sum();
+    page.put(&m::CONNECT_FAILURES, &labels, failures as f64);
     let inside = pool.turnstile.inside();
     page.put(&m::IN_FLIGHT, &labels, inside.requests as f64);
     page.put(&m::TUNNELS, &labels, inside.tunnels as f64);

@@ -1,12 +1,11 @@
 //! What operators see, as JSON: the shapes are promises, shared with the command line that reads them.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Scene;
 use super::reload::ConfigView;
 use crate::config::Share;
-use crate::cutover::{Cutover, Desk, Kind, Phase};
+use crate::cutover::{Cutover, Desk, Flight, Gate, Judgement, Kind, Phase, WayBack};
 use crate::dns;
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
@@ -81,8 +80,20 @@ pub struct CutoverView {
     pub reason: Option<String>,
     /// Why it waits, where it does.
     pub reasons: Vec<String>,
-    /// Always empty: a cutover has no gates yet.
-    pub gates: Vec<Value>,
+    /// What has to hold before the switch, as it stands.
+    pub gates: Vec<Gate>,
+    /// The canary step it is at, the first being 1.
+    #[serde(default)]
+    pub step: Option<u32>,
+    /// The way back is wanted, and waits for the old color's health.
+    #[serde(default)]
+    pub returning: bool,
+    /// How the new color does, while it is judged.
+    #[serde(default)]
+    pub trial: Option<Judgement>,
+    /// Whether it would be safe to go back now, once it has switched.
+    #[serde(default)]
+    pub way_back: Option<WayBack>,
 }
 
 /// What comes to the proxy after the names have moved on.
@@ -169,8 +180,31 @@ pub struct Outcome {
     pub requests_left: u64,
     pub tunnels_closed: u64,
     pub proof: Option<Proof>,
+    /// What had to hold before the switch.
+    #[serde(default)]
+    pub gates: Vec<Gate>,
+    /// How the new color was judged.
+    #[serde(default)]
+    pub judged: Option<Judgement>,
     /// Why it ended otherwise than it was meant to.
     pub reasons: Vec<String>,
+}
+
+/// One cutover of the history, with all that has been kept of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Past {
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The seconds around the switch, and when requests began on each color; null where it has not switched, or was ended
+    /// by another process than the one that switched.
+    pub flight: Option<Box<Flight>>,
+}
+
+impl From<Cutover> for Past {
+    fn from(mut cutover: Cutover) -> Past {
+        let flight = cutover.evidence.flight.take();
+        Past { outcome: Outcome::from(cutover), flight }
+    }
 }
 
 /// What shows that the switch happened where the requests are.
@@ -221,7 +255,7 @@ impl ServiceView {
             since: entry.since,
             phase: current.as_ref().map_or("idle", |cutover| cutover.phase.as_str()).to_owned(),
             generation: entry.generation,
-            cutover: current.map(CutoverView::from),
+            cutover: current.map(|cutover| CutoverView::of(cutover, desk)),
             dns,
             tail: entry.service.tail.span().map(|span| TailView::from(span.reading(Moment::now()))),
             colors: PerColor::from_fn(|color| ColorView::of(&entry.service.pools[color], entry.weight(color))),
@@ -235,9 +269,13 @@ impl ServiceView {
     }
 }
 
-impl From<Cutover> for CutoverView {
-    fn from(cutover: Cutover) -> CutoverView {
+impl CutoverView {
+    fn of(cutover: Cutover, desk: &Desk) -> CutoverView {
         CutoverView {
+            way_back: desk.way_back(&cutover),
+            trial: desk.trial().or(cutover.evidence.judged),
+            step: cutover.step.map(|step| step + 1),
+            returning: cutover.returning,
             id: cutover.id,
             from: cutover.from,
             to: cutover.to,
@@ -246,7 +284,7 @@ impl From<Cutover> for CutoverView {
             by: cutover.by,
             reason: cutover.reason,
             reasons: cutover.evidence.reasons,
-            gates: Vec::new(),
+            gates: cutover.gates,
         }
     }
 }
@@ -325,6 +363,8 @@ impl Outcome {
             requests_left: 0,
             tunnels_closed: 0,
             proof: None,
+            gates: Vec::new(),
+            judged: None,
             reasons: Vec::new(),
         }
     }
@@ -351,6 +391,8 @@ impl From<Cutover> for Outcome {
                 workers: switched.workers,
                 workers_answered: switched.answered,
             }),
+            gates: cutover.gates.clone(),
+            judged: cutover.evidence.judged.clone(),
             reasons: cutover.evidence.reasons.clone(),
             id: Some(cutover.id),
             service: cutover.service,

@@ -158,8 +158,8 @@ fn service_says(service: &Service) -> Vec<String> {
     };
     let health = &service.health;
     let asked = health.path.as_ref().map_or("by connecting".to_owned(), |path| format!("at {path}"));
-    let drain = &service.cutover.drain;
-    vec![
+    let (rules, drain) = (&service.cutover, &service.cutover.drain);
+    let mut says = vec![
         format!(
             "serve `{}` for {hosts}{path}, from {} or {}",
             service.name,
@@ -178,7 +178,19 @@ fn service_says(service: &Service) -> Vec<String> {
             Human(drain.requests),
             Human(drain.tunnels)
         ),
-    ]
+    ];
+    if !rules.gates.is_empty() {
+        let names: Vec<&str> = rules.gates.iter().map(|gate| gate.name.as_str()).collect();
+        says.push(format!("ask {} before a switch", names.join(", ")));
+    }
+    if let Some(bake) = &rules.bake {
+        let (length, least, most) = (Human(bake.length), bake.min_requests, bake.max_error_share);
+        says.push(format!(
+            "judge the new color for {length} after a switch, by {least} requests or more of which {most} may fail, and go back \
+             from a bad one"
+        ));
+    }
+    says
 }
 
 const GOOD: anstyle::Style = anstyle::AnsiColor::Green.on_default();

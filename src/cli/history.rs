@@ -1,23 +1,29 @@
 //! `cutover history`: every cutover, newest first.
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 
 use super::client::{self, Client};
 use super::status::in_words;
 use super::verdict::in_millis;
-use super::{Failure, Global, out};
-use crate::admin::Outcome;
+use super::{Failure, Global, out, past};
+use crate::admin::{Outcome, Past};
 use crate::names::ServiceName;
 use crate::time::Human;
 
 /// List the cutovers, newest first: who, why, what came of it, and the figures
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   cutover history
+  cutover history show shop-20261122T235758317Z   all that has been kept of one
   cutover history shop --limit 5
-  cutover history --json | jq -r '.[] | select(.outcome == \"aborted\") | .reasons[]'")]
+  cutover history --json | jq -r '.[] | select(.outcome == \"aborted\") | .reasons[]'"
+)]
 pub struct History {
+    #[command(subcommand)]
+    what: Option<What>,
     /// The service [default: all of them]
     #[arg(value_name = "SERVICE")]
     service: Option<ServiceName>,
@@ -26,10 +32,28 @@ pub struct History {
     limit: u32,
 }
 
+#[derive(Subcommand)]
+enum What {
+    /// Show all that has been kept of one cutover: gates, figures, the seconds around its switch
+    Show {
+        /// Its id, as `cutover switch` says it and `cutover history --json` lists it
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
 impl History {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(global)?;
         client::block_on(async {
+            if let Some(What::Show { id }) = &self.what {
+                let answer = client.get(&format!("/v1/history/{id}")).await.map_err(client.fails())?;
+                if global.json {
+                    return out::line(&answer.text);
+                }
+                let past: Past = answer.read().map_err(client.fails())?;
+                return out::line(&past::page(&past));
+            }
             let service = self.service.map_or(String::new(), |service| format!("&service={service}"));
             let asked = client.get(&format!("/v1/history?limit={}{service}", self.limit)).await;
             let answer = asked.map_err(client.fails())?;

@@ -1,6 +1,7 @@
 //! The command line: every command, and how each ends.
 
 mod address;
+mod approve;
 mod check;
 mod client;
 mod complete;
@@ -10,6 +11,7 @@ mod events;
 mod failure;
 mod history;
 mod out;
+mod past;
 mod preview;
 mod progress;
 mod reload;
@@ -74,6 +76,7 @@ enum Command {
     Switch(switch::Switch),
     Rollback(switch::Rollback),
     Abort(switch::Abort),
+    Approve(approve::Approve),
     Preview(preview::Preview),
     History(history::History),
     Dns(dns::Dns),
@@ -94,6 +97,7 @@ impl Cli {
             Command::Switch(switch) => switch.run(&global),
             Command::Rollback(rollback) => rollback.run(&global),
             Command::Abort(abort) => abort.run(&global),
+            Command::Approve(approve) => approve.run(&global),
             Command::Preview(preview) => preview.run(&global),
             Command::History(history) => history.run(&global),
             Command::Dns(dns) => dns.run(&global),

@@ -57,7 +57,13 @@ fn says(service: &ServiceView, cutover: &CutoverView) -> String {
     let (name, live) = (&service.name, service.live);
     let elapsed = Human(since(cutover.started, time::now()));
     let doing = match cutover.phase.as_str() {
-        "prepare" => format!("{} is being checked; {live} is live", cutover.to),
+        "prepare" | "confirm" => format!("{} is being checked; {live} is live", cutover.to),
+        "gates" => format!("{} waits to be let through; {live} is live", cutover.to),
+        "warm_up" => format!("{} is warmed up; {live} is live", cutover.to),
+        "canary" => format!("{} has the share of step {}; {live} has the rest", cutover.to, cutover.step.unwrap_or(1)),
+        "bake" => format!("{live} is live, and is judged by what it does"),
+        "dns" => format!("{live} is live; names follow"),
+        "paused" => format!("{live} is live; it waits for an operator"),
         "drain" | "drain_back" => {
             let old = &service.colors[live.other()];
             let (requests, tunnels) = (count(old.in_flight, "request"), count(old.tunnels, "tunnel"));

@@ -12,6 +12,7 @@ use super::{Failure, Global, out, watch};
 use crate::admin::{
     ColorView, CutoverView, EndpointView, PreviewView, RefusedReload, ServiceView, Status as Whole, TailView,
 };
+use crate::cutover::{GateState, Judgement};
 use crate::dns;
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Human, Timestamp};
@@ -189,9 +190,39 @@ fn cutover_says(cutover: &CutoverView, now: Timestamp) -> String {
         text.push_str(&format!(": {reason}"));
     }
     text.push('\n');
+    // Writing to a String cannot fail.
     for reason in &cutover.reasons {
-        // Writing to a String cannot fail.
         let _ = writeln!(text, "    {}", out::styled(WARNING, reason));
+    }
+    let width = cutover.gates.iter().map(|gate| gate.name.len()).max().unwrap_or(0);
+    for gate in &cutover.gates {
+        let style = match gate.state {
+            GateState::Passed => GOOD,
+            GateState::Refused => BAD,
+            GateState::Waiting => WARNING,
+        };
+        let state = out::styled(style, &format!("{:<7}", gate.state.as_str()));
+        let _ = writeln!(text, "    gate {:<width$}  {state}  {}", gate.name, gate.says);
+    }
+    if let Some(trial) = &cutover.trial {
+        text.push_str(&trial_says(trial, cutover.to));
+    }
+    if let Some(back) = &cutover.way_back {
+        let (style, is) = if back.is_safe { (GOOD, "is safe now") } else { (BAD, "is not safe now") };
+        let why: String = back.reasons.iter().map(|reason| format!("; {reason}")).collect();
+        let _ = writeln!(text, "    going back to {} {}{why}", cutover.from, out::styled(style, is));
+    }
+    text
+}
+
+/// What the new color is judged by, each measure with its limit.
+pub fn trial_says(trial: &Judgement, to: Color) -> String {
+    let mut text = format!("    {to} so far: {} requests, compared with {}\n", trial.requests, trial.baseline);
+    for measure in &trial.measures {
+        let share = if measure.of == 0 { 0.0 } else { measure.bad as f64 / measure.of as f64 };
+        let says = format!("{:.2} % {}, at most {:.2} % may", share * 100.0, measure.what, measure.limit * 100.0);
+        let style = if share > measure.limit { BAD } else { GOOD };
+        let _ = writeln!(text, "      {}", out::styled(style, &says));
     }
     text
 }

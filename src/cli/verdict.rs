@@ -52,6 +52,20 @@ pub fn of(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict {
         (_, Some("unchanged")) => good(format!("{live} is live already; nothing to do")),
         (_, None) => match over {
             Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),
+            None if outcome.phase == "paused" => bad(paused(outcome, id)),
+            None if matches!(outcome.phase.as_str(), "bake" | "dns") => {
+                let follows = if outcome.phase == "bake" {
+                    format!("{live} is judged by what it does")
+                } else {
+                    "names follow".to_owned()
+                };
+                good(format!(
+                    "{live} is live, {} is drained; {follows} (cutover {id}){}{}",
+                    live.other(),
+                    figures(outcome),
+                    follow(service)
+                ))
+            }
             None => good(format!(
                 "{live} is live, {} is draining (cutover {id}){}{}",
                 live.other(),
@@ -73,7 +87,8 @@ pub fn of(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict {
             }
         }
         (Order::Switch(wanted), Some(_)) if wanted != *live => {
-            bad(format!("the {what} to {to} was rolled back; {live} is live again (cutover {id})"))
+            let why = indented(&outcome.reasons);
+            bad(format!("the {what} to {to} was rolled back; {live} is live again (cutover {id}){why}"))
         }
         (Order::Rollback, Some("done")) => {
             bad(format!("there was no way back any more; {live} is live (cutover {id})"))
@@ -102,6 +117,11 @@ pub fn of_plan(plan: &Plan) -> Verdict {
     if live == to && plan.held.is_none() {
         return Verdict { text: format!("{service}: {live} is live already; a switch would do nothing"), code: 0 };
     }
+    let gates: String = plan
+        .gates
+        .iter()
+        .map(|gate| format!("\n  gate {}: {}: {}", gate.name, gate.state.as_str(), gate.says))
+        .collect();
     let steps: String = plan.steps.iter().enumerate().map(|(i, step)| format!("\n  {}. {step}", i + 1)).collect();
     match &plan.held {
         Some(held) => Verdict {
@@ -109,7 +129,7 @@ pub fn of_plan(plan: &Plan) -> Verdict {
             code: 4,
         },
         None if plan.would_switch => Verdict {
-            text: format!("{service}: {live} is live; a switch to {to} would{steps}\nNothing has been changed."),
+            text: format!("{service}: {live} is live; a switch to {to} would{steps}{gates}\nNothing has been changed."),
             code: 0,
         },
         None => {
@@ -143,6 +163,16 @@ fn drained(outcome: &Outcome, id: &str) -> Verdict {
         ),
         code: 1,
     }
+}
+
+/// Nothing moves until somebody says how to go on.
+fn paused(outcome: &Outcome, id: &str) -> String {
+    let Outcome { service, live, to, .. } = outcome;
+    let (why, back) = (indented(&outcome.reasons), if live == to { "rollback" } else { "abort" });
+    format!(
+        "the cutover to {to} waits for an operator; {live} is live (cutover {id}){why}\n  go on all the same:  cutover approve {service}\n  \
+         go back:  cutover {back} {service}"
+    )
 }
 
 /// The time to wait is over, the cutover is not.
@@ -265,6 +295,14 @@ mod tests {
             (green, &turned, 1, "was rolled back; blue is live again"),
             (back, &turned, 0, "blue is live, green is drained"),
             (back, &json!({}), 1, "no way back any more; green is live"),
+            (abort, &turned, 0, "blue is live, green is drained"),
+            (green, &json!({"outcome": null, "phase": "bake"}), 0, "green is live, blue is drained; green is judged"),
+            (
+                green,
+                &json!({"outcome": null, "phase": "paused", "reasons": ["too few"]}),
+                1,
+                "waits for an operator; green is live",
+            ),
             (green, &undrained, 1, "1 request is still running and is left to finish"),
             (green, &under_way, 0, "green is live, blue is draining"),
             (green, &json!({"tunnels_closed": 2}), 0, "2 tunnels to blue did not end by the deadline"),

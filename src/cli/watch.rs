@@ -217,8 +217,17 @@ fn told_says(told: &Told) -> String {
     let phase = in_words(cutover.phase.as_str());
     let so = match cutover.phase {
         Phase::Prepare => format!("{from} → {to} asked for by {}; {to} is being checked", cutover.by),
+        Phase::Gates => format!("{from} is live; {to} waits to be let through"),
+        Phase::WarmUp => format!("{from} is live; {to} is warmed up"),
+        Phase::Canary | Phase::Confirm if cutover.returning => format!("the share of {to} goes back to {from}"),
+        Phase::Canary => format!("{from} is live; {to} has the share of step {}", cutover.step.unwrap_or(0) + 1),
+        Phase::Confirm => format!("{from} is live; {to} is being checked once more"),
         Phase::Switch | Phase::RollBack => format!("{live} is being made live"),
         Phase::Drain if cutover.returning => format!("{live} is live; {from} is being checked for the way back"),
+        Phase::Bake if cutover.returning => format!("{live} is live; {from} is being checked for the way back"),
+        Phase::Bake => format!("{live} is live, and is judged by what it does"),
+        Phase::Dns => format!("{live} is live; names follow"),
+        Phase::Paused => format!("{live} is live; an operator is needed"),
         Phase::Drain | Phase::DrainBack => format!("{live} is live, {} is draining", live.other()),
         Phase::Done | Phase::Aborted | Phase::RolledBack => format!("{live} is live"),
     };

@@ -7,19 +7,18 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::DeTable;
 
-use super::canary;
 use super::dns::{Dns, DnsClaim};
 use super::fields::FieldName;
 use super::page::Page;
 use super::report::Wrong;
 use super::section::Section;
 use super::value::{
-    address, duration, endpoint, log_format, name, network, share, size, size_within, socket_name, switch, target,
-    tls_version, unnamed, whole,
+    address, duration, endpoint, log_format, name, network, size, size_within, socket_name, switch, target,
+    tls_version, unnamed, whole, word,
 };
 use super::{
-    AccessLog, Admin, AdminLimits, AdminTimeouts, Aws, CertificateFiles, Config, CutoverRules, Drain, Edge, EdgeLimits,
-    EdgeTimeouts, FieldNames, Health, Limits, Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
+    AccessLog, Admin, AdminLimits, AdminTimeouts, Aws, CertificateFiles, Config, Edge, EdgeLimits, EdgeTimeouts,
+    FieldNames, Health, Limits, Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
 };
 use crate::names::{Color, HostPattern, PathPrefix, PerColor};
 
@@ -265,14 +264,17 @@ fn service(
         claims.extend(section.is_empty("hosts").then(|| claim(section.span.clone(), None)));
         claims.extend(hosts.iter().map(|host| claim(host.span(), Some(host.get_ref().clone()))));
     }
+    let stacks = stacks(&mut section);
+    let health = health(section.section("health"));
+    name_stacks(&section, &stacks, &health);
     Some(Service {
         hosts: hosts.into_iter().map(Spanned::into_inner).collect(),
         path: path.unwrap_or(PathPrefix::root()),
-        stacks: stacks(&mut section),
-        health: health(section.section("health")),
+        stacks,
+        health,
         timeouts: timeouts(section.section("timeouts")),
         limits: limits(section.section("limits")),
-        cutover: cutover(section.section("cutover")),
+        cutover: super::cutover::read(section.section("cutover")),
         dns: section.optional("dns").and_then(|section| Dns::read(section, &key, names)),
         // Last, so that a bad name hides nothing.
         name: service?,
@@ -282,9 +284,11 @@ fn service(
 fn stacks(service: &mut Section) -> PerColor<Stack> {
     let page = service.page;
     let mut all = Vec::new();
+    let mut ids = PerColor::default();
     let mut empty = true;
     for color in Color::BOTH {
         let mut stack = service.section(color.as_str());
+        ids[color] = stack.get("stack", word);
         let found = stack.list("endpoints", endpoint);
         // A section with a misspelt key is not empty: that one mistake is enough.
         empty &= service.is_empty(color.as_str()) || stack.place("endpoints").is_some() && stack.is_empty("endpoints");
@@ -308,8 +312,18 @@ fn stacks(service: &mut Section) -> PerColor<Stack> {
     }
     PerColor::from_fn(|color| {
         let own = all.iter().map(Spanned::get_ref).filter(|(of, _)| *of == color);
-        Stack { endpoints: own.map(|(_, endpoint)| *endpoint).collect() }
+        Stack { endpoints: own.map(|(_, endpoint)| *endpoint).collect(), stack: ids[color].take() }
     })
+}
+
+/// Where answers have to name their stack, it has to be known what that is.
+fn name_stacks(service: &Section, stacks: &PerColor<Stack>, health: &Health) {
+    let nameless = |color: &Color| !stacks[*color].endpoints.is_empty() && stacks[*color].stack.is_none();
+    for color in Color::BOTH.iter().filter(|color| health.expect_stack.is_some() && nameless(color)) {
+        let help = format!("add `stack = \"..\"` to `[{}.{color}]`, or remove `expect_stack`", service.name);
+        let wrong = Wrong::new(format!("`expect_stack` asks which stack answers, and {color} has no `stack`"), help);
+        service.page.note_absent(service.place(color.as_str()).unwrap_or(service.span.clone()), wrong);
+    }
 }
 
 fn health(mut section: Section) -> Health {
@@ -328,6 +342,13 @@ fn health(mut section: Section) -> Health {
         }
         None => {}
     }
+    let at = section.place("expect_stack");
+    let expect_stack = section.optional("expect_stack").and_then(super::cutover::stack_mark);
+    if let Some(at) = at.filter(|_| pathless) {
+        let help = "add `path = \"/healthz\"`, or remove `expect_stack`";
+        let wrong = Wrong::new("`expect_stack` without `path`: a TCP connect says nothing of its stack", help);
+        section.page.note_absent(at, wrong);
+    }
     let expected = section.list("expect_status", whole(100..=599));
     let expect_status = expected.into_iter().map(Spanned::into_inner).collect::<Vec<_>>();
     Health {
@@ -337,6 +358,7 @@ fn health(mut section: Section) -> Health {
         rise: section.get("rise", whole(1..=100)).unwrap_or(default.rise),
         fall: section.get("fall", whole(1..=100)).unwrap_or(default.fall),
         expect_status: if expect_status.is_empty() { default.expect_status } else { expect_status },
+        expect_stack,
     }
 }
 
@@ -368,20 +390,6 @@ fn limits(mut section: Section) -> Limits {
         request_body: section.get("request_body", size),
         body_rate: section.get("body_rate", size_within("0B", "1GiB")).unwrap_or(default.body_rate),
     }
-}
-
-fn cutover(mut section: Section) -> CutoverRules {
-    let default = CutoverRules::default();
-    let min_healthy = section.get("min_healthy", share).unwrap_or(default.min_healthy);
-    let deadline = section.get("deadline", duration("1ms", "24h")).unwrap_or(default.deadline);
-    let mut drain_section = section.section("drain");
-    let mut get = |key, default| drain_section.get(key, duration("0s", "24h")).unwrap_or(default);
-    let drain =
-        Drain { requests: get("requests", default.drain.requests), tunnels: get("tunnels", default.drain.tunnels) };
-    let window = section.get("rollback_window", duration("0s", "720h")).unwrap_or(default.rollback_window);
-    let mut rules = CutoverRules { min_healthy, deadline, drain, rollback_window: window, ..default };
-    canary::read(&mut section, &mut rules);
-    rules
 }
 
 fn twice(what: impl Display, line: usize, help: &str) -> Wrong {

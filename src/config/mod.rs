@@ -3,6 +3,7 @@
 mod admin;
 mod aws;
 mod canary;
+mod cutover;
 mod diff;
 mod dns;
 mod edge;
@@ -29,6 +30,7 @@ use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 pub use admin::{Admin, AdminLimits, AdminTimeouts};
 pub use aws::{Aws, AwsTimeouts};
 pub use canary::{CanaryStep, Mirror, Previews, Sticky};
+pub use cutover::{Bake, CutoverRules, Drain, GateRules, Question, Then, Warm};
 pub use diff::{Change, diff};
 pub use dns::{Dns, DnsMode, DnsRecord, DnsStart, DnsTail, DnsTarget, Drift};
 pub use edge::{Edge, EdgeLimits, EdgeTimeouts};
@@ -231,6 +233,8 @@ pub struct Service {
 pub struct Stack {
     /// May be empty; none is named twice.
     pub endpoints: Vec<SocketAddr>,
+    /// What its health checks are answered with, where [`Health::expect_stack`] asks for that.
+    pub stack: Option<String>,
 }
 
 /// How an endpoint proves that it works.
@@ -246,6 +250,9 @@ pub struct Health {
     pub fall: u32,
     /// Never empty.
     pub expect_status: Vec<u16>,
+    /// Where the answer has to say which stack it is from: everywhere there the color's own `stack`, or the check does not
+    /// count.
+    pub expect_stack: Option<StackMark>,
 }
 
 impl Default for Health {
@@ -257,8 +264,17 @@ impl Default for Health {
             rise: 2,
             fall: 3,
             expect_status: vec![200],
+            expect_stack: None,
         }
     }
+}
+
+/// Where a health check's answer says which stack it is from.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StackMark {
+    pub header: Option<String>,
+    /// A JSON pointer (RFC 6901) into the body.
+    pub json: Option<String>,
 }
 
 /// How long each part of a request may take.
@@ -325,54 +341,5 @@ impl Default for Limits {
             tries: 4,
             upstream_idle: 1024,
         }
-    }
-}
-
-/// What a cutover of this service asks for.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CutoverRules {
-    /// The share of a color's endpoints that must be up before it may go live.
-    #[serde(serialize_with = "diff::shown")]
-    pub min_healthy: Share,
-    /// How long a cutover may take before the switch; then it is undone.
-    pub deadline: Duration,
-    pub drain: Drain,
-    /// How long after a cutover's end somebody may still want to go back: until then the old color may not be retired.
-    pub rollback_window: Duration,
-    /// Empty: the switch moves everyone at once. Each step's share is larger than the one before.
-    pub canary: Vec<CanaryStep>,
-    pub sticky: Sticky,
-    pub preview: Previews,
-    /// Left out: nothing is copied.
-    pub mirror: Option<Mirror>,
-}
-
-impl Default for CutoverRules {
-    fn default() -> CutoverRules {
-        CutoverRules {
-            min_healthy: Share::ALL,
-            deadline: Duration::from_mins(30),
-            drain: Drain::default(),
-            rollback_window: Duration::from_mins(30),
-            canary: Vec::new(),
-            sticky: Sticky::default(),
-            preview: Previews::default(),
-            mirror: None,
-        }
-    }
-}
-
-/// How long the old color may take to empty.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Drain {
-    /// Then requests still running are reported and left to finish.
-    pub requests: Duration,
-    /// Then tunnels still open are closed.
-    pub tunnels: Duration,
-}
-
-impl Default for Drain {
-    fn default() -> Drain {
-        Drain { requests: Duration::from_secs(30), tunnels: Duration::from_mins(10) }
     }
 }

@@ -10,7 +10,7 @@ use super::*;
 #[test]
 fn the_shortest_file_is_all_defaults() {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-    let stack = |text| Stack { endpoints: vec![address(text)] };
+    let stack = |text| Stack { endpoints: vec![address(text)], stack: None };
     let expected = Config {
         admin: Admin::default(),
         state: State::default(),
@@ -47,7 +47,9 @@ fn the_full_file_shows_the_defaults() {
     };
     assert_eq!(config.access_log, Some(log));
     assert_eq!(config.aws.timeouts, AwsTimeouts::default());
-    assert_eq!(service.health, Health { path: Some("/healthz".into()), ..Health::default() });
+    let expect_stack = Some(StackMark { header: Some("x-stack".into()), json: Some("/build/stack".into()) });
+    assert_eq!(service.health, Health { path: Some("/healthz".into()), expect_stack, ..Health::default() });
+    assert_eq!(service.stacks.green.stack.as_deref(), Some("release-42"));
     assert_eq!(service.timeouts, Timeouts::default());
     assert_eq!(service.limits, Limits { request_body: Some(10 << 20), ..Limits::default() });
     let CutoverRules { canary, sticky, preview, mirror, .. } = service.cutover.clone();
@@ -55,7 +57,19 @@ fn the_full_file_shows_the_defaults() {
     assert_eq!(canary, [step(500, 2), step(2_500, 5)]);
     assert_eq!(Sticky { header: None, cookie: None, ..sticky }, Sticky::default());
     assert_eq!(Previews { from: Vec::new(), ..preview.clone() }, Previews::default());
+    let bake = service.cutover.bake.clone().unwrap();
+    assert_eq!(Bake { p50: None, p99: None, ..bake }, Bake::default());
+    let questions: Vec<_> = service.cutover.gates.iter().map(|gate| &gate.question).collect();
+    let defaults = (Duration::from_secs(10), 3);
+    assert!(matches!(
+        questions[..],
+        [Question::Approve, Question::Webhook { timeout, retries, .. }, Question::Run { timeout: other, .. }]
+            if (*timeout, *retries) == defaults && *other == defaults.0
+    ));
     let rules = CutoverRules {
+        min_capacity: None,
+        gates: Vec::new(),
+        bake: None,
         canary: Vec::new(),
         sticky: Sticky::default(),
         preview: Previews::default(),

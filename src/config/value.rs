@@ -155,6 +155,71 @@ pub fn target(value: &DeValue) -> Result<String, Wrong> {
     }
 }
 
+/// A share, which may be nothing.
+pub fn share_or_none(value: &DeValue) -> Result<Share, Wrong> {
+    value.as_str().and_then(parse_share).ok_or_else(|| SHARE.refuse(value))
+}
+
+/// How much more something may be, "1%" to "600%".
+pub fn rise(value: &DeValue) -> Result<Share, Wrong> {
+    let whole = value.as_str().and_then(|text| text.strip_suffix('%')).and_then(leading_number);
+    let percent =
+        whole.and_then(|(percent, rest)| (rest.is_empty() && (1..=600).contains(&percent)).then_some(percent));
+    percent.and_then(|percent| u16::try_from(percent * 100).ok()).map(Share).ok_or_else(|| RISE.refuse(value))
+}
+
+/// A short name: of a gate, of a stack.
+pub fn word(value: &DeValue) -> Result<String, Wrong> {
+    let text = value.as_str().unwrap_or_default();
+    let plain =
+        (1..=200).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'));
+    if plain { Ok(text.to_owned()) } else { Err(WORD.refuse(value)) }
+}
+
+/// The name of a header field.
+pub fn header(value: &DeValue) -> Result<String, Wrong> {
+    let text = value.as_str().unwrap_or_default();
+    text.parse::<http::HeaderName>().map(|name| name.as_str().to_owned()).map_err(|_| HEADER.refuse(value))
+}
+
+/// A JSON pointer (RFC 6901).
+pub fn pointer(value: &DeValue) -> Result<String, Wrong> {
+    value.as_str().filter(|text| text.starts_with('/')).map(str::to_owned).ok_or_else(|| POINTER.refuse(value))
+}
+
+/// An address that is asked over HTTP.
+pub fn url(value: &DeValue) -> Result<String, Wrong> {
+    let text = value.as_str().unwrap_or_default();
+    let uri = text.parse::<http::Uri>().ok();
+    let is_good = |uri: &http::Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    };
+    uri.filter(is_good).map(|_| text.to_owned()).ok_or_else(|| URL.refuse(value))
+}
+
+/// A program and its arguments, as a list, or in one text where nothing in that could be meant for a shell.
+pub fn command(value: &DeValue) -> Result<Vec<String>, Wrong> {
+    let parts: Option<Vec<String>> = match value {
+        DeValue::Array(items) => items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect(),
+        _ => value.as_str().map(|text| text.split_ascii_whitespace().map(str::to_owned).collect()),
+    };
+    let for_shell = |c: char| "\"'`$|&;<>()*?[]#~\\{}".contains(c);
+    if value.as_str().is_some_and(|text| text.contains(for_shell)) {
+        return Err(Wrong::new(
+            "this is written for a shell, and none reads it",
+            "write a list, `[\"program\", \"argument\"]`, or name the shell: `[\"sh\", \"-c\", \"..\"]`",
+        ));
+    }
+    parts.filter(|parts| parts.first().is_some_and(|program| !program.is_empty())).ok_or_else(|| COMMAND.refuse(value))
+}
+
+/// A variable for a command.
+pub fn variable(value: &DeValue) -> Result<String, Wrong> {
+    let text = value.as_str().unwrap_or_default();
+    let is_good = !text.contains('\0') && text.split_once('=').is_some_and(|(name, _)| !name.is_empty());
+    if is_good { Ok(text.to_owned()) } else { Err(VARIABLE.refuse(value)) }
+}
+
 /// A [`BadName`] says both halves in one sentence: what is wrong, a colon, what would be right.
 pub fn unnamed(BadName(sentence): BadName) -> Wrong {
     match sentence.rsplit_once(": ") {
@@ -277,6 +342,13 @@ const SOCKET_NAME: Kind = Kind {
 const SWITCH: Kind = Kind { what: "a switch", write: "`true` or `false`, without quotes" };
 const TLS_VERSION: Kind = Kind { what: "a version of TLS", write: "`\"1.2\"` or `\"1.3\"`" };
 const LOG_FORMAT: Kind = Kind { what: "a log format", write: "`\"json\"` or `\"combined\"`" };
+const RISE: Kind = Kind { what: "a rise", write: "a whole percentage from `\"1%\"` to `\"600%\"`" };
+const WORD: Kind = Kind { what: "a name", write: "up to 200 letters, digits and signs, without spaces or quotes" };
+const HEADER: Kind = Kind { what: "the name of a header field", write: "one such as `\"X-Stack\"`" };
+const POINTER: Kind = Kind { what: "a JSON pointer", write: "one that begins with `/`, such as `\"/build/stack\"`" };
+const URL: Kind = Kind { what: "a URL", write: "one such as `\"https://qa.example.com/cutover\"`" };
+const COMMAND: Kind = Kind { what: "a command", write: "a list, `[\"program\", \"argument\"]`" };
+const VARIABLE: Kind = Kind { what: "a variable", write: "a name and a value, such as `\"TARGET=green\"`" };
 const TEXT: Kind = Kind { what: "a text", write: "a text in quotes" };
 const FILE: Kind = Kind { what: "a path", write: "the path of a file or folder in quotes" };
 

@@ -8,22 +8,37 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::driver::Mail;
 use super::figures::Figures;
-use super::machine::{Cutover, Phase};
+use super::judge::Judgement;
 use super::pause::{Ask, Matter, Paused};
 use super::preview::{PreviewAsk, Want};
-use crate::config::Drain;
+use super::recorder::Recorder;
+use super::state::{Cutover, Phase};
 use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
-use crate::pool::Readiness;
+use crate::pool::{Pool, Readiness};
 use crate::table::{Entry, Preview, Service, Switchboard};
-use crate::time::{Human, Timestamp};
+use crate::time::Timestamp;
 
 /// What an operator wants of a service.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wish {
-    Switch { to: Color, by: String, reason: Option<String> },
-    Rollback { by: String, reason: Option<String> },
-    Abort { by: String },
+    Switch {
+        to: Color,
+        by: String,
+        reason: Option<String>,
+    },
+    Rollback {
+        by: String,
+        reason: Option<String>,
+    },
+    Abort {
+        by: String,
+    },
+    /// To open the gates that wait for an operator, or the one of this name; to go on after a pause.
+    Approve {
+        by: String,
+        gate: Option<String>,
+    },
 }
 
 /// What has become of a wish.
@@ -33,6 +48,8 @@ pub enum Granted {
     Begun(Box<Cutover>),
     /// The cutover that was under way is on its way back, or aborted.
     Turned(Box<Cutover>),
+    /// It goes on, or waits for one thing less.
+    Approved(Box<Cutover>),
     /// The color is live already: nothing to do, and nothing done.
     Already { live: Color, since: Timestamp },
 }
@@ -44,6 +61,8 @@ pub enum Denied {
     Held(Box<Cutover>),
     #[error("there is no cutover to abort")]
     NothingToAbort,
+    #[error("{}", nothing_to_approve(.0.as_deref()))]
+    NothingToApprove(Option<Box<Cutover>>),
     #[error("cutover {} has switched already, so it cannot be aborted; `cutover rollback` goes back", .0.id)]
     TooLate(Box<Cutover>),
     #[error("{color} is not healthy now: {}", reasons.join("; "))]
@@ -65,6 +84,8 @@ pub enum Until {
     Live,
     /// The old color is empty, or its deadline has passed.
     Drained,
+    /// All of it: the new color is good, and names follow.
+    Done,
 }
 
 /// One service's desk; clones hand in at the same one.
@@ -77,6 +98,9 @@ pub struct Desk {
     pub(super) mail: mpsc::Sender<Mail>,
     /// The newest cutover; it stays here when it has ended.
     pub(super) newest: watch::Receiver<Option<Cutover>>,
+    /// How the new color does, while it is judged.
+    pub(super) trial: watch::Receiver<Option<Judgement>>,
+    pub(super) recorder: Arc<Recorder>,
 }
 
 impl Desk {
@@ -111,13 +135,10 @@ impl Desk {
         answer.await.map_err(|_| Denied::Stopping)?
     }
 
-    /// The cutover `begun` once it is as far as that from where it was then, or has ended; `None` where `within` is over
-    /// first.
+    /// The cutover `begun` once it is as far as that from where it was then, or has ended, or waits for an operator;
+    /// `None` where `within` is over first.
     pub async fn outcome(&self, begun: &Cutover, until: Until, within: Duration) -> Option<Cutover> {
-        let is_live = |cutover: &Cutover| {
-            matches!(cutover.phase, Phase::Drain | Phase::DrainBack) && cutover.generation() > begun.generation()
-        };
-        let reached = |cutover: &Cutover| cutover.phase.ends() || until == Until::Live && is_live(cutover);
+        let reached = |cutover: &Cutover| cutover.phase.ends() || is_as_far(cutover, begun, until);
         let mut newest = self.newest.clone();
         let wait =
             newest.wait_for(|newest| newest.as_ref().is_some_and(|newest| newest.id != begun.id || reached(newest)));
@@ -136,6 +157,17 @@ impl Desk {
         self.newest.borrow().clone()
     }
 
+    /// How the new color does, while it is judged.
+    pub fn trial(&self) -> Option<Judgement> {
+        self.trial.borrow().clone()
+    }
+
+    /// Whether it would be safe to go back from where this cutover is, once it has switched.
+    pub fn way_back(&self, cutover: &Cutover) -> Option<WayBack> {
+        let is_there = matches!(cutover.phase, Phase::Drain | Phase::Bake | Phase::Dns | Phase::Paused);
+        (is_there && cutover.live() == cutover.to).then(|| WayBack::of(&self.service(), cutover.from))
+    }
+
     /// The cutover that is under way.
     pub fn current(&self) -> Option<Cutover> {
         self.newest.borrow().clone().filter(|cutover| !cutover.phase.ends())
@@ -145,49 +177,59 @@ impl Desk {
     pub fn entry(&self) -> Option<Entry> {
         self.switchboard.table().entry(self.name()).cloned()
     }
+}
 
-    /// What `switch` would do now, step by step, with a fresh look at the color's health. Changes nothing.
-    pub async fn rehearse(&self, to: Color) -> Plan {
-        let service = self.service();
-        let (rules, pools) = (&service.rules.cutover, &service.pools);
-        let live = self.entry().map_or(to.other(), |entry| entry.live);
-        if live != to {
-            pools[to].check_now().await;
-        }
-        let old = pools[to.other()].turnstile.inside();
-        let reasons = match (live == to, pools[to].readiness(rules.min_healthy)) {
-            (true, _) => vec![format!("{to} is live already: nothing to do")],
-            (false, Readiness::Ready) => Vec::new(),
-            (false, Readiness::Rising(reasons) | Readiness::Unready(reasons)) => reasons,
-        };
-        let held = self.current().map(|cutover| Denied::Held(Box::new(cutover)).to_string());
-        let Drain { requests, tunnels } = &rules.drain;
-        let (all, name, other) = (pools[to].health().len(), to.as_str(), to.other());
-        let steps = vec![
-            format!(
-                "prepare: check the {all} endpoints of {name} now; {} of them must be up",
-                rules.min_healthy.of(all)
-            ),
-            format!("switch: publish {name} to every worker, then close {other}"),
-            format!("drain: wait up to {} for the requests inside {other}: {} now", Human(*requests), old.requests),
-            format!("drain: wait up to {} for its tunnels: {} now; then close them", Human(*tunnels), old.tunnels),
-        ];
-        let would_switch = reasons.is_empty() && held.is_none();
-        Plan { service: self.name().to_string(), live, to, would_switch, reasons, held, steps }
+/// Whether one who waits until then need wait no longer.
+fn is_as_far(cutover: &Cutover, begun: &Cutover, until: Until) -> bool {
+    let has_moved = cutover.generation() > begun.generation();
+    match cutover.phase {
+        Phase::DrainBack => until == Until::Live,
+        Phase::Drain => until == Until::Live && has_moved,
+        Phase::Bake | Phase::Dns => until != Until::Done && has_moved,
+        // Whoever waits may be the operator it waits for.
+        Phase::Paused => begun.phase != Phase::Paused,
+        _ => false,
     }
 }
 
-/// What a switch would do.
+fn nothing_to_approve(current: Option<&Cutover>) -> String {
+    match current {
+        None => "there is no cutover to approve".to_owned(),
+        Some(Cutover { id, phase, .. }) => {
+            format!(
+                "cutover {id} waits for no operator's word; it is in its phase {}",
+                phase.as_str().replace('_', " ")
+            )
+        }
+    }
+}
+
+/// The way back, as it is now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Plan {
-    pub service: String,
-    pub live: Color,
-    pub to: Color,
-    pub would_switch: bool,
-    /// Why it would not, where it would not.
+pub struct WayBack {
+    pub is_safe: bool,
+    /// What speaks against it.
     pub reasons: Vec<String>,
-    /// Who holds the service, where somebody does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub held: Option<String>,
-    pub steps: Vec<String>,
+}
+
+impl WayBack {
+    /// The old color has to be good, as large as the new one, and warm.
+    fn of(service: &Service, old: Color) -> WayBack {
+        let (pool, new) = (&service.pools[old], &service.pools[old.other()]);
+        let mut reasons = match pool.readiness(service.rules.cutover.min_healthy) {
+            Readiness::Ready => Vec::new(),
+            Readiness::Rising(reasons) | Readiness::Unready(reasons) => reasons,
+        };
+        let (good, needed) = (pool.good(), new.good());
+        if good < needed {
+            reasons.push(format!("{good} endpoints of {old} are healthy, and {needed} of {}", old.other()));
+        }
+        let kept = |pool: &Pool| {
+            pool.sheets.iter().map(|sheet| sheet.upstream_idle.get() + sheet.upstream_active.get()).sum::<i64>()
+        };
+        if kept(pool) == 0 && kept(new) > 0 {
+            reasons.push(format!("{old} is cold: no connection to it is left"));
+        }
+        WayBack { is_safe: reasons.is_empty(), reasons }
+    }
 }

@@ -1,23 +1,30 @@
 //! The driver of a service: joins the pure machine to the world. Journal first, then the effect, then the event back.
 
+mod grant;
+
+pub use self::grant::draft;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
+use self::grant::WayBack;
 use super::desk::{Denied, Desk, Granted, Wish};
+use super::evidence::Evidence;
 use super::figures::Figures;
 use super::hands::Hands;
-use super::machine::{self, Cutover, Effect, Event, Evidence, Kind, Phase};
+use super::machine::{self, Effect, Event};
 use super::pause::{Ask, Paused};
 use super::preview::{PreviewAsk, wake_at_the_end};
+use super::recorder::Recorder;
+use super::state::{Cutover, Phase};
 use crate::config::Drain;
 use crate::journal::{Journal, JournalError};
 use crate::names::Color;
-use crate::pool::Readiness;
 use crate::table::{Service, Switchboard};
 use crate::time;
 
@@ -60,6 +67,9 @@ pub struct Driver {
     unwritten: Option<Cutover>,
     /// The effects of the present phase. They end with it: a drain must not outlive the color's way back.
     effects: JoinSet<()>,
+    /// The check that is to come, of which there is one at most.
+    later: Option<AbortHandle>,
+    hands: Hands,
 }
 
 impl Driver {
@@ -73,6 +83,15 @@ impl Driver {
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         let (newest, seen) = watch::channel(journal.last(&service.name));
         let figures = Arc::new(Figures::default());
+        let (trial, judged) = watch::channel(None);
+        let hands = Hands {
+            service: service.clone(),
+            switchboard: switchboard.clone(),
+            recorder: Recorder::new(service.pools.clone()),
+            trial: Arc::new(trial),
+            watched: Arc::default(),
+            mail: mail.clone(),
+        };
         let desk = Desk {
             service: service.clone(),
             figures: figures.clone(),
@@ -80,6 +99,8 @@ impl Driver {
             journal: journal.clone(),
             mail: mail.clone(),
             newest: seen,
+            trial: judged,
+            recorder: hands.recorder.clone(),
         };
         let driver = Driver {
             service: service.clone(),
@@ -94,11 +115,15 @@ impl Driver {
             deadline: None,
             unwritten: None,
             effects: JoinSet::new(),
+            later: None,
+            hands,
         };
         (driver, desk)
     }
 
     pub async fn run(mut self) {
+        // It ends with the last who holds the recorder: this driver and its effects.
+        tokio::spawn(Recorder::run(Arc::downgrade(&self.hands.recorder)));
         if let Some(cutover) = self.current() {
             tracing::info!(id = %cutover.id, phase = cutover.phase.as_str(), "an unfinished cutover goes on");
             self.set_deadline(&cutover);
@@ -173,7 +198,7 @@ impl Driver {
                 Mail::Event(..) => {}
             }
         }
-        let hands = self.hands();
+        let hands = &self.hands;
         let (blue, green) = tokio::join!(hands.drain(Color::Blue, drain), hands.drain(Color::Green, drain));
         let (requests, tunnels) =
             (blue.requests_left + green.requests_left, blue.tunnels_closed + green.tunnels_closed);
@@ -185,114 +210,27 @@ impl Driver {
         self.newest.borrow().clone().filter(|cutover| !cutover.phase.ends())
     }
 
-    async fn grant(&mut self, wish: Wish, reply: Reply) {
-        let current = self.current();
-        let answer = match (wish, current) {
-            (Wish::Switch { .. }, Some(current)) => Err(Denied::Held(Box::new(current))),
-            (Wish::Switch { to, by, reason }, None) => self.begin(Kind::Switch, to, by, reason).await,
-            (Wish::Rollback { by, reason }, None) => match self.live() {
-                Some((live, _)) => self.begin(Kind::Rollback, live.other(), by, reason).await,
-                None => Err(Denied::Stopping),
-            },
-            (Wish::Rollback { by, reason }, Some(current)) => {
-                return self.turn_back(&current, WayBack { by, reason, reply }).await;
-            }
-            (Wish::Abort { .. }, None) => Err(Denied::NothingToAbort),
-            (Wish::Abort { by }, Some(current)) if current.phase == Phase::Prepare => {
-                self.happen(&current.id, Event::Abort { by }).await;
-                Ok(Granted::Turned(Box::new(self.newest.borrow().clone().unwrap_or(current))))
-            }
-            (Wish::Abort { .. }, Some(current)) => Err(Denied::TooLate(Box::new(current))),
-        };
-        // Whoever asked may have gone; what was begun goes on.
-        let _ = reply.send(answer);
-    }
-
-    fn live(&self) -> Option<(Color, time::Timestamp)> {
-        self.switchboard.table().entry(&self.service.name).map(|entry| (entry.live, entry.since))
-    }
-
-    async fn begin(&mut self, kind: Kind, to: Color, by: String, reason: Option<String>) -> Result<Granted, Denied> {
-        let table = self.switchboard.table();
-        let entry = table.entry(&self.service.name).ok_or(Denied::Stopping)?;
-        if entry.live == to {
-            return Ok(Granted::Already { live: to, since: entry.since });
-        }
-        let started = time::now();
-        let cutover = Cutover {
-            id: self.new_id(started),
-            service: self.service.name.clone(),
-            kind,
-            from: entry.live,
-            to,
-            by,
-            reason,
-            started,
-            ended: None,
-            generation: entry.generation,
-            phase: Phase::Prepare,
-            returning: false,
-            evidence: Evidence::default(),
-        };
-        self.catch_up().await.map_err(|error| Denied::Journal(error.to_string()))?;
-        self.write(&cutover).await.map_err(|error| Denied::Journal(error.to_string()))?;
-        self.set_deadline(&cutover);
-        self.tell(&cutover);
-        let (_, effects) = machine::step(&cutover, Event::Resume);
-        effects.into_iter().for_each(|effect| self.start(&cutover.id, effect));
-        Ok(Granted::Begun(Box::new(cutover)))
-    }
-
-    /// Names service and time; a number more where a clock is too coarse, or was set back.
-    fn new_id(&self, started: time::Timestamp) -> String {
-        let plain = format!("{}-{}", self.service.name, started.strftime("%Y%m%dT%H%M%S%3fZ"));
-        let numbered = (2..).map(|number| format!("{plain}-{number}"));
-        let mut ids = std::iter::once(plain.clone()).chain(numbered);
-        ids.find(|id| self.journal.find::<Cutover>(id).is_none()).unwrap_or(plain)
-    }
-
-    /// A rollback while a cutover is under way: before the switch it is an abort; while draining, the old color's
-    /// health decides, and the answer waits for that.
-    async fn turn_back(&mut self, current: &Cutover, back: WayBack) {
-        let by = back.by.clone();
-        // Two operators who both want to go back must not cancel each other out.
-        let is_switch = current.kind == Kind::Switch;
-        let can_turn = is_switch && matches!(current.phase, Phase::Prepare | Phase::Drain) && !current.returning;
-        if !can_turn {
-            let _ = back.reply.send(Err(Denied::Held(Box::new(current.clone()))));
-            return;
-        }
-        if current.phase == Phase::Drain {
-            self.returning = Some(back);
-            self.happen(&current.id, Event::Rollback { by }).await;
-            return;
-        }
-        self.happen(&current.id, Event::Rollback { by }).await;
-        let newest = self.newest.borrow().clone();
-        let _ = back.reply.send(Ok(Granted::Turned(Box::new(newest.unwrap_or_else(|| current.clone())))));
-    }
-
     /// One step: the machine decides, the journal is written, and only then do the effects begin.
     async fn happen(&mut self, id: &str, event: Event) {
         let Some(cutover) = self.current().filter(|cutover| cutover.id == id) else { return };
-        self.measure(&event);
+        self.measure(&cutover, &event);
         let (mut next, effects) = machine::step(&cutover, event.clone());
         if next == cutover && effects.is_empty() {
             return;
         }
         if next.phase.ends() {
             next.ended = Some(time::now());
+            next.evidence.flight = next.switched().map(|_| Box::new(self.hands.recorder.flight()));
         }
         // Reasons that change while it waits are told, not written: the journal is for what a restart has to know.
-        let moved = next.phase != cutover.phase || next.returning != cutover.returning;
-        if moved && let Err(error) = self.write(&next).await {
-            self.go_on_unwritten(cutover.clone(), next, effects, &error);
-        } else {
-            self.enter(next, effects);
+        let written = if next.differs_for_good(&cutover) { self.write(&next).await } else { Ok(()) };
+        match written {
+            Ok(()) => self.enter(next, effects),
+            Err(error) => self.go_on_unwritten(cutover.clone(), next, effects, &error),
         }
         // Not before it is written down: what could not be has been answered as that.
         self.answer_rollback(&cutover, &event);
-        if self.current().is_none()
+        if self.current().is_none_or(|current| current.phase == Phase::Dns)
             && let Some(WayBack { by, reason, reply }) = self.returning.take()
         {
             // The drain ended while the old color's health was asked for: the way back is a cutover of its own.
@@ -301,12 +239,15 @@ impl Driver {
     }
 
     fn enter(&mut self, next: Cutover, effects: Vec<Effect>) {
-        if self.current().is_some_and(|cutover| cutover.phase != next.phase) {
+        if self.current().is_some_and(|cutover| (cutover.phase, cutover.step) != (next.phase, next.step)) {
             self.effects.abort_all();
         }
         while self.effects.try_join_next().is_some() {}
-        if next.phase != Phase::Prepare {
+        if !next.is_on_trial() || next.overdue {
             self.deadline = None;
+        }
+        if !next.is_judged() {
+            self.hands.trial.send_replace(None);
         }
         if next.phase.ends() {
             self.figures.count_end(&next);
@@ -316,35 +257,43 @@ impl Driver {
         effects.into_iter().for_each(|effect| self.start(&id, effect));
     }
 
-    /// The disk is full or gone. Before the switch that ends the cutover, with nothing changed; after it, traffic has
-    /// moved, so the way on is the only safe one, and a restart repeats it from what the journal last heard.
+    /// The disk is full or gone. Before the switch that ends the cutover, with nothing changed or its share taken back;
+    /// after it, traffic has moved, so the way on is the only safe one, and a restart repeats it from what the journal
+    /// last heard.
     fn go_on_unwritten(&mut self, cutover: Cutover, next: Cutover, effects: Vec<Effect>, error: &JournalError) {
         tracing::error!(id = %cutover.id, "{error}");
-        if cutover.phase == Phase::Prepare {
+        if cutover.live() == cutover.from && !cutover.is_back() {
             let mut reasons = vec![error.to_string()];
             reasons.extend(next.evidence.reasons.clone());
-            let evidence = Evidence { reasons, ..Evidence::default() };
-            let aborted = Cutover { phase: Phase::Aborted, ended: Some(time::now()), evidence, ..cutover };
-            self.unwritten = Some(aborted.clone());
-            return self.enter(aborted, Vec::new());
+            let evidence = Evidence { reasons, ..cutover.evidence.clone() };
+            let (phase, ended) = match cutover.step {
+                None => (Phase::Aborted, Some(time::now())),
+                Some(_) => (Phase::RollBack, None),
+            };
+            let undone = Cutover { phase, ended, paused: None, returning: false, evidence, ..cutover };
+            self.unwritten = Some(undone.clone());
+            let effects = if ended.is_some() { Vec::new() } else { vec![Effect::Publish(undone.from)] };
+            return self.enter(undone, effects);
         }
-        if effects.iter().any(|effect| matches!(effect, Effect::Publish(_))) {
-            // A way back that cannot be written down is not taken: after a restart it would not have happened.
+        if next.phase == Phase::RollBack && !next.must_return() {
+            // A way back that cannot be written down is not taken: after a restart it would not have happened. Where the
+            // new color is bad it is taken all the same, since after a restart that would show again.
             if let Some(back) = self.returning.take() {
                 let _ = back.reply.send(Err(Denied::Journal(error.to_string())));
             }
             return self.enter(Cutover { returning: false, ..cutover }, Vec::new());
         }
-        if next.phase.ends() {
-            self.unwritten = Some(next.clone());
-        }
+        self.unwritten = Some(next.clone());
         self.enter(next, effects);
     }
 
-    async fn write(&self, cutover: &Cutover) -> Result<(), JournalError> {
-        let (journal, cutover) = (self.journal.clone(), cutover.clone());
-        let written = tokio::task::spawn_blocking(move || journal.append(&cutover));
-        written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+    /// What is newer than what could not be written says all that that would have.
+    async fn write(&mut self, cutover: &Cutover) -> Result<(), JournalError> {
+        let (journal, entry) = (self.journal.clone(), cutover.clone());
+        let written = tokio::task::spawn_blocking(move || journal.append(&entry));
+        written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        self.unwritten.take_if(|unwritten| unwritten.id == cutover.id);
+        Ok(())
     }
 
     fn tell(&self, cutover: &Cutover) {
@@ -367,65 +316,45 @@ impl Driver {
         let gone = Duration::try_from(time::now().duration_since(cutover.started)).unwrap_or_default();
         let rules = &self.switchboard.newest(&self.service).rules;
         let left = rules.cutover.deadline.saturating_sub(gone);
-        self.deadline = (cutover.phase == Phase::Prepare).then(|| Instant::now() + left);
+        self.deadline = (cutover.is_on_trial() && !cutover.overdue).then(|| Instant::now() + left);
     }
 
     /// Writes down the end that could not be written down. Until then a restart would take the cutover up again.
     async fn catch_up(&mut self) -> Result<(), JournalError> {
-        if let Some(unwritten) = &self.unwritten {
-            self.write(unwritten).await?;
-            self.unwritten = None;
+        match self.unwritten.clone() {
+            Some(unwritten) => self.write(&unwritten).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn measure(&self, event: &Event) {
+    fn measure(&self, cutover: &Cutover, event: &Event) {
         match event {
-            Event::Published(_, switched) => self.figures.count_switch(switched),
+            Event::Published(color, switched) => {
+                let old = color.other();
+                let begun = self.service.pools[old].turnstile.entries().count;
+                self.figures.count_switch(switched, old, begun);
+            }
+            Event::Judged(judged) => self.figures.count_verdict(cutover.to, judged.verdict),
             Event::Drained(color, drained) => self.figures.count_drain(*color, drained),
             _ => {}
         }
     }
 
-    /// Whoever asked to go back learns whether that is possible.
-    fn answer_rollback(&mut self, cutover: &Cutover, event: &Event) {
-        if !cutover.returning {
-            return;
-        }
-        let answer = match event {
-            Event::Health(_, Readiness::Ready) => Ok(Granted::Turned(Box::new(cutover.clone()))),
-            Event::Health(_, Readiness::Rising(reasons) | Readiness::Unready(reasons)) => {
-                Err(Denied::Unhealthy { color: cutover.from, reasons: reasons.clone() })
-            }
-            _ => return,
-        };
-        if let Some(back) = self.returning.take() {
-            let _ = back.reply.send(answer);
-        }
-    }
-
     /// Begins an effect beside the driver; what comes of it arrives in the mailbox.
     fn start(&mut self, id: &str, effect: Effect) {
-        let hands = self.hands();
-        let (mail, id) = (self.mail.clone(), id.to_owned());
-        let generation = self.newest.borrow().as_ref().map_or(0, Cutover::generation);
-        self.effects.spawn(async move {
-            let event = hands.perform(effect, generation).await;
-            // The driver ends only with its service, and no cutover is under way then.
-            let _ = mail.send(Mail::Event(id, event)).await;
+        let Some(cutover) = self.newest.borrow().clone() else { return };
+        let (hands, mail, id) = (self.hands.clone(), self.mail.clone(), id.to_owned());
+        let is_later = matches!(effect, Effect::CheckLater(..));
+        let begun = self.effects.spawn(async move {
+            if let Some(event) = hands.perform(effect, &cutover).await {
+                // The driver ends only with its service, and no cutover is under way then.
+                let _ = mail.send(Mail::Event(id, event)).await;
+            }
         });
+        if is_later && let Some(earlier) = self.later.replace(begun) {
+            earlier.abort();
+        }
     }
-
-    fn hands(&self) -> Hands {
-        Hands { service: self.service.clone(), switchboard: self.switchboard.clone() }
-    }
-}
-
-/// A rollback asked for while its cutover drains, and who waits for the word on it.
-struct WayBack {
-    by: String,
-    reason: Option<String>,
-    reply: Reply,
 }
 
 /// Wishes and events that may wait at a driver.

@@ -1,6 +1,10 @@
 //! The cutover's own counts and durations: written by a service's driver, read at a scrape.
 
-use super::machine::{Cutover, Drained, Phase, Switched};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::evidence::{Drained, Switched};
+use super::judge::Verdict;
+use super::state::{Cutover, Phase};
 use crate::metrics::{Counter, Latency};
 use crate::names::{Color, PerColor};
 
@@ -9,15 +13,33 @@ use crate::names::{Color, PerColor};
 pub struct Figures {
     /// In the order of [`Phase::OUTCOMES`].
     ended: PerColor<[Counter; 3]>,
+    /// In the order of [`Figures::VERDICTS`].
+    verdicts: PerColor<[Counter; 3]>,
     pub switches: Latency,
     pub drains: PerColor<Latency>,
+    /// How many requests had begun on the color when it was last closed.
+    begun: PerColor<AtomicU64>,
 }
 
 impl Figures {
+    /// Those that end a judgement.
+    pub const VERDICTS: [(Verdict, &str); 3] =
+        [(Verdict::Good, "good"), (Verdict::Bad, "bad"), (Verdict::Undecided, "undecided")];
+
     /// Cutovers to `to` that ended with `outcome` since the proxy started.
     pub fn ended(&self, to: Color, outcome: Phase) -> u64 {
         let place = Phase::OUTCOMES.iter().position(|known| *known == outcome);
         place.map_or(0, |place| self.ended[to][place].get())
+    }
+
+    /// How often it has been said of the color, by the place of the verdict.
+    pub fn verdicts(&self, color: Color, place: usize) -> u64 {
+        self.verdicts[color][place].get()
+    }
+
+    /// Of `count` requests that have begun on the color, those since it was closed.
+    pub fn since_closed(&self, color: Color, count: u64) -> u64 {
+        count.saturating_sub(self.begun[color].load(Ordering::Acquire))
     }
 
     pub fn count_end(&self, cutover: &Cutover) {
@@ -27,8 +49,16 @@ impl Figures {
         }
     }
 
-    pub fn count_switch(&self, switched: &Switched) {
+    pub fn count_verdict(&self, color: Color, verdict: Verdict) {
+        if let Some(place) = Figures::VERDICTS.iter().position(|(known, _)| *known == verdict) {
+            self.verdicts[color][place].add(1);
+        }
+    }
+
+    /// Every worker has answered with a table in which `old` is not live; so many requests had begun there by then.
+    pub fn count_switch(&self, switched: &Switched, old: Color, begun: u64) {
         self.switches.observe(std::time::Duration::from_micros(switched.switch_us));
+        self.begun[old].store(begun, Ordering::Release);
     }
 
     pub fn count_drain(&self, old: Color, drained: &Drained) {

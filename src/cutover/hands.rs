@@ -3,47 +3,106 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::machine::{Drained, Effect, Event, Switched};
-use crate::config::Drain;
+use tokio::sync::{Mutex, mpsc, watch};
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::ask;
+use super::driver::Mail;
+use super::evidence::{Drained, Switched};
+use super::fitness::fitness;
+use super::gate::{Gate, GateKind};
+use super::judge::{Clock, Judgement, Sample, Verdict, judge};
+use super::machine::{Bar, Effect, Event};
+use super::recorder::{Recorder, Watch};
+use super::state::Cutover;
+use super::web::Web;
+use crate::config::{Bake, CanaryStep, Drain, Share, Then};
 use crate::names::Color;
-use crate::table::{Service, Switchboard};
-use crate::time::Moment;
+use crate::table::{Service, Split, Switchboard};
+use crate::time::{self, Moment};
 use crate::turnstile::Entries;
 
 /// What an effect works with. Rules are those the service has when the effect begins.
+#[derive(Clone)]
 pub struct Hands {
     pub service: Arc<Service>,
     pub switchboard: Arc<Switchboard>,
+    pub recorder: Arc<Recorder>,
+    /// How the new color does, while it is judged.
+    pub trial: Arc<watch::Sender<Option<Judgement>>>,
+    /// The color that is judged from the switch on, through all phases of that cutover.
+    pub watched: Arc<Mutex<Option<(String, Watch)>>>,
+    /// Where what happens on the way is told.
+    pub mail: mpsc::Sender<Mail>,
 }
 
 impl Hands {
-    pub async fn perform(self, effect: Effect, generation: u64) -> Event {
-        match effect {
-            Effect::Check(color) => self.check(color).await,
-            Effect::CheckLater(color) => {
+    /// What came of it, where that is to be told.
+    pub async fn perform(self, effect: Effect, cutover: &Cutover) -> Option<Event> {
+        Some(match effect {
+            Effect::Check(color, bar) => self.check(color, bar).await,
+            Effect::CheckLater(color, bar) => {
                 tokio::time::sleep(self.newest().rules.health.interval).await;
-                self.check(color).await
+                self.check(color, bar).await
             }
-            Effect::Publish(color) => self.publish(color, generation).await,
+            Effect::Ask(name) => self.ask(&name, cutover).await,
+            Effect::WarmUp(_) => Event::Warmed(Ok(super::evidence::Warmed::default())),
+            Effect::Weigh(step) => Event::Judged(self.weigh(step, cutover).await),
+            Effect::Share(step) => {
+                self.share(step, cutover).await;
+                return None;
+            }
+            Effect::Publish(color) => self.publish(color, cutover).await,
             Effect::Drain(color) => {
                 let service = self.newest();
                 Event::Drained(color, self.drain(color, &service.rules.cutover.drain).await)
             }
-        }
+            Effect::Judge => Event::Judged(self.judge(cutover).await),
+            // Nobody follows yet.
+            Effect::Follow => Event::Followed(Vec::new()),
+        })
     }
 
     fn newest(&self) -> Arc<Service> {
         self.switchboard.newest(&self.service)
     }
 
-    async fn check(&self, color: Color) -> Event {
-        let pool = &self.service.pools[color];
-        pool.check_now().await;
-        Event::Health(color, pool.readiness(self.newest().rules.cutover.min_healthy))
+    async fn check(&self, color: Color, bar: Bar) -> Event {
+        self.service.pools[color].check_now().await;
+        let (readiness, gates) = fitness(&self.service, &self.newest().rules.cutover, color, bar);
+        Event::Health(color, readiness, gates)
     }
 
-    async fn publish(&self, color: Color, generation: u64) -> Event {
-        let published = self.switchboard.publish(&self.service.name, color, generation).await;
+    async fn ask(&self, name: &str, cutover: &Cutover) -> Event {
+        let gates = cutover.gates.iter().find(|gate| gate.name == name && !gate.is_own()).cloned();
+        let gate = gates.unwrap_or_else(|| Gate::waiting(name, GateKind::Approval, Then::default()));
+        let service = self.newest();
+        let Some(rules) = service.rules.cutover.gates.iter().find(|rules| rules.name == name) else {
+            return Event::Gate(gate.decided(false, time::now(), "the config no longer has it"));
+        };
+        let waiting = Gate { says: ask::waits(rules, cutover), ..gate.clone() };
+        self.tell(cutover, Event::Gate(waiting)).await;
+        Event::Gate(ask::ask(&gate, rules, cutover, &Web).await)
+    }
+
+    async fn tell(&self, cutover: &Cutover, event: Event) {
+        // The driver ends only with its service, and no cutover is under way then.
+        let _ = self.mail.send(Mail::Event(cutover.id.clone(), event)).await;
+    }
+
+    async fn publish(&self, color: Color, cutover: &Cutover) -> Event {
+        // Only a switch is followed by a judgement, not the way back.
+        let baseline = (color == cutover.to && cutover.outline.bake).then(|| {
+            let patience = self.newest().rules.cutover.bake.clone().unwrap_or_default().unanswered;
+            Box::new(self.recorder.minute(color.other(), patience))
+        });
+        if baseline.is_some() {
+            // From before the first request, so that none is missed.
+            self.watch_from_now(cutover).await;
+        }
+        let published = self.switchboard.publish(&self.service.name, color, cutover.generation()).await;
+        self.recorder.keep(published.at);
         let old = self.service.pools[color.other()].turnstile.entries();
         let switched = Switched {
             at: published.at,
@@ -51,6 +110,7 @@ impl Hands {
             workers: published.workers,
             answered: published.answered,
             last_request_to_old: old.last.map(Moment::timestamp),
+            baseline,
         };
         Event::Published(color, switched)
     }
@@ -82,7 +142,85 @@ impl Hands {
             requests_to_old_since: turnstile.entries().count - before.count,
         }
     }
+
+    /// Gives the new color the share of this step; the same clients go first for as long as the cutover lasts.
+    async fn share(&self, step: u32, cutover: &Cutover) -> Option<CanaryStep> {
+        let rules = self.newest().rules.cutover.clone();
+        let step = usize::try_from(step).ok().and_then(|step| rules.canary.get(step)).cloned()?;
+        let salt = xxh3_64(cutover.id.as_bytes());
+        self.switchboard.split(&self.service.name, Some(Split { to: cutover.to, share: step.weight, salt })).await;
+        Some(step)
+    }
+
+    /// Gives the new color its share, and judges it beside the old one until the step is over.
+    async fn weigh(&self, step: u32, cutover: &Cutover) -> Judgement {
+        let Some(canary) = self.share(step, cutover).await else {
+            return undecided("the config no longer has this step");
+        };
+        let bake = self.newest().rules.cutover.bake.clone().unwrap_or_default();
+        let bake = step_rules(bake, canary.weight, canary.lasts);
+        let watch = |color| Watch::begin(&self.recorder, color, bake.unanswered);
+        let (mut new, mut old, begun) = (watch(cutover.to), watch(cutover.from), Instant::now());
+        self.watch(&bake, || (new.look(), old.look(), begun.elapsed())).await
+    }
+
+    /// Judges the new color by what it does with all of the traffic, against what the old one did before.
+    async fn judge(&self, cutover: &Cutover) -> Judgement {
+        let Some(rules) = self.newest().rules.cutover.bake.clone() else {
+            return undecided("the config no longer says how to judge");
+        };
+        // After a restart nothing is known of what was before.
+        if self.watched.lock().await.as_ref().is_none_or(|(id, _)| *id != cutover.id) {
+            self.watch_from_now(cutover).await;
+        }
+        let mut watched = self.watched.lock().await;
+        let Some((_, watch)) = watched.as_mut() else { return undecided("nobody watches") };
+        let switched = cutover.switched();
+        let old = switched.and_then(|switched| switched.baseline.as_deref()).cloned().unwrap_or_default();
+        let since = switched.map_or(cutover.started, |switched| switched.at);
+        let gone = || Duration::try_from(time::now().duration_since(since)).unwrap_or_default();
+        self.watch(&rules, || (watch.look(), old.clone(), gone())).await
+    }
+
+    async fn watch_from_now(&self, cutover: &Cutover) {
+        let patience = self.newest().rules.cutover.bake.clone().unwrap_or_default().unanswered;
+        let watch = Watch::begin(&self.recorder, cutover.to, patience);
+        *self.watched.lock().await = Some((cutover.id.clone(), watch));
+    }
+
+    /// Looks again and again until there is a verdict.
+    async fn watch(&self, rules: &Bake, mut look: impl FnMut() -> (Sample, Sample, Duration)) -> Judgement {
+        loop {
+            let (new, old, gone) = look();
+            let clock = match gone {
+                gone if gone < rules.length => Clock::Running,
+                gone if gone < rules.length + rules.extend => Clock::Over,
+                _ => Clock::Final,
+            };
+            let judged = judge(&new, &old, rules, clock);
+            self.trial.send_replace(Some(judged.clone()));
+            if judged.verdict != Verdict::Watching {
+                return judged;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// A canary's step is judged as the bake is, by as much of the least sample as it has of the clients.
+fn step_rules(bake: Bake, weight: Share, lasts: Duration) -> Bake {
+    let share = bake.min_requests.saturating_mul(u64::from(weight.0)) / u64::from(Share::ALL.0);
+    Bake { length: lasts, extend: lasts, min_requests: share.max(LEAST_OF_STEP).min(bake.min_requests), ..bake }
+}
+
+fn undecided(why: &str) -> Judgement {
+    let reasons = vec![why.to_owned()];
+    Judgement { verdict: Verdict::Undecided, requests: 0, baseline: 0, measures: Vec::new(), reasons }
 }
 
 /// A tunnel that has been told to end takes no longer than a turn of its worker.
 const CUT: Duration = Duration::from_secs(1);
+/// Between two looks at how a color does.
+const LOOK: Duration = Duration::from_millis(200);
+/// Requests that a canary's step is judged by, however small its share is.
+const LEAST_OF_STEP: u64 = 20;

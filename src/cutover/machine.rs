@@ -1,122 +1,37 @@
 //! The cutover as a pure machine: a state and an event give the next state and what is to be done. No clock, disk or network.
+//!
+//! Undecided is never success: whatever is not said to be good, in its time, goes back, and only onto a color that is
+//! good now. Where neither is, nothing moves, and it waits for whichever comes first: that, or an operator.
 
-use serde::{Deserialize, Serialize};
+#[cfg(test)]
+mod tests;
 
-use crate::journal::Topic;
-use crate::names::{Color, ServiceName};
+use super::evidence::{Drained, Evidence, Switched, Warmed};
+use super::gate::{Gate, GateKind, GateState};
+use super::judge::{Judgement, Verdict};
+use super::state::{Cutover, Kind, Phase, Stop};
+use crate::config::Then;
+use crate::names::Color;
 use crate::pool::Readiness;
 use crate::time::Timestamp;
-
-/// One cutover, whole: what was wished, how far it is, and what was seen on the way. The journal keeps exactly this.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cutover {
-    pub id: String,
-    pub service: ServiceName,
-    pub kind: Kind,
-    pub from: Color,
-    pub to: Color,
-    /// Who asked: `uid 0` over the socket, `token` over TCP.
-    pub by: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub reason: Option<String>,
-    pub started: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ended: Option<Timestamp>,
-    /// The service's generation before the cutover; each publish adds one.
-    pub generation: u64,
-    pub phase: Phase,
-    /// A rollback has been asked for and waits for the old color's health.
-    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
-    pub returning: bool,
-    pub evidence: Evidence,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    Switch,
-    Rollback,
-}
-
-impl Topic for Cutover {
-    const NAME: &'static str = "cutover";
-
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn service(&self) -> &ServiceName {
-        &self.service
-    }
-}
-
-/// How far a cutover is. Later phases stand between these; the order of the path does not change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The new color proves its health; nothing has changed yet.
-    Prepare,
-    /// The table is being published.
-    Switch,
-    /// The new color is live; the old one empties.
-    Drain,
-    /// The old color is being published again.
-    RollBack,
-    /// The old color is live again; the new one empties.
-    DrainBack,
-    Done,
-    Aborted,
-    RolledBack,
-}
-
-/// What was seen and measured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// Why it did not go on, where it did not.
-    #[serde(skip_serializing_if = "Vec::is_empty", default)]
-    pub reasons: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub switched: Option<Switched>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub drained: Option<Drained>,
-}
-
-/// The switch, as it was measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Switched {
-    pub at: Timestamp,
-    /// Microseconds from publishing until the last worker answered with the new table.
-    pub switch_us: u64,
-    pub workers: usize,
-    /// How many of them answered; fewer than `workers` means that some are stuck.
-    pub answered: usize,
-    /// When the last request that went to the old color began.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub last_request_to_old: Option<Timestamp>,
-}
-
-/// The drain, as it was measured.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Drained {
-    pub drain_ms: u64,
-    /// Requests still running when their deadline passed; they were left to finish.
-    pub requests_left: u64,
-    /// Tunnels still open when their deadline passed; they were closed.
-    pub tunnels_closed: u64,
-    /// Requests that began on the old color after every worker had answered.
-    pub requests_to_old_since: u64,
-}
 
 /// What happens to a cutover from outside.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// It begins, or begins again after a restart: the phase's effects are due.
     Resume,
-    /// The color is fit to go live now, or not.
-    Health(Color, Readiness),
+    /// The color is fit to go live now, or not; and the gates that say so.
+    Health(Color, Readiness, Vec<Gate>),
+    /// A gate as it stands now.
+    Gate(Gate),
+    Warmed(Result<Warmed, Vec<String>>),
+    /// What the new color's requests say of it.
+    Judged(Judgement),
     Published(Color, Switched),
     Drained(Color, Drained),
-    /// The time for getting as far as the switch is over.
+    /// Names say what they should, or why not.
+    Followed(Vec<String>),
+    /// The time for getting to a verdict is over.
     DeadlinePassed,
     Abort {
         by: String,
@@ -124,330 +39,424 @@ pub enum Event {
     Rollback {
         by: String,
     },
+    /// An operator opens the gates that wait for one, or that of this name; in a pause he says to go on.
+    Approve {
+        by: String,
+        at: Timestamp,
+        gate: Option<String>,
+    },
+    /// Somebody wants another switch, and names need not be waited for any longer.
+    NextWish,
 }
 
 /// What is to be done about it. Each may be done twice: after a restart nobody knows whether it was.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Effect {
     /// Check the color's endpoints now and say how they are.
-    Check(Color),
+    Check(Color, Bar),
     /// The same, after the time between two checks.
-    CheckLater(Color),
-    /// Make the color live.
+    CheckLater(Color, Bar),
+    /// Ask the gate of this name.
+    Ask(String),
+    WarmUp(Color),
+    /// Give the new color this step's share, and judge it by that.
+    Weigh(u32),
+    /// Let it have the share of this step, and no more is said.
+    Share(u32),
+    /// Make the color live, and the only one.
     Publish(Color),
     /// Wait until the color is empty.
     Drain(Color),
+    /// Judge the live color by what it does.
+    Judge,
+    /// Have names follow.
+    Follow,
 }
+
+/// How good a color has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Bar {
+    /// As the config asks of a color that goes live.
+    Fit,
+    /// It serves the most of the traffic already: it need only be alive to take the rest.
+    Alive,
+}
+
+type Next = (Cutover, Vec<Effect>);
 
 /// The next state, and what is due. An event that means nothing in this state changes nothing.
-pub fn step(cutover: &Cutover, event: Event) -> (Cutover, Vec<Effect>) {
+pub fn step(cutover: &Cutover, event: Event) -> Next {
     use Phase::*;
-    let stay = |effects: Vec<Effect>| (cutover.clone(), effects);
-    let go = |phase, effects: Vec<Effect>| (Cutover { phase, returning: false, ..cutover.clone() }, effects);
-    let (from, to) = (cutover.from, cutover.to);
     match (cutover.phase, event) {
-        (Prepare, Event::Resume) => stay(vec![Effect::Check(to)]),
-        (Prepare, Event::Health(color, readiness)) if color == to => match readiness {
-            Readiness::Ready => go(Switch, vec![Effect::Publish(to)]),
-            Readiness::Rising(reasons) => wait_for_health(cutover, reasons),
-            Readiness::Unready(reasons) => abort(cutover, reasons),
-        },
-        (Prepare, Event::DeadlinePassed) => {
-            let mut reasons = vec!["the deadline passed before the switch".to_owned()];
-            reasons.extend(cutover.evidence.reasons.iter().cloned());
-            abort(cutover, reasons)
+        (_, Event::Resume) => (cutover.clone(), due(cutover)),
+        (Prepare | Confirm, Event::Health(color, readiness, gates)) if color == cutover.to && !cutover.returning => {
+            prepared(cutover, readiness, gates)
         }
-        (Prepare, Event::Abort { by }) => abort(cutover, vec![format!("aborted by {by}")]),
-        (Prepare, Event::Rollback { by }) if cutover.kind == Kind::Switch => {
-            abort(cutover, vec![format!("rolled back by {by} before the switch")])
+        (Gates, Event::Gate(gate)) => gated(cutover, gate),
+        (WarmUp, Event::Warmed(Ok(warmed))) => {
+            let evidence = Evidence { warmed: Some(warmed), ..cutover.evidence.clone() };
+            enter(Cutover { evidence, ..cutover.clone() }, after(cutover, WarmUp))
         }
-
-        (Switch, Event::Resume) => stay(vec![Effect::Publish(to)]),
-        (Switch, Event::Published(color, switched)) if color == to => drain(cutover, Drain, switched, from),
-
-        (Drain, Event::Resume) if cutover.returning => stay(vec![Effect::Drain(from), Effect::Check(from)]),
-        (Drain, Event::Resume) => stay(vec![Effect::Drain(from)]),
-        (Drain, Event::Drained(color, drained)) if color == from => end(cutover, drained),
-        (Drain, Event::Rollback { .. }) if cutover.kind == Kind::Switch && !cutover.returning => {
-            (Cutover { returning: true, ..cutover.clone() }, vec![Effect::Check(from)])
+        (WarmUp, Event::Warmed(Err(reasons))) => undo(cutover, reasons),
+        (Canary, Event::Judged(judged)) if !cutover.returning => weighed(cutover, judged),
+        (Switch, Event::Published(color, switched)) if color == cutover.to => drain(cutover, Drain, switched),
+        (Drain, Event::Drained(color, drained)) if color == cutover.from => {
+            let evidence = Evidence { drained: Some(drained), ..cutover.evidence.clone() };
+            emptied(&Cutover { evidence, ..cutover.clone() })
         }
-        (Drain, Event::Health(color, readiness)) if cutover.returning && color == from => match readiness {
-            Readiness::Ready => go(RollBack, vec![Effect::Publish(from)]),
-            Readiness::Rising(_) | Readiness::Unready(_) => go(Drain, vec![]),
-        },
-
-        (RollBack, Event::Resume) => stay(vec![Effect::Publish(from)]),
-        (RollBack, Event::Published(color, switched)) if color == from => drain(cutover, DrainBack, switched, to),
-
-        (DrainBack, Event::Resume) => stay(vec![Effect::Drain(to)]),
-        (DrainBack, Event::Drained(color, drained)) if color == to => end(cutover, drained),
-
-        _ => stay(vec![]),
+        (Drain | Bake, Event::Judged(judged)) if cutover.outline.bake => baked(cutover, judged),
+        (_, Event::Health(color, readiness, _)) if cutover.returning && color == cutover.from => {
+            looked_back(cutover, readiness)
+        }
+        (RollBack, Event::Published(color, switched)) if color == cutover.from => drain(cutover, DrainBack, switched),
+        (DrainBack, Event::Drained(color, drained)) if color == cutover.to => end(cutover, RolledBack, drained),
+        (Dns, Event::Followed(reasons)) => follow(cutover, reasons),
+        (Dns, Event::NextWish) => follow(cutover, vec!["somebody moved on before all names had followed".into()]),
+        (_, Event::DeadlinePassed) => overdue(cutover),
+        (_, Event::Abort { by }) if cutover.live() == cutover.from => undo(cutover, vec![format!("aborted by {by}")]),
+        (_, Event::Rollback { by }) if cutover.kind == Kind::Switch => rollback(cutover, &by),
+        (Gates | Paused, Event::Approve { by, at, gate }) => approve(cutover, &by, at, gate.as_deref()),
+        _ => (cutover.clone(), vec![]),
     }
 }
 
-impl Cutover {
-    /// The color that serves while the cutover is in this state, and after it where this is its last.
-    pub fn live(&self) -> Color {
-        match self.phase {
-            Phase::Prepare | Phase::Aborted | Phase::RollBack | Phase::DrainBack => self.from,
-            Phase::RolledBack => self.from,
-            Phase::Switch | Phase::Drain | Phase::Done => self.to,
+/// What is due in a state: on entering it, and after a restart in it.
+fn due(cutover: &Cutover) -> Vec<Effect> {
+    let (from, to) = (cutover.from, cutover.to);
+    let mut effects = match cutover.phase {
+        Phase::Prepare => vec![Effect::Check(to, Bar::Fit)],
+        Phase::Gates => {
+            let open = cutover.gates.iter().filter(|gate| !gate.is_own() && gate.state == GateState::Waiting);
+            open.map(|gate| Effect::Ask(gate.name.clone())).collect()
         }
+        Phase::WarmUp => vec![Effect::WarmUp(to)],
+        Phase::Canary => cutover.step.map(Effect::Weigh).into_iter().collect(),
+        Phase::Confirm if cutover.returning => share(cutover),
+        Phase::Confirm => [share(cutover), vec![Effect::Check(to, Bar::Fit)]].concat(),
+        Phase::Paused => share(cutover),
+        Phase::Switch => vec![Effect::Publish(to)],
+        Phase::Drain if cutover.outline.bake && !cutover.evidence.is_good() => vec![Effect::Drain(from), Effect::Judge],
+        Phase::Drain => vec![Effect::Drain(from)],
+        Phase::Bake => vec![Effect::Judge],
+        Phase::Dns => vec![Effect::Follow],
+        Phase::RollBack => vec![Effect::Publish(from)],
+        Phase::DrainBack => vec![Effect::Drain(to)],
+        Phase::Done | Phase::Aborted | Phase::RolledBack => vec![],
+    };
+    if cutover.returning {
+        effects.push(Effect::Check(from, bar(cutover)));
     }
+    effects
+}
 
-    /// The service's generation in this state.
-    pub fn generation(&self) -> u64 {
-        let publishes = match self.phase {
-            Phase::Prepare | Phase::Aborted => 0,
-            Phase::Switch | Phase::Drain | Phase::Done => 1,
-            Phase::RollBack | Phase::DrainBack | Phase::RolledBack => 2,
-        };
-        self.generation + publishes
-    }
+/// A share that has been given stays given, also over a restart: no client comes back by chance.
+fn share(cutover: &Cutover) -> Vec<Effect> {
+    cutover.step.map(Effect::Share).into_iter().collect()
+}
 
-    /// How it ended, as one of [`Phase::OUTCOMES`]; `None` while it has not. A rollback that got where it was meant to
-    /// go has rolled back.
-    pub fn outcome(&self) -> Option<Phase> {
-        match (self.kind, self.phase) {
-            (Kind::Rollback, Phase::Done) => Some(Phase::RolledBack),
-            (_, phase) => Some(phase).filter(|phase| phase.ends()),
-        }
-    }
+/// Into the phase, with all that is due there.
+fn enter(cutover: Cutover, phase: Phase) -> Next {
+    let paused = cutover.paused.filter(|_| phase == Phase::Paused);
+    let step = match phase {
+        Phase::Canary => Some(cutover.step.map_or(0, |step| step + 1)),
+        // From here on the new color has all of it, and the table no shares.
+        Phase::Switch => None,
+        _ => cutover.step,
+    };
+    let next = Cutover { phase, paused, step, ..cutover };
+    let effects = due(&next);
+    (next, effects)
+}
 
-    /// It has got where it was meant to go.
-    pub fn succeeded(&self) -> bool {
-        self.phase == Phase::Done
+/// The phase that follows this one in a cutover of this outline.
+fn after(cutover: &Cutover, phase: Phase) -> Phase {
+    let has_gates = cutover.gates.iter().any(|gate| !gate.is_own());
+    let steps = cutover.outline.canary;
+    match phase {
+        Phase::Prepare if has_gates => Phase::Gates,
+        Phase::Prepare | Phase::Gates if cutover.outline.warm => Phase::WarmUp,
+        Phase::Prepare | Phase::Gates | Phase::WarmUp if steps > 0 => Phase::Canary,
+        Phase::Canary if cutover.step.is_some_and(|step| step + 1 < steps) => Phase::Canary,
+        // Nothing has taken long enough to look again.
+        Phase::Prepare => Phase::Switch,
+        Phase::Gates | Phase::WarmUp | Phase::Canary => Phase::Confirm,
+        Phase::Confirm => Phase::Switch,
+        Phase::Switch => Phase::Drain,
+        Phase::Drain if cutover.outline.bake && !cutover.evidence.is_good() => Phase::Bake,
+        Phase::Drain | Phase::Bake if cutover.outline.dns => Phase::Dns,
+        _ => Phase::Done,
     }
 }
 
-impl Phase {
-    /// The phases a service can be seen in, `idle` aside.
-    pub const ALL: [Phase; 5] = [Phase::Prepare, Phase::Switch, Phase::Drain, Phase::RollBack, Phase::DrainBack];
-    pub const OUTCOMES: [Phase; 3] = [Phase::Done, Phase::Aborted, Phase::RolledBack];
-
-    pub fn ends(self) -> bool {
-        Phase::OUTCOMES.contains(&self)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Phase::Prepare => "prepare",
-            Phase::Switch => "switch",
-            Phase::Drain => "drain",
-            Phase::RollBack => "roll_back",
-            Phase::DrainBack => "drain_back",
-            Phase::Done => "done",
-            Phase::Aborted => "aborted",
-            Phase::RolledBack => "rolled_back",
+fn prepared(cutover: &Cutover, readiness: Readiness, gates: Vec<Gate>) -> Next {
+    let mut next = cutover.clone();
+    next.gates.retain(|known| !known.is_own());
+    next.gates.splice(0..0, gates);
+    match readiness {
+        Readiness::Ready => {
+            next.evidence.reasons.clear();
+            let phase = after(&next, cutover.phase);
+            enter(next, phase)
         }
+        // The checks under way may still bring enough endpoints up; until then the reasons are there to be read.
+        Readiness::Rising(reasons) => (with_reasons(&next, reasons), vec![Effect::CheckLater(cutover.to, Bar::Fit)]),
+        Readiness::Unready(reasons) => undo(&next, reasons),
     }
 }
 
-/// The checks under way may still bring enough endpoints up; until then the reasons are there to be read.
-fn wait_for_health(cutover: &Cutover, reasons: Vec<String>) -> (Cutover, Vec<Effect>) {
+fn gated(cutover: &Cutover, gate: Gate) -> Next {
+    let mut next = cutover.clone();
+    let Some(known) = next.gates.iter_mut().find(|known| known.name == gate.name && known.kind == gate.kind) else {
+        return (next, vec![]);
+    };
+    // What has been decided stays decided.
+    if known.state != GateState::Waiting {
+        return (next, vec![]);
+    }
+    *known = gate.clone();
+    let reason = format!("gate {}: {}", gate.name, gate.says);
+    next.evidence.reasons = waiting_for(&next.gates);
+    match (gate.state, gate.then) {
+        (GateState::Waiting, _) => (next, vec![]),
+        (GateState::Passed, _) => open(next),
+        (GateState::Refused, Then::Pause) => pause(&next, Stop::Gates, vec![reason]),
+        (GateState::Refused, Then::Rollback | Then::Abort) => undo(&next, vec![reason]),
+    }
+}
+
+/// Through, if every gate is open.
+fn open(next: Cutover) -> Next {
+    if next.gates.iter().all(Gate::has_passed) {
+        let phase = after(&next, Phase::Gates);
+        return enter(next, phase);
+    }
+    (next, vec![])
+}
+
+fn waiting_for(gates: &[Gate]) -> Vec<String> {
+    let waiting = gates.iter().filter(|gate| gate.state == GateState::Waiting);
+    waiting.map(|gate| format!("gate {}: {}", gate.name, gate.says)).collect()
+}
+
+/// A canary step is over.
+fn weighed(cutover: &Cutover, judged: Judgement) -> Next {
+    let reasons = judged.reasons.clone();
+    let next = judged_as(cutover, judged);
+    match next.evidence.judged.as_ref().map(|judged| judged.verdict) {
+        Some(Verdict::Good) => {
+            let phase = after(&next, Phase::Canary);
+            enter(next, phase)
+        }
+        Some(Verdict::Bad) => undo(&next, reasons),
+        Some(Verdict::Undecided) => pause(&next, Stop::Canary, reasons),
+        Some(Verdict::Watching) | None => (with_reasons(&next, reasons), vec![]),
+    }
+}
+
+/// The new color has been judged by all of the traffic. It is watched from the switch on, also while the old one empties.
+fn baked(cutover: &Cutover, judged: Judgement) -> Next {
+    // While the way back is being looked at, only what makes it certain counts.
+    if cutover.returning && judged.verdict != Verdict::Bad {
+        return (cutover.clone(), vec![]);
+    }
+    let reasons = judged.reasons.clone();
+    let next = judged_as(cutover, judged);
+    match next.evidence.judged.as_ref().map(|judged| judged.verdict) {
+        Some(Verdict::Bad) if cutover.returning => (with_reasons(&next, reasons), vec![]),
+        Some(Verdict::Bad) => turn(with_reasons(&next, reasons)),
+        Some(Verdict::Good) if cutover.phase == Phase::Bake => {
+            let phase = after(&next, Phase::Bake);
+            enter(with_reasons(&next, vec![]), phase)
+        }
+        Some(Verdict::Undecided) if cutover.phase == Phase::Bake => pause(&next, Stop::Bake, reasons),
+        // The drain is not over: what has been found is remembered until it is.
+        _ => (with_reasons(&next, reasons), vec![]),
+    }
+}
+
+/// The old color is empty, or its time to get there is over.
+fn emptied(cutover: &Cutover) -> Next {
+    if cutover.evidence.is_undecided() {
+        return pause(cutover, Stop::Bake, cutover.evidence.reasons.clone());
+    }
+    let phase = after(cutover, Phase::Drain);
+    // A way back that is still being looked at goes on being looked at, unless nothing is left that it could turn.
+    let returning = cutover.returning && phase == Phase::Bake;
+    let reasons = if phase == Phase::Bake { cutover.evidence.reasons.clone() } else { Vec::new() };
+    enter(with_reasons(&Cutover { returning, ..cutover.clone() }, reasons), phase)
+}
+
+/// The word on the old color, while the way back is wanted.
+fn looked_back(cutover: &Cutover, readiness: Readiness) -> Next {
+    let later = vec![Effect::CheckLater(cutover.from, bar(cutover))];
+    match (readiness, cutover.phase) {
+        (Readiness::Ready, _) => enter(Cutover { returning: false, ..cutover.clone() }, Phase::RollBack),
+        // Nothing moves while neither is good; the first moment at which the old color is takes everyone back.
+        (Readiness::Rising(reasons) | Readiness::Unready(reasons), Phase::Paused) if is_stuck(cutover) => {
+            (with_reasons(cutover, both(cutover, &reasons)), later)
+        }
+        (Readiness::Rising(reasons) | Readiness::Unready(reasons), Phase::Canary | Phase::Confirm) => {
+            stuck(cutover, Stop::Canary, &reasons)
+        }
+        (Readiness::Rising(reasons) | Readiness::Unready(reasons), _) if cutover.must_return() => {
+            stuck(cutover, Stop::Bake, &reasons)
+        }
+        // Only an operator wanted it, and he has been told.
+        (Readiness::Rising(_) | Readiness::Unready(_), _) => (Cutover { returning: false, ..cutover.clone() }, vec![]),
+    }
+}
+
+/// Whether the way back out of this pause is wanted by more than an operator's question.
+fn is_stuck(cutover: &Cutover) -> bool {
+    cutover.must_return() || cutover.paused == Some(Stop::Canary)
+}
+
+/// The way back is wanted, and the old color is no better.
+fn stuck(cutover: &Cutover, at: Stop, reasons: &[String]) -> Next {
+    let evidence = Evidence { reasons: both(cutover, reasons), ..cutover.evidence.clone() };
+    let next = Cutover { phase: Phase::Paused, paused: Some(at), returning: true, evidence, ..cutover.clone() };
+    (next, vec![Effect::CheckLater(cutover.from, bar(cutover))])
+}
+
+/// Why it wants to go back, and why it cannot.
+fn both(cutover: &Cutover, reasons: &[String]) -> Vec<String> {
+    let prefix = format!("{} is not good either: ", cutover.from);
+    let known = cutover.evidence.reasons.iter().filter(|reason| !reason.starts_with(&prefix));
+    known.cloned().chain([format!("{prefix}{}", reasons.join("; "))]).collect()
+}
+
+/// The one deadline: what has not been said to be good by now is undone.
+fn overdue(cutover: &Cutover) -> Next {
+    let goes_back = cutover.returning && (cutover.live() == cutover.from || cutover.must_return());
+    if !cutover.is_on_trial() || cutover.overdue || goes_back {
+        return (cutover.clone(), vec![]);
+    }
+    let next = Cutover { overdue: true, ..cutover.clone() };
+    let late = if cutover.live() == cutover.from { BEFORE_SWITCH } else { BEFORE_VERDICT };
+    let mut reasons = vec![late.to_owned()];
+    reasons.extend(cutover.evidence.reasons.iter().cloned());
+    match cutover.phase {
+        // Published it will be; then it goes back.
+        Phase::Switch => (with_reasons(&next, reasons), vec![]),
+        Phase::Drain | Phase::Bake | Phase::Paused if cutover.live() == cutover.to => {
+            turn(with_reasons(&next, reasons))
+        }
+        _ => undo(&Cutover { overdue: false, ..next }, reasons),
+    }
+}
+
+/// Names never decide whether it is done.
+fn follow(cutover: &Cutover, reasons: Vec<String>) -> Next {
+    let all = cutover.evidence.reasons.iter().cloned().chain(reasons).collect();
+    enter(with_reasons(cutover, all), Phase::Done)
+}
+
+fn rollback(cutover: &Cutover, by: &str) -> Next {
+    match cutover.phase {
+        Phase::Prepare | Phase::Gates | Phase::WarmUp | Phase::Canary | Phase::Confirm => {
+            undo(cutover, vec![format!("rolled back by {by} before the switch")])
+        }
+        Phase::Paused if cutover.live() == cutover.from => {
+            undo(cutover, vec![format!("rolled back by {by} before the switch")])
+        }
+        Phase::Drain | Phase::Bake if !cutover.returning => turn(cutover.clone()),
+        // One that cannot go back is looked at again at once.
+        Phase::Paused => turn(cutover.clone()),
+        _ => (cutover.clone(), vec![]),
+    }
+}
+
+fn approve(cutover: &Cutover, by: &str, at: Timestamp, gate: Option<&str>) -> Next {
+    let mut next = Cutover { returning: false, ..cutover.clone() };
+    let named = |known: &Gate| gate.is_none_or(|name| known.name == name);
+    match (cutover.phase, cutover.paused) {
+        (Phase::Paused, Some(Stop::Canary)) if !cutover.returning => {
+            let phase = after(&next, Phase::Canary);
+            enter(with_reasons(&next, vec![]), phase)
+        }
+        // Whoever says so has seen what speaks against it.
+        (Phase::Paused, Some(Stop::Bake)) => {
+            let phase = after(&next, Phase::Bake);
+            let reasons =
+                vec![format!("{by} says to keep {}, although: {}", next.to, next.evidence.reasons.join("; "))];
+            enter(with_reasons(&next, reasons), phase)
+        }
+        (Phase::Paused, Some(Stop::Gates)) => {
+            let waived = |gate: &Gate| gate.decided(true, at, format!("waived by {by}, although: {}", gate.says));
+            let refused = next.gates.iter_mut().filter(|gate| gate.state == GateState::Refused && named(gate));
+            refused.for_each(|gate| *gate = waived(gate));
+            if next.gates.iter().any(|gate| gate.state == GateState::Refused) {
+                return (next, vec![]);
+            }
+            next.evidence.reasons.clear();
+            if next.gates.iter().all(Gate::has_passed) { open(next) } else { enter(next, Phase::Gates) }
+        }
+        (Phase::Gates, _) => {
+            let asked = |gate: &&mut Gate| gate.kind == GateKind::Approval && gate.state == GateState::Waiting;
+            let approved = next.gates.iter_mut().filter(asked).filter(|gate| named(gate));
+            approved.for_each(|gate| *gate = gate.decided(true, at, format!("approved by {by}")));
+            next.evidence.reasons = waiting_for(&next.gates);
+            open(next)
+        }
+        _ => (cutover.clone(), vec![]),
+    }
+}
+
+/// Nothing has been switched: it ends here, or takes back the share that the new color has.
+fn undo(cutover: &Cutover, reasons: Vec<String>) -> Next {
     let evidence = Evidence { reasons, ..cutover.evidence.clone() };
-    (Cutover { evidence, ..cutover.clone() }, vec![Effect::CheckLater(cutover.to)])
+    let next = Cutover { evidence, ..cutover.clone() };
+    match cutover.phase {
+        Phase::Aborted | Phase::RollBack | Phase::DrainBack | Phase::RolledBack => (cutover.clone(), vec![]),
+        _ if cutover.step.is_none() => enter(Cutover { returning: false, ..next }, Phase::Aborted),
+        _ if cutover.returning => (next, vec![]),
+        _ => turn(next),
+    }
 }
 
-fn abort(cutover: &Cutover, reasons: Vec<String>) -> (Cutover, Vec<Effect>) {
-    let evidence = Evidence { reasons, ..cutover.evidence.clone() };
-    (Cutover { phase: Phase::Aborted, evidence, ..cutover.clone() }, vec![])
+/// The way back is wanted: the old color's health decides.
+fn turn(cutover: Cutover) -> Next {
+    let check = Effect::Check(cutover.from, bar(&cutover));
+    (Cutover { returning: true, ..cutover }, vec![check])
+}
+
+fn bar(cutover: &Cutover) -> Bar {
+    if cutover.step.is_some() { Bar::Alive } else { Bar::Fit }
+}
+
+fn pause(cutover: &Cutover, at: Stop, reasons: Vec<String>) -> Next {
+    let next = with_reasons(&Cutover { paused: Some(at), ..cutover.clone() }, reasons);
+    enter(next, Phase::Paused)
 }
 
 /// Somebody serves from here on, so what is left is to empty the color that no longer does.
-fn drain(cutover: &Cutover, phase: Phase, switched: Switched, old: Color) -> (Cutover, Vec<Effect>) {
-    let evidence = Evidence { switched: Some(switched), ..Evidence::default() };
-    (Cutover { phase, evidence, ..cutover.clone() }, vec![Effect::Drain(old)])
+fn drain(cutover: &Cutover, phase: Phase, switched: Switched) -> Next {
+    // Why it went back is still why; of how the new color did nothing new is known.
+    let (reasons, judged) = match phase {
+        Phase::DrainBack => (cutover.evidence.reasons.clone(), cutover.evidence.judged.clone()),
+        _ if cutover.overdue => (cutover.evidence.reasons.clone(), None),
+        _ => (Vec::new(), None),
+    };
+    let warmed = cutover.evidence.warmed.clone();
+    let evidence = Evidence { switched: Some(switched), reasons, judged, warmed, ..Evidence::default() };
+    let returning = phase == Phase::Drain && cutover.overdue;
+    enter(Cutover { evidence, returning, ..cutover.clone() }, phase)
 }
 
-fn end(cutover: &Cutover, drained: Drained) -> (Cutover, Vec<Effect>) {
-    let phase = if cutover.phase == Phase::DrainBack { Phase::RolledBack } else { Phase::Done };
+fn end(cutover: &Cutover, phase: Phase, drained: Drained) -> Next {
     let evidence = Evidence { drained: Some(drained), ..cutover.evidence.clone() };
-    (Cutover { phase, returning: false, evidence, ..cutover.clone() }, vec![])
+    enter(Cutover { returning: false, evidence, ..cutover.clone() }, phase)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::{HashMap, HashSet, VecDeque};
-
-    use super::*;
-
-    fn begun(kind: Kind) -> Cutover {
-        Cutover {
-            id: "c1".into(),
-            service: "shop".parse().unwrap(),
-            kind,
-            from: Color::Blue,
-            to: Color::Green,
-            by: "uid 0".into(),
-            reason: None,
-            started: Timestamp::UNIX_EPOCH,
-            ended: None,
-            generation: 7,
-            phase: Phase::Prepare,
-            returning: false,
-            evidence: Evidence::default(),
-        }
-    }
-
-    fn events() -> Vec<Event> {
-        let switched =
-            Switched { at: Timestamp::UNIX_EPOCH, switch_us: 90, workers: 4, answered: 4, last_request_to_old: None };
-        let drained = Drained { drain_ms: 5, requests_left: 0, tunnels_closed: 0, requests_to_old_since: 0 };
-        let of_both = Color::BOTH.into_iter().flat_map(|color| {
-            [
-                Event::Health(color, Readiness::Ready),
-                Event::Health(color, Readiness::Rising(vec!["rising".into()])),
-                Event::Health(color, Readiness::Unready(vec!["down".into()])),
-                Event::Published(color, switched.clone()),
-                Event::Drained(color, drained.clone()),
-            ]
-        });
-        let by = || "uid 0".to_owned();
-        let others = [Event::Resume, Event::DeadlinePassed, Event::Abort { by: by() }, Event::Rollback { by: by() }];
-        of_both.chain(others).collect()
-    }
-
-    /// From, what happened, to, and what became due.
-    type Step = (Cutover, Event, Cutover, Vec<Effect>);
-
-    /// Every state that can be reached, and every step between two of them.
-    fn walk(kind: Kind) -> (Vec<Cutover>, Vec<Step>) {
-        let (mut states, mut steps) = (vec![begun(kind)], Vec::new());
-        let mut open = VecDeque::from([begun(kind)]);
-        while let Some(state) = open.pop_front() {
-            for event in events() {
-                let (next, effects) = step(&state, event.clone());
-                if !states.contains(&next) {
-                    states.push(next.clone());
-                    open.push_back(next.clone());
-                }
-                steps.push((state.clone(), event, next, effects));
-            }
-        }
-        (states, steps)
-    }
-
-    fn all_steps() -> Vec<Step> {
-        [Kind::Switch, Kind::Rollback].into_iter().flat_map(|kind| walk(kind).1).collect()
-    }
-
-    #[test]
-    fn every_phase_can_be_reached_and_no_state_is_unforeseen() {
-        let (states, _) = walk(Kind::Switch);
-        let phases: HashSet<Phase> = states.iter().map(|state| state.phase).collect();
-        assert_eq!(phases.len(), Phase::ALL.len() + Phase::OUTCOMES.len());
-        assert!(states.len() < 40, "{} states", states.len());
-    }
-
-    #[test]
-    fn the_live_color_changes_only_together_with_a_publish_and_only_onto_a_color_that_is_ready() {
-        for (before, event, after, effects) in all_steps() {
-            if before.live() != after.live() {
-                assert_eq!(event, Event::Health(after.live(), Readiness::Ready), "{before:?}");
-                assert_eq!(effects, [Effect::Publish(after.live())], "{before:?}");
-                assert_eq!(after.generation(), before.generation() + 1);
-            } else {
-                assert_eq!(after.generation(), before.generation(), "{before:?} {event:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_published_is_live_and_what_is_drained_is_not() {
-        for (before, event, after, effects) in all_steps() {
-            for effect in effects {
-                match effect {
-                    Effect::Publish(color) => assert_eq!(color, after.live(), "{before:?} {event:?}"),
-                    Effect::Drain(color) => assert_ne!(color, after.live(), "{before:?} {event:?}"),
-                    Effect::Check(color) | Effect::CheckLater(color) => assert_ne!(color, after.live(), "{before:?}"),
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn an_ended_cutover_stays_as_it_is() {
-        for (before, event, after, effects) in all_steps() {
-            if before.phase.ends() {
-                assert_eq!(before, after, "{event:?}");
-                assert_eq!(effects, [], "{event:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_restart_repeats_the_phase_and_changes_nothing() {
-        // What is due on entering a state is what a restart in it makes due again.
-        let mut due: HashMap<String, HashSet<Effect>> = HashMap::new();
-        for (before, event, after, effects) in all_steps() {
-            let entered = before.phase != after.phase || before.returning != after.returning;
-            if entered && !after.phase.ends() {
-                due.entry(format!("{:?} {}", after.phase, after.returning)).or_default().extend(effects);
-            } else if event == Event::Resume {
-                assert_eq!(before, after);
-                assert_eq!(effects.is_empty(), before.phase.ends());
-            }
-        }
-        for (before, event, _, effects) in all_steps() {
-            if let (Event::Resume, Some(due)) = (event, due.get(&format!("{:?} {}", before.phase, before.returning))) {
-                let effects = HashSet::from_iter(effects);
-                assert!(due.is_subset(&effects), "{before:?}: {due:?} is due, {effects:?} is repeated");
-            }
-        }
-    }
-
-    #[test]
-    fn from_every_state_there_is_a_way_to_an_end() {
-        let (states, steps) = walk(Kind::Switch);
-        let mut ending: Vec<&Cutover> = states.iter().filter(|state| state.phase.ends()).collect();
-        loop {
-            let more: Vec<&Cutover> = steps
-                .iter()
-                .filter(|(before, _, after, _)| ending.contains(&after) && !ending.contains(&before))
-                .map(|(before, ..)| before)
-                .collect();
-            if more.is_empty() {
-                break;
-            }
-            ending.extend(more);
-        }
-        for state in &states {
-            assert!(ending.contains(&state), "{state:?} never ends");
-        }
-    }
-
-    #[test]
-    fn before_the_switch_an_abort_changes_nothing_and_after_it_only_a_rollback_goes_back() {
-        let abort = Event::Abort { by: "uid 0".into() };
-        for (before, event, after, _) in all_steps() {
-            if event == abort {
-                let aborted = before.phase == Phase::Prepare;
-                assert_eq!(after.phase, if aborted { Phase::Aborted } else { before.phase });
-                assert_eq!(after.live(), before.live());
-            }
-        }
-    }
-
-    #[test]
-    fn a_rollback_cannot_be_rolled_back() {
-        for (before, event, after, effects) in walk(Kind::Rollback).1 {
-            if matches!(event, Event::Rollback { .. }) {
-                assert_eq!((before, effects), (after, vec![]));
-            }
-        }
-    }
-
-    #[test]
-    fn a_rollback_onto_a_color_that_is_not_ready_leaves_the_drain_as_it_was() {
-        for (before, event, after, effects) in all_steps() {
-            let not_ready = |readiness: &Readiness| *readiness != Readiness::Ready;
-            let of_old = |color: &Color| *color == before.from;
-            if before.returning && matches!(&event, Event::Health(color, r) if of_old(color) && not_ready(r)) {
-                assert_eq!((after.phase, after.returning), (Phase::Drain, false));
-                assert_eq!(effects, []);
-            }
-        }
-    }
+fn judged_as(cutover: &Cutover, judged: Judgement) -> Cutover {
+    let evidence = Evidence { judged: Some(judged), ..cutover.evidence.clone() };
+    Cutover { evidence, ..cutover.clone() }
 }
+
+fn with_reasons(cutover: &Cutover, reasons: Vec<String>) -> Cutover {
+    let evidence = Evidence { reasons, ..cutover.evidence.clone() };
+    Cutover { evidence, ..cutover.clone() }
+}
+
+const BEFORE_SWITCH: &str = "the deadline passed before the switch";
+const BEFORE_VERDICT: &str = "the deadline passed before it could be said that the new color is good";

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::desk::Denied;
-use super::machine::{Cutover, Phase};
+use super::state::{Cutover, Phase};
 use crate::config::Drain;
 
 /// What is about to be changed.
@@ -47,12 +47,13 @@ impl Ask {
 }
 
 /// A color has been found fit, or is being looked at, and goes live on the strength of that: its endpoints have to stay
-/// those that were looked at. While the old color drains, nothing rests on them.
+/// those that were looked at. While the old color drains, or gates are asked, nothing rests on them: it is looked at once
+/// more before anything moves.
 fn rests_on_endpoints(cutover: &Cutover) -> bool {
     match cutover.phase {
-        Phase::Prepare | Phase::Switch | Phase::RollBack => true,
-        Phase::Drain => cutover.returning,
-        Phase::DrainBack | Phase::Done | Phase::Aborted | Phase::RolledBack => false,
+        Phase::Prepare | Phase::WarmUp | Phase::Canary | Phase::Confirm | Phase::Switch | Phase::RollBack => true,
+        Phase::Gates | Phase::Drain | Phase::Bake | Phase::Paused => cutover.returning,
+        Phase::Dns | Phase::DrainBack | Phase::Done | Phase::Aborted | Phase::RolledBack => false,
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::desk::Denied;
 use super::driver::Mail;
-use super::machine::{Cutover, Phase};
+use super::state::Cutover;
 use crate::table::{Entry, Preview};
 use crate::time;
 
@@ -55,7 +55,7 @@ impl Want {
 /// Whether the cutover is still on its way to the color that is to be previewed. After the switch it drains the other one,
 /// and a pool that is opened anew is never empty.
 fn leads_to(cutover: &Cutover, preview: Preview) -> bool {
-    cutover.phase == Phase::Prepare && cutover.to == preview.to
+    cutover.to == preview.to && cutover.live() == cutover.from && !cutover.is_back()
 }
 
 /// Has the driver look once the preview has expired, if there still is a driver then.

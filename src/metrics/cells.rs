@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A number that only grows, written by one thread and read by any.
 #[derive(Default)]
 pub struct Counter(AtomicU64);
@@ -31,28 +33,38 @@ impl Level {
     }
 }
 
-/// How long requests took, in buckets.
-#[derive(Default)]
+/// How long requests took, in buckets: a quarter wide, so that one color can be compared with the other.
 pub struct Latency {
-    /// One more than there are bounds: the last takes what is longer than all of them.
-    buckets: [Counter; BOUNDS.len() + 1],
+    /// One more than there are steps: the last takes what is longer than all of them.
+    buckets: [Counter; STEPS + 1],
     nanos: Counter,
 }
 
 impl Latency {
     pub fn observe(&self, took: Duration) {
         let nanos = took.as_nanos() as u64;
-        let bucket = BOUNDS.iter().position(|bound| nanos <= *bound).unwrap_or(BOUNDS.len());
-        self.buckets[bucket].add(1);
+        self.buckets[GRID.partition_point(|step| *step < nanos)].add(1);
         self.nanos.add(nanos);
     }
 }
 
+impl Default for Latency {
+    fn default() -> Latency {
+        Latency { buckets: std::array::from_fn(|_| Counter::default()), nanos: Counter::default() }
+    }
+}
+
 /// Several [`Latency`] cells added up, as Prometheus wants them: cumulative counts under upper bounds in seconds.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LatencySum {
-    buckets: [u64; BOUNDS.len() + 1],
+    buckets: [u64; STEPS + 1],
     nanos: u64,
+}
+
+impl Default for LatencySum {
+    fn default() -> LatencySum {
+        LatencySum { buckets: [0; STEPS + 1], nanos: 0 }
+    }
 }
 
 impl LatencySum {
@@ -73,10 +85,106 @@ impl LatencySum {
 
     /// Upper bound in seconds, and how many were at or under it.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
-        BOUNDS.iter().zip(&self.buckets).scan(0, |sum, (bound, count)| {
+        let all = GRID.iter().zip(&self.buckets).scan(0, |sum, (step, count)| {
             *sum += count;
-            Some((*bound as f64 / 1e9, *sum))
+            Some((*step, *sum))
+        });
+        all.filter(|(step, _)| BOUNDS.contains(step)).map(|(step, sum)| (step as f64 / 1e9, sum))
+    }
+
+    /// What has come since `before`.
+    pub fn since(&self, before: &LatencySum) -> LatencySum {
+        let buckets = std::array::from_fn(|place| self.buckets[place].saturating_sub(before.buckets[place]));
+        LatencySum { buckets, nanos: self.nanos.saturating_sub(before.nanos) }
+    }
+
+    /// Both together.
+    pub fn and(&self, other: &LatencySum) -> LatencySum {
+        let buckets = std::array::from_fn(|place| self.buckets[place] + other.buckets[place]);
+        LatencySum { buckets, nanos: self.nanos + other.nanos }
+    }
+
+    /// The time that this share of them, 0 to 1, kept to, up to a quarter more; `None` where there were none.
+    pub fn quantile(&self, share: f64) -> Option<Duration> {
+        let (count, mut sum) = (self.count(), 0);
+        let wanted = ((count as f64 * share).ceil() as u64).clamp(1, count.max(1));
+        let at = self.buckets.iter().position(|bucket| {
+            sum += bucket;
+            sum >= wanted
+        });
+        at.map(|place| Duration::from_nanos(*GRID.get(place).unwrap_or(&GRID[STEPS - 1])))
+    }
+
+    /// How many took longer than `limit`, and the limit itself, rounded up to a step.
+    pub fn longer_than(&self, limit: Duration) -> (u64, Duration) {
+        let place = GRID.partition_point(|step| u128::from(*step) < limit.as_nanos()).min(STEPS - 1);
+        (self.buckets[place + 1..].iter().sum(), Duration::from_nanos(GRID[place]))
+    }
+}
+
+/// Told by its buckets that are not empty, each by the time in microseconds that it ends with.
+impl Serialize for LatencySum {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let end = |place: usize| GRID.get(place).map_or(u64::MAX, |nanos| nanos / 1_000);
+        let full = self.buckets.iter().enumerate().filter(|(_, count)| **count > 0);
+        let pairs: Vec<(u64, u64)> = full.map(|(place, count)| (end(place), *count)).collect();
+        (self.nanos / 1_000, pairs).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for LatencySum {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<LatencySum, D::Error> {
+        let (micros, pairs) = <(u64, Vec<(u64, u64)>)>::deserialize(deserializer)?;
+        let mut sum = LatencySum { nanos: micros.saturating_mul(1_000), ..LatencySum::default() };
+        for (end, count) in pairs {
+            sum.buckets[GRID.partition_point(|step| step / 1_000 < end)] += count;
+        }
+        Ok(sum)
+    }
+}
+
+/// What one color has done, added up over the workers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tally {
+    /// By class of the status code.
+    pub codes: [u64; 5],
+    pub latency: LatencySum,
+    pub connect_failures: u64,
+}
+
+impl Tally {
+    pub fn of<'s>(sheets: impl IntoIterator<Item = &'s ColorSheet>) -> Tally {
+        sheets.into_iter().fold(Tally::default(), |mut tally, sheet| {
+            tally.codes.iter_mut().zip(&sheet.codes).for_each(|(sum, code)| *sum += code.get());
+            tally.latency.add(&sheet.latency);
+            tally.connect_failures += sheet.connect_failures.get();
+            tally
         })
+    }
+
+    pub fn since(&self, before: &Tally) -> Tally {
+        Tally {
+            codes: std::array::from_fn(|class| self.codes[class].saturating_sub(before.codes[class])),
+            latency: self.latency.since(&before.latency),
+            connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
+        }
+    }
+
+    pub fn and(&self, other: &Tally) -> Tally {
+        Tally {
+            codes: std::array::from_fn(|class| self.codes[class] + other.codes[class]),
+            latency: self.latency.and(&other.latency),
+            connect_failures: self.connect_failures + other.connect_failures,
+        }
+    }
+
+    pub fn requests(&self) -> u64 {
+        self.codes.iter().sum()
+    }
+
+    /// Answers of the class 5xx, the proxy's own among them.
+    pub fn errors(&self) -> u64 {
+        self.codes[4]
     }
 }
 
@@ -89,6 +197,8 @@ pub struct ColorSheet {
     pub latency: Latency,
     pub upstream_idle: Level,
     pub upstream_active: Level,
+    /// Connections to endpoints that could not be made.
+    pub connect_failures: Counter,
 }
 
 impl ColorSheet {
@@ -217,9 +327,58 @@ const BOUNDS: [u64; 16] = [
     60_000_000_000,
 ];
 
+/// The steps of a latency cell in nanoseconds: ten for each decade, with every one of [`BOUNDS`] among them.
+const GRID: [u64; STEPS] = grid();
+const STEPS: usize = 55;
+
+const fn grid() -> [u64; STEPS] {
+    // In hundredths of the decade's beginning.
+    let decade = [100, 125, 160, 200, 250, 320, 400, 500, 640, 800];
+    let mut grid = [0; STEPS];
+    let mut place = 0;
+    while place < STEPS {
+        // It begins at 250 µs, the fifth step of its decade.
+        let step = place + 4;
+        grid[place] = 1_000 * decade[step % 10] * 10_u64.pow((step / 10) as u32);
+        place += 1;
+    }
+    grid[STEPS - 1] = 60_000_000_000;
+    grid
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_steps_rise_by_a_quarter_and_hold_every_bound_that_is_told() {
+        assert!(BOUNDS.iter().all(|bound| GRID.contains(bound)), "{GRID:?}");
+        assert!(
+            GRID.windows(2)
+                .all(|pair| pair[0] < pair[1] && pair[1] * 100 <= pair[0] * 128 || pair[1] == 60_000_000_000),
+            "{GRID:?}"
+        );
+    }
+
+    #[test]
+    fn quantiles_are_right_to_a_quarter() {
+        let cell = Latency::default();
+        (1..=1000).for_each(|millis| cell.observe(Duration::from_millis(millis)));
+        let mut sum = LatencySum::default();
+        sum.add(&cell);
+        for share in [0.001, 0.1, 0.5, 0.9, 0.99, 1.0] {
+            let (found, right) = (sum.quantile(share).unwrap().as_secs_f64(), share);
+            assert!(found >= right && found <= right * 1.29, "{share}: {found}");
+        }
+        assert_eq!(sum.longer_than(Duration::from_millis(500)), (500, Duration::from_millis(500)));
+        assert_eq!(sum.longer_than(Duration::from_millis(510)), (360, Duration::from_millis(640)));
+        assert_eq!(sum.longer_than(Duration::from_hours(1)).0, 0);
+        assert_eq!(LatencySum::default().quantile(0.5), None);
+        let told: LatencySum = serde_json::from_str(&serde_json::to_string(&sum).unwrap()).unwrap();
+        assert_eq!(told, sum, "what is told comes back");
+        let twice = sum.and(&sum);
+        assert_eq!((twice.count(), twice.since(&sum)), (2000, sum));
+    }
 
     #[test]
     fn latencies_add_up_over_workers_and_stay_cumulative() {

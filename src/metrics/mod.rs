@@ -13,7 +13,7 @@ use prometheus::{Encoder, TextEncoder};
 pub use self::calls::CallSheet;
 pub use self::cells::{
     CODES, ColorSheet, ConnectionSheet, Counter, Latency, LatencySum, Level, MirrorSheet, MirrorSum, Mirrored,
-    RefusalSheet,
+    RefusalSheet, Tally,
 };
 
 /// A metric: its name, what it says, how it moves, and the labels every series of it has.
@@ -65,6 +65,14 @@ families! {
         "1 for the phase the service is in.";
     CUTOVERS = Counter "cutover_cutovers_total" ["service", "to", "outcome"]
         "Cutovers ended since the proxy started, by outcome.";
+    GATE = Gauge "cutover_gate" ["service", "gate", "state"]
+        "1 for how a gate of the cutover under way stands: waiting, passed, refused.";
+    VERDICTS = Counter "cutover_verdicts_total" ["service", "color", "verdict"]
+        "Verdicts on a color by its own requests, in a canary's step or a bake: good, bad, undecided.";
+    TO_OLD = Gauge "cutover_requests_to_old_since_switch" ["service"]
+        "Requests that began on the color that is not live since every worker answered with the last switch: 0, or else previews.";
+    CONNECT_FAILURES = Counter "cutover_connect_failures_total" ["service", "color"]
+        "Connections to endpoints that could not be made.";
     SWITCH_DURATION = Histogram "cutover_switch_duration_seconds" ["service"]
         "From publishing the new table until every worker has answered with it.";
     DRAIN_DURATION = Histogram "cutover_drain_duration_seconds" ["service", "color"]

@@ -116,7 +116,7 @@ pub fn readiness(endpoints: &[EndpointHealth], min_healthy: Share) -> Readiness 
     }
     // A color without a single good endpoint is never ready, however low the share.
     let wanted = min_healthy.of(endpoints.len()).max(1);
-    let good = endpoints.iter().filter(|endpoint| endpoint.is_good()).count();
+    let good = good(endpoints);
     if good >= wanted {
         return Readiness::Ready;
     }
@@ -124,6 +124,11 @@ pub fn readiness(endpoints: &[EndpointHealth], min_healthy: Share) -> Readiness 
     reasons.extend(endpoints.iter().filter(|endpoint| !endpoint.is_good()).map(EndpointHealth::says));
     let rising = endpoints.iter().filter(|endpoint| endpoint.is_rising()).count();
     if good + rising >= wanted { Readiness::Rising(reasons) } else { Readiness::Unready(reasons) }
+}
+
+/// How many of them requests can rely on now.
+pub fn good(endpoints: &[EndpointHealth]) -> usize {
+    endpoints.iter().filter(|endpoint| endpoint.is_good()).count()
 }
 
 #[cfg(test)]
@@ -140,6 +145,7 @@ mod tests {
             rise: 2,
             fall: 3,
             expect_status: vec![200],
+            expect_stack: None,
         }
     }
 

@@ -20,7 +20,7 @@ pub type RoundDone = oneshot::Sender<()>;
 
 /// What a keeper is told to do, also in the middle of a round.
 pub enum Order {
-    Follow(Follow),
+    Follow(Box<Follow>),
     End,
 }
 
@@ -40,13 +40,13 @@ impl Follow {
         newcomers: Vec<EndpointHealth>,
         done: oneshot::Sender<()>,
     ) -> Follow {
-        Follow { terms: Terms::of(service), addresses: service.stacks[color].endpoints.clone(), newcomers, done }
+        Follow { terms: Terms::of(service, color), addresses: service.stacks[color].endpoints.clone(), newcomers, done }
     }
 }
 
 /// Checks the endpoints of `service` that are not among the `known` ones, before they join: a first check decides.
 pub async fn meet(service: &config::Service, color: Color, known: &[EndpointHealth]) -> Vec<EndpointHealth> {
-    let terms = Terms::of(service);
+    let terms = Terms::of(service, color);
     let is_new = |address: &&SocketAddr| !known.iter().any(|endpoint| endpoint.address == **address);
     let newcomers: Vec<_> = service.stacks[color].endpoints.iter().filter(is_new).copied().collect();
     let terms = &terms;
@@ -86,7 +86,7 @@ impl Keeper {
         let (health, seen) = watch::channel(Arc::new(Vec::new()));
         let (ask, rounds) = mpsc::channel(ROUNDS_ASKED);
         let (tell, orders) = mpsc::channel(1);
-        let terms = Arc::new(Terms::of(service));
+        let terms = Arc::new(Terms::of(service, color));
         let name = format!("{} {color}", service.name);
         let mut keeper = Keeper { terms, name, endpoints: Vec::new(), eligible, health, rounds, orders };
         keeper.take_in(&service.stacks[color].endpoints, met);
@@ -156,7 +156,8 @@ impl Keeper {
     }
 
     fn obey(&mut self, order: Option<Order>) -> Course {
-        let Some(Order::Follow(Follow { terms, addresses, newcomers, done })) = order else { return Course::Ended };
+        let Some(Order::Follow(follow)) = order else { return Course::Ended };
+        let Follow { terms, addresses, newcomers, done } = *follow;
         let same = self.endpoints.iter().map(|endpoint| endpoint.address).eq(addresses.iter().copied());
         if !same {
             self.take_in(&addresses, &newcomers);
@@ -234,15 +235,21 @@ struct Terms {
     rules: config::Health,
     /// What a check asks for; left out: the endpoint's own address.
     host: Option<String>,
+    /// What the color's answers name as their stack, where they have to.
+    stack: Option<String>,
 }
 
 impl Terms {
-    fn of(service: &config::Service) -> Terms {
+    fn of(service: &config::Service, color: Color) -> Terms {
         let exact = |host: &HostPattern| match host {
             HostPattern::Exact(name) => Some(name.clone()),
             HostPattern::Below(_) => None,
         };
-        Terms { rules: service.health.clone(), host: service.hosts.iter().find_map(exact) }
+        Terms {
+            rules: service.health.clone(),
+            host: service.hosts.iter().find_map(exact),
+            stack: service.stacks[color].stack.clone(),
+        }
     }
 
     fn ticks(&self) -> Interval {
@@ -253,7 +260,8 @@ impl Terms {
 
     async fn check(&self, address: SocketAddr) -> Check {
         let own = address.to_string();
-        let answer = probe::probe(address, self.host.as_deref().unwrap_or(&own), &self.rules).await;
+        let host = self.host.as_deref().unwrap_or(&own);
+        let answer = probe::probe(address, host, self.stack.as_deref(), &self.rules).await;
         Check { at: time::now(), answer }
     }
 }

@@ -84,6 +84,11 @@ impl Pool {
         health::readiness(&self.health.borrow(), min_healthy)
     }
 
+    /// How many endpoints are up, with the newest check agreeing.
+    pub fn good(&self) -> usize {
+        health::good(&self.health.borrow())
+    }
+
     /// Resolves once every endpoint has been checked; at once where there is none.
     pub async fn checked(&self) {
         let mut health = self.health.clone();
@@ -104,7 +109,7 @@ impl Pool {
     /// those that join are as they have been `met`. When this returns, the next look of any worker finds them.
     pub async fn follow(&self, service: &config::Service, met: Vec<EndpointHealth>) {
         let (done, answered) = oneshot::channel();
-        if self.orders.send(Order::Follow(Follow::new(service, self.color, met, done))).await.is_ok() {
+        if self.orders.send(Order::Follow(Box::new(Follow::new(service, self.color, met, done)))).await.is_ok() {
             let _ = answered.await;
         }
     }

@@ -4,24 +4,30 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::Empty;
+use bytes::{Bytes, BytesMut};
+use http::{Request, header, response};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::config::Health;
+use crate::config::{Health, StackMark};
 use crate::time::{Human, Moment};
 
 /// What the endpoint answered where that passes, and why not where it does not. Takes `rules.timeout` at the most.
-pub async fn probe(address: SocketAddr, host: &str, rules: &Health) -> Result<String, String> {
+/// Where answers have to name their stack, it has to be `stack`.
+pub async fn probe(address: SocketAddr, host: &str, stack: Option<&str>, rules: &Health) -> Result<String, String> {
     let begun = Moment::now();
     let answer = tokio::time::timeout(rules.timeout, async {
         let stream = TcpStream::connect(address).await.map_err(|error| format!("cannot connect: {}", plain(&error)))?;
         match &rules.path {
             None => Ok("accepts connections".to_owned()),
-            Some(path) => ask(stream, host, path, &rules.expect_status).await,
+            Some(path) => {
+                let mark = rules.expect_stack.as_ref().map(|mark| (mark, stack.unwrap_or_default()));
+                ask(stream, host, path, &rules.expect_status, mark).await
+            }
         }
     });
     match answer.await {
@@ -31,7 +37,13 @@ pub async fn probe(address: SocketAddr, host: &str, rules: &Health) -> Result<St
     }
 }
 
-async fn ask(stream: TcpStream, host: &str, path: &str, expected: &[u16]) -> Result<String, String> {
+async fn ask(
+    stream: TcpStream,
+    host: &str,
+    path: &str,
+    expected: &[u16],
+    stack: Option<(&StackMark, &str)>,
+) -> Result<String, String> {
     let broken = |error: hyper::Error| format!("broken answer: {error}");
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     let request = Request::get(path)
@@ -42,17 +54,62 @@ async fn ask(stream: TcpStream, host: &str, path: &str, expected: &[u16]) -> Res
         .map_err(|error| error.to_string())?;
     // The connection is driven here, beside the request, and dropped with it: a check leaves nothing behind. It may end
     // in the same moment as the answer arrives, and then the answer is what counts.
-    let mut answer = pin!(sender.send_request(request));
+    let mut exchange = pin!(async {
+        let answer = sender.send_request(request).await?;
+        let (head, body) = answer.into_parts();
+        let wants_body = stack.is_some_and(|(mark, _)| mark.json.is_some());
+        let body = if wants_body { collect(body).await? } else { Bytes::new() };
+        Ok((head, body))
+    });
     let answer = tokio::select! {
-        answer = &mut answer => answer,
-        _ = connection => answer.await,
+        answer = &mut exchange => answer,
+        _ = connection => exchange.await,
     };
     let unanswered = |error: &hyper::Error| error.is_incomplete_message() || error.is_canceled();
-    match answer.map(|answer| answer.status().as_u16()) {
-        Ok(status) if expected.contains(&status) => Ok(status.to_string()),
-        Ok(status) => Err(unexpected(status, expected)),
+    match answer.map(|(head, body)| (head.status.as_u16(), head, body)) {
+        Ok((status, ..)) if !expected.contains(&status) => Err(unexpected(status, expected)),
+        Ok((status, head, body)) => match stack {
+            Some((mark, stack)) => is_of(stack, mark, &head, &body).map(|()| format!("{status} from {stack}")),
+            None => Ok(status.to_string()),
+        },
         Err(error) if unanswered(&error) => Err("closed without an answer".to_owned()),
         Err(error) => Err(broken(error)),
+    }
+}
+
+/// The beginning of a body: what names the stack has to be there.
+async fn collect(mut body: Incoming) -> Result<Bytes, hyper::Error> {
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            all.extend_from_slice(&piece);
+        }
+        if all.len() > LONGEST_BODY {
+            break;
+        }
+    }
+    Ok(all.freeze())
+}
+
+/// An answer from another stack, such as an old process that still has the port, proves nothing of this one.
+fn is_of(stack: &str, mark: &StackMark, head: &response::Parts, body: &[u8]) -> Result<(), String> {
+    let compare = |found: &str| match found == stack {
+        true => Ok(()),
+        false => {
+            let shown: String = found.chars().take(100).collect();
+            Err(format!("answered as stack `{shown}`, expected `{stack}`"))
+        }
+    };
+    if let Some(name) = &mark.header {
+        let value = head.headers.get(name).ok_or_else(|| format!("its answer has no `{name}` to tell its stack"))?;
+        compare(&String::from_utf8_lossy(value.as_bytes()))?;
+    }
+    let Some(pointer) = &mark.json else { return Ok(()) };
+    let body: Value = serde_json::from_slice(body).map_err(|error| format!("its answer is no JSON: {error}"))?;
+    match body.pointer(pointer) {
+        Some(Value::String(text)) => compare(text),
+        Some(value @ (Value::Number(_) | Value::Bool(_))) => compare(&value.to_string()),
+        _ => Err(format!("its answer has nothing at `{pointer}` to tell its stack")),
     }
 }
 
@@ -67,6 +124,9 @@ fn plain(error: &std::io::Error) -> String {
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
 
+/// Bytes of a health check's answer that are read.
+const LONGEST_BODY: usize = 64 << 10;
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -74,6 +134,10 @@ mod tests {
     use super::*;
 
     async fn probed(answer: &'static str) -> Result<String, String> {
+        probed_by(answer, Health::default()).await
+    }
+
+    async fn probed_by(answer: &'static str, rules: Health) -> Result<String, String> {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         std::thread::spawn(move || {
@@ -81,7 +145,37 @@ mod tests {
             let _ = stream.read(&mut [0; 4096]).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        probe(address, "shop", &Health { path: Some("/healthz".to_owned()), ..Health::default() }).await
+        probe(address, "shop", Some("v42"), &Health { path: Some("/healthz".to_owned()), ..rules }).await
+    }
+
+    #[tokio::test]
+    async fn an_answer_from_another_stack_does_not_count() {
+        let by = |header: Option<&str>, json: Option<&str>| {
+            let mark = StackMark { header: header.map(str::to_owned), json: json.map(str::to_owned) };
+            Health { expect_stack: Some(mark), ..Health::default() }
+        };
+        let header = || by(Some("x-stack"), None);
+        let right = "HTTP/1.1 200 OK\r\nX-Stack: v42\r\nContent-Length: 0\r\n\r\n";
+        assert!(probed_by(right, header()).await.unwrap().starts_with("200 from v42 in "));
+        for (answer, says) in [
+            ("HTTP/1.1 200 OK\r\nX-Stack: v41\r\nContent-Length: 0\r\n\r\n", "answered as stack `v41`, expected `v42`"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "its answer has no `x-stack` to tell its stack"),
+            ("HTTP/1.1 503 No\r\nX-Stack: v42\r\nContent-Length: 0\r\n\r\n", "answered 503, expected 200"),
+        ] {
+            assert_eq!(probed_by(answer, header()).await, Err(says.to_owned()));
+        }
+        let json = || by(None, Some("/build/stack"));
+        let right = "HTTP/1.1 200 OK\r\nContent-Length: 26\r\n\r\n{\"build\":{\"stack\":\"v42\"}}\n";
+        assert!(probed_by(right, json()).await.is_ok_and(|says| says.starts_with("200 from v42")));
+        let other = "HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{\"build\":{\"stack\":7}}";
+        assert_eq!(probed_by(other, json()).await, Err("answered as stack `7`, expected `v42`".to_owned()));
+        let none = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        assert!(probed_by(none, json()).await.is_err_and(|says| says.contains("nothing at `/build/stack`")));
+        assert!(
+            probed_by("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", json())
+                .await
+                .is_err_and(|says| says.contains("no JSON"))
+        );
     }
 
     #[tokio::test]

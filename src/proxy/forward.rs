@@ -65,6 +65,7 @@ pub async fn send(
             None => match record.awaits(turn.connect(timeouts.connect)).await {
                 Ok(wire) => (wire, false),
                 Err(error) => {
+                    lane.sheet.connect_failures.add(1);
                     refusal = connect_refusal(&error);
                     tried.push(turn.upstream().clone());
                     continue;

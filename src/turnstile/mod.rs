@@ -26,7 +26,10 @@ impl Turnstile {
     }
 
     pub fn open(&self) {
-        self.shards.iter().for_each(|shard| shard.word.open());
+        for shard in self.shards.iter().filter(|shard| shard.word.count().is_closed()) {
+            shard.first.store(0, Ordering::Release);
+            shard.word.open();
+        }
     }
 
     /// After this nobody enters; who is inside stays until he leaves.
@@ -45,11 +48,13 @@ impl Turnstile {
         })
     }
 
-    /// Every entry there has ever been, and the moment of the last.
+    /// Every entry there has ever been, the moment of the last, and that of the first since it was opened.
     pub fn entries(&self) -> Entries {
+        let moment = |at: &AtomicU64| Some(at.load(Ordering::Acquire)).filter(|at| *at > 0).map(Moment::from_nanos);
         self.shards.iter().fold(Entries::default(), |sum, shard| Entries {
             count: sum.count + shard.entered.load(Ordering::Acquire),
-            last: sum.last.max(Some(shard.last.load(Ordering::Acquire)).filter(|at| *at > 0).map(Moment::from_nanos)),
+            first: sum.first.into_iter().chain(moment(&shard.first)).min(),
+            last: sum.last.max(moment(&shard.last)),
         })
     }
 
@@ -88,6 +93,7 @@ pub struct Inside {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
     pub count: u64,
+    pub first: Option<Moment>,
     pub last: Option<Moment>,
 }
 
@@ -111,6 +117,9 @@ impl Entrance {
         }
         // One writer for each shard, its worker: a load and a store do what an atomic addition would.
         shard.last.store(now.nanos(), Ordering::Release);
+        if shard.first.load(Ordering::Relaxed) == 0 {
+            shard.first.store(now.nanos(), Ordering::Release);
+        }
         shard.entered.store(shard.entered.load(Ordering::Relaxed) + 1, Ordering::Release);
         Some(Pass { entrance: self.clone(), kind: Kind::Request })
     }
@@ -164,12 +173,14 @@ enum Kind {
 struct Shard {
     word: Word,
     entered: AtomicU64,
+    first: AtomicU64,
     last: AtomicU64,
 }
 
 impl Shard {
     fn new() -> Shard {
-        Shard { word: Word::closed(), entered: AtomicU64::new(0), last: AtomicU64::new(0) }
+        let none = || AtomicU64::new(0);
+        Shard { word: Word::closed(), entered: none(), first: none(), last: none() }
     }
 }
 
@@ -200,6 +211,22 @@ mod tests {
         drop(pass);
         assert_eq!(turnstile.inside(), Inside::default());
         assert_eq!(turnstile.entries().count, 1);
+    }
+
+    #[test]
+    fn the_first_entry_is_that_since_it_was_opened() {
+        let (turnstile, a, b) = two_workers();
+        let at = |nanos| Some(Moment::from_nanos(nanos));
+        turnstile.open();
+        assert_eq!(turnstile.entries().first, None);
+        drop([b.enter(Moment::from_nanos(7)), a.enter(Moment::from_nanos(8)), b.enter(Moment::from_nanos(9))]);
+        turnstile.open();
+        let Entries { count, first, last } = turnstile.entries();
+        assert_eq!((count, first, last), (3, at(7), at(9)), "one that is open is not opened again");
+        turnstile.close();
+        turnstile.open();
+        drop(a.enter(Moment::from_nanos(20)));
+        assert_eq!((turnstile.entries().first, turnstile.entries().last), (at(20), at(20)));
     }
 
     #[test]

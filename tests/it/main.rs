@@ -4,6 +4,7 @@ mod access_log;
 mod aws;
 mod canary;
 mod carry;
+mod decide;
 mod demo;
 mod dns;
 mod edge;

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
@@ -46,6 +47,21 @@ impl Backend {
     /// What `/healthz` does from now on.
     pub fn health(&self, health: Health) {
         self.shared.health.send_replace(health);
+    }
+
+    /// What its health checks are answered with as its stack, from now on.
+    pub fn stack(&self, name: &str) {
+        *self.shared.stack.lock().unwrap() = Some(name.to_owned());
+    }
+
+    /// From now on each `n`th request to `/` fails with 500; 0: none does.
+    pub fn fail_each(&self, n: usize) {
+        self.shared.fail_each.store(n, Ordering::Relaxed);
+    }
+
+    /// From now on requests to `/` take so long.
+    pub fn take(&self, time: Duration) {
+        self.shared.takes.store(time.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// Lets go whoever waits at the gate now.
@@ -209,6 +225,10 @@ pub struct Shared {
     pub connections: AtomicUsize,
     pub accepted: AtomicUsize,
     pub bytes_sent: AtomicU64,
+    pub stack: Mutex<Option<String>>,
+    pub fail_each: AtomicUsize,
+    /// Milliseconds.
+    pub takes: AtomicU64,
     heads: Mutex<VecDeque<Head>>,
     open: Mutex<Vec<Weak<Connection>>>,
 }
@@ -227,6 +247,9 @@ impl Shared {
             connections: AtomicUsize::default(),
             accepted: AtomicUsize::default(),
             bytes_sent: AtomicU64::default(),
+            stack: Mutex::default(),
+            fail_each: AtomicUsize::default(),
+            takes: AtomicU64::default(),
             heads: Mutex::default(),
             open: Mutex::default(),
         }

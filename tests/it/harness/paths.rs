@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -28,9 +29,10 @@ pub async fn answer(connection: &Arc<Connection>, request: Request<Incoming>) ->
         return health(connection).await;
     }
     connection.carries();
-    shared.requests.fetch_add(1, Ordering::Relaxed);
+    let count = shared.requests.fetch_add(1, Ordering::Relaxed) + 1;
     shared.remember(head(&request));
     match (first, number) {
+        ("", _) => Ok(as_told(shared, count).await),
         ("echo", _) => echo(shared, request).await,
         ("status", Some(code)) => Ok(with(code as u16, text(shared))),
         ("slow", _) => slow(shared).await,
@@ -59,7 +61,11 @@ async fn health(connection: &Connection) -> Answer {
     connection.shared.checks.fetch_add(1, Ordering::Relaxed);
     let now = *connection.shared.health.borrow();
     match now {
-        Health::Passing => Ok(text(&connection.shared)),
+        Health::Passing => {
+            let stack = connection.shared.stack.lock().unwrap().clone();
+            let answer = text(&connection.shared);
+            Ok(stack.map_or(text(&connection.shared), |stack| field(answer, "x-stack".parse().unwrap(), &stack)))
+        }
         Health::Failing(code) => Ok(with(code, text(&connection.shared))),
         Health::Hanging => std::future::pending().await,
         Health::Refusing => {
@@ -67,6 +73,15 @@ async fn health(connection: &Connection) -> Answer {
             Err(io::Error::other("refused on purpose"))
         }
     }
+}
+
+/// `/`: as slow as the story wants it, and as often an error.
+async fn as_told(shared: &Shared, count: usize) -> Response<Body> {
+    let (takes, fail_each) = (shared.takes.load(Ordering::Relaxed), shared.fail_each.load(Ordering::Relaxed));
+    if takes > 0 {
+        tokio::time::sleep(Duration::from_millis(takes)).await;
+    }
+    if fail_each > 0 && count.is_multiple_of(fail_each) { with(500, text(shared)) } else { text(shared) }
 }
 
 /// `/echo`: what arrived, as JSON.

@@ -1,0 +1,82 @@
+//! `cutover history show`: all that has been kept of one cutover.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use comfy_table::{Table, presets};
+
+use super::status::{in_words, trial_says};
+use super::verdict::in_millis;
+use crate::admin::{Outcome, Past};
+use crate::cutover::{Flight, SecondOf};
+use crate::names::Color;
+use crate::time::{Human, Timestamp};
+
+/// All of it, for people. Writing to a String cannot fail.
+pub fn page(past: &Past) -> String {
+    let Outcome { service, from, to, live, .. } = &past.outcome;
+    let outcome = past.outcome.outcome.as_deref().unwrap_or(&past.outcome.phase);
+    let id = past.outcome.id.as_deref().unwrap_or("-");
+    let mut text = format!("{service}: {from} → {to}: {}; {live} is live (cutover {id})\n", in_words(outcome));
+    let or_none = |time: Option<Timestamp>| {
+        time.map_or("-".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%S%.3fZ").to_string())
+    };
+    let why = past.outcome.reason.as_ref().map_or(String::new(), |reason| format!(": {reason}"));
+    let _ = writeln!(text, "  asked for by {}{why}", past.outcome.by.as_deref().unwrap_or("-"));
+    let _ = writeln!(text, "  from {} to {}", or_none(past.outcome.started), or_none(past.outcome.ended));
+    for gate in &past.outcome.gates {
+        let at = gate.at.map_or(String::new(), |at| format!(" at {}", at.strftime("%H:%M:%SZ")));
+        let _ = writeln!(text, "  gate {} {}{at}: {}", gate.name, gate.state.as_str(), gate.says);
+    }
+    if let (Some(micros), Some(proof)) = (past.outcome.switch_us, &past.outcome.proof) {
+        let (at, took) = (or_none(Some(proof.switched)), Human(Duration::from_micros(micros)));
+        let drain = past.outcome.drain_ms.map_or(String::new(), |drain| format!("; drained in {}", in_millis(drain)));
+        let _ = writeln!(
+            text,
+            "  switched at {at} in {took}{drain}; requests to {from} since: {}",
+            proof.requests_to_old_since
+        );
+    }
+    if let Some(judged) = &past.outcome.judged {
+        text.push_str(&trial_says(judged, *to));
+    }
+    for reason in &past.outcome.reasons {
+        let _ = writeln!(text, "  {reason}");
+    }
+    if let Some(flight) = &past.flight {
+        text.push_str(&flight_says(flight));
+    }
+    text.trim_end().to_owned()
+}
+
+fn flight_says(flight: &Flight) -> String {
+    let mut text = String::new();
+    let or_none =
+        |time: Option<Timestamp>| time.map_or("none".to_owned(), |time| time.strftime("%H:%M:%S%.6fZ").to_string());
+    for (color, span) in flight.requests.iter() {
+        let _ = writeln!(text, "  first request to {color}: {}; the last: {}", or_none(span.first), or_none(span.last));
+    }
+    if flight.seconds.is_empty() {
+        return text;
+    }
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    let of = |color: Color| ["requests", "errors", "inside", "p50", "p99"].map(|what| format!("{color} {what}"));
+    let header = ["second".to_owned()].into_iter().chain(Color::BOTH.into_iter().flat_map(of));
+    table.set_header(header.collect::<Vec<_>>());
+    for second in &flight.seconds {
+        let both = second.colors.iter().flat_map(|(_, did)| columns(did));
+        table.add_row([second.at.strftime("%H:%M:%S").to_string()].into_iter().chain(both).collect::<Vec<_>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((2, 0));
+    }
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    text + &lines.join("\n")
+}
+
+fn columns(did: &SecondOf) -> [String; 5] {
+    let micros =
+        |micros: Option<u64>| micros.map_or("-".to_owned(), |micros| Human(Duration::from_micros(micros)).to_string());
+    [did.requests.to_string(), did.errors.to_string(), did.inside.to_string(), micros(did.p50_us), micros(did.p99_us)]
+}

@@ -1,0 +1,193 @@
+//! How a driver grants a wish, or says why it does not.
+
+use super::super::desk::{Denied, Granted, Wish};
+use super::super::evidence::Evidence;
+use super::super::gate::{Gate, GateKind};
+use super::super::machine::{self, Event};
+use super::super::state::{Cutover, Kind, Outline, Phase};
+use super::{Driver, Reply};
+use crate::config::{CutoverRules, Question};
+use crate::names::{Color, ServiceName};
+use crate::pool::Readiness;
+use crate::time;
+
+/// A rollback that waits for the old color's health, and who waits for the word on it.
+pub struct WayBack {
+    pub by: String,
+    pub reason: Option<String>,
+    pub reply: Reply,
+}
+
+impl Driver {
+    pub(super) async fn grant(&mut self, wish: Wish, reply: Reply) {
+        let current = self.after_names(&wish).await;
+        let answer = match (wish, current) {
+            (Wish::Switch { .. }, Some(current)) => Err(Denied::Held(Box::new(current))),
+            (Wish::Switch { to, by, reason }, None) => self.begin(Kind::Switch, to, by, reason).await,
+            (Wish::Rollback { by, reason }, None) => match self.live() {
+                Some((live, _)) => self.begin(Kind::Rollback, live.other(), by, reason).await,
+                None => Err(Denied::Stopping),
+            },
+            (Wish::Rollback { by, reason }, Some(current)) => {
+                return self.turn_back(&current, WayBack { by, reason, reply }).await;
+            }
+            (Wish::Abort { .. }, None) => Err(Denied::NothingToAbort),
+            (Wish::Abort { by }, Some(current)) if can_abort(&current) => {
+                self.happen(&current.id, Event::Abort { by }).await;
+                Ok(Granted::Turned(Box::new(self.newest_of(current))))
+            }
+            (Wish::Abort { .. }, Some(current)) => Err(Denied::TooLate(Box::new(current))),
+            (Wish::Approve { by, gate }, Some(current)) => self.approve(current, by, gate).await,
+            (Wish::Approve { .. }, None) => Err(Denied::NothingToApprove(None)),
+        };
+        // Whoever asked may have gone; what was begun goes on.
+        let _ = reply.send(answer);
+    }
+
+    /// The cutover under way. One that only waits for names is over where somebody wants to move again.
+    async fn after_names(&mut self, wish: &Wish) -> Option<Cutover> {
+        let current = self.current()?;
+        if current.phase == Phase::Dns && matches!(wish, Wish::Switch { .. } | Wish::Rollback { .. }) {
+            self.happen(&current.id, Event::NextWish).await;
+        }
+        self.current()
+    }
+
+    fn live(&self) -> Option<(Color, time::Timestamp)> {
+        self.switchboard.table().entry(&self.service.name).map(|entry| (entry.live, entry.since))
+    }
+
+    fn newest_of(&self, known: Cutover) -> Cutover {
+        self.newest.borrow().clone().unwrap_or(known)
+    }
+
+    async fn begin(&mut self, kind: Kind, to: Color, by: String, reason: Option<String>) -> Result<Granted, Denied> {
+        let table = self.switchboard.table();
+        let entry = table.entry(&self.service.name).ok_or(Denied::Stopping)?;
+        if entry.live == to {
+            return Ok(Granted::Already { live: to, since: entry.since });
+        }
+        let draft = draft(&self.service.name, kind, to, by, &entry.service.rules.cutover);
+        let cutover = Cutover { id: self.new_id(&draft.id), reason, generation: entry.generation, ..draft };
+        self.catch_up().await.map_err(|error| Denied::Journal(error.to_string()))?;
+        self.write(&cutover).await.map_err(|error| Denied::Journal(error.to_string()))?;
+        self.set_deadline(&cutover);
+        self.tell(&cutover);
+        let (_, effects) = machine::step(&cutover, Event::Resume);
+        effects.into_iter().for_each(|effect| self.start(&cutover.id, effect));
+        Ok(Granted::Begun(Box::new(cutover)))
+    }
+
+    /// The draft's, and a number more where a clock is too coarse, or was set back.
+    fn new_id(&self, plain: &str) -> String {
+        let plain = plain.to_owned();
+        let numbered = (2..).map(|number| format!("{plain}-{number}"));
+        let mut ids = std::iter::once(plain.clone()).chain(numbered);
+        ids.find(|id| self.journal.find::<Cutover>(id).is_none()).unwrap_or(plain)
+    }
+
+    /// A rollback while a cutover is under way: before the switch it is an abort; after it, the old color's health
+    /// decides, and the answer waits for that.
+    async fn turn_back(&mut self, current: &Cutover, back: WayBack) {
+        let by = back.by.clone();
+        // Two operators who both want to go back must not cancel each other out.
+        let is_asked = self.returning.is_some();
+        let is_on_its_way = current.is_back() || current.phase == Phase::Switch;
+        if current.kind != Kind::Switch || is_asked || is_on_its_way {
+            let _ = back.reply.send(Err(Denied::Held(Box::new(current.clone()))));
+            return;
+        }
+        if current.live() == current.to {
+            self.returning = Some(back);
+            self.happen(&current.id, Event::Rollback { by }).await;
+            return;
+        }
+        self.happen(&current.id, Event::Rollback { by }).await;
+        let newest = self.newest_of(current.clone());
+        let _ = back.reply.send(Ok(Granted::Turned(Box::new(newest))));
+    }
+
+    async fn approve(&mut self, current: Cutover, by: String, gate: Option<String>) -> Result<Granted, Denied> {
+        let event = Event::Approve { by, at: time::now(), gate };
+        if machine::step(&current, event.clone()).0 == current {
+            return Err(Denied::NothingToApprove(Some(Box::new(current))));
+        }
+        self.happen(&current.id, event).await;
+        Ok(Granted::Approved(Box::new(self.newest_of(current))))
+    }
+
+    /// Whoever asked to go back learns whether that is possible.
+    pub(super) fn answer_rollback(&mut self, cutover: &Cutover, event: &Event) {
+        if !cutover.returning {
+            return;
+        }
+        let answer = match event {
+            Event::Health(color, Readiness::Ready, _) if *color == cutover.from => {
+                Ok(Granted::Turned(Box::new(cutover.clone())))
+            }
+            Event::Health(color, Readiness::Rising(reasons) | Readiness::Unready(reasons), _)
+                if *color == cutover.from =>
+            {
+                Err(Denied::Unhealthy { color: cutover.from, reasons: reasons.clone() })
+            }
+            _ => return,
+        };
+        if let Some(back) = self.returning.take() {
+            let _ = back.reply.send(answer);
+        }
+    }
+}
+
+/// Nothing has switched yet, and it is not undone already.
+fn can_abort(cutover: &Cutover) -> bool {
+    let is_before = cutover.live() == cutover.from && !cutover.is_back();
+    is_before && (cutover.kind == Kind::Switch || cutover.phase == Phase::Prepare)
+}
+
+/// A cutover as it begins by these rules: its id names service and time.
+pub fn draft(service: &ServiceName, kind: Kind, to: Color, by: String, rules: &CutoverRules) -> Cutover {
+    let started = time::now();
+    let (outline, gates) = course(kind, rules);
+    Cutover {
+        id: format!("{service}-{}", started.strftime("%Y%m%dT%H%M%S%3fZ")),
+        service: service.clone(),
+        kind,
+        from: to.other(),
+        to,
+        by,
+        reason: None,
+        started,
+        ended: None,
+        generation: 0,
+        phase: Phase::Prepare,
+        returning: false,
+        outline,
+        gates,
+        step: None,
+        paused: None,
+        overdue: false,
+        evidence: Evidence::default(),
+    }
+}
+
+/// What a cutover goes through by these rules. Nobody asks whether to go back, and nothing is tried out on the way.
+fn course(kind: Kind, rules: &CutoverRules) -> (Outline, Vec<Gate>) {
+    if kind == Kind::Rollback {
+        return (Outline::default(), Vec::new());
+    }
+    let outline = Outline {
+        warm: rules.warm.as_ref().is_some_and(|warm| warm.connections > 0 || !warm.requests.is_empty()),
+        canary: u32::try_from(rules.canary.len()).unwrap_or(u32::MAX),
+        bake: rules.bake.is_some(),
+        dns: false,
+    };
+    let gate = |rules: &crate::config::GateRules| {
+        let kind = match rules.question {
+            Question::Approve => GateKind::Approval,
+            Question::Webhook { .. } => GateKind::Webhook,
+            Question::Run { .. } => GateKind::Command,
+        };
+        Gate::waiting(&rules.name, kind, rules.then)
+    };
+    (outline, rules.gates.iter().map(gate).collect())
+}

@@ -1,0 +1,83 @@
+//! The evidence of a cutover: what was seen and measured on its way.
+
+use serde::{Deserialize, Serialize};
+
+use super::judge::{Judgement, Sample, Verdict};
+use super::recorder::Flight;
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Why it did not go on, where it did not; what it waits for, where it waits.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub warmed: Option<Warmed>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub switched: Option<Switched>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub drained: Option<Drained>,
+    /// What became of the last look at how the new color does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub judged: Option<Judgement>,
+    /// What both colors did around the switch; known when it has ended.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub flight: Option<Box<Flight>>,
+}
+
+/// The warm-up, as it was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Warmed {
+    pub warm_ms: u64,
+    /// Connections that were opened, over all workers and endpoints.
+    pub connections: u64,
+    pub requests: u64,
+}
+
+/// The switch, as it was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Switched {
+    pub at: Timestamp,
+    /// Microseconds from publishing until the last worker answered with the new table.
+    pub switch_us: u64,
+    pub workers: usize,
+    /// How many of them answered; fewer than `workers` means that some are stuck.
+    pub answered: usize,
+    /// When the last request that went to the old color began.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub last_request_to_old: Option<Timestamp>,
+    /// What the old color did in the minute before, where the new one is judged by that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub baseline: Option<Box<Sample>>,
+}
+
+/// The drain, as it was measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drained {
+    pub drain_ms: u64,
+    /// Requests still running when their deadline passed; they were left to finish.
+    pub requests_left: u64,
+    /// Tunnels still open when their deadline passed; they were closed.
+    pub tunnels_closed: u64,
+    /// Requests that began on the old color after every worker had answered.
+    pub requests_to_old_since: u64,
+}
+
+impl Evidence {
+    pub fn is_good(&self) -> bool {
+        self.is(Verdict::Good)
+    }
+
+    pub fn is_bad(&self) -> bool {
+        self.is(Verdict::Bad)
+    }
+
+    /// It could not be said, in all the time there was.
+    pub fn is_undecided(&self) -> bool {
+        self.is(Verdict::Undecided)
+    }
+
+    fn is(&self, verdict: Verdict) -> bool {
+        self.judged.as_ref().is_some_and(|judged| judged.verdict == verdict)
+    }
+}

@@ -1,0 +1,249 @@
+//! One cutover, whole: what was wished, how far it is, and what was seen on the way. The journal keeps exactly this.
+
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{Drained, Evidence, Switched};
+use super::gate::{Gate, GateState};
+use crate::journal::Topic;
+use crate::names::{Color, ServiceName};
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cutover {
+    pub id: String,
+    pub service: ServiceName,
+    pub kind: Kind,
+    pub from: Color,
+    pub to: Color,
+    /// Who asked: `uid 0` over the socket, `token` over TCP.
+    pub by: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    pub started: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ended: Option<Timestamp>,
+    /// The service's generation before the cutover; each publish adds one.
+    pub generation: u64,
+    pub phase: Phase,
+    /// The way back is wanted, and waits for the old color's health.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub returning: bool,
+    /// Which of the phases that a config may leave out this one has. It stays as it was when the cutover began.
+    #[serde(skip_serializing_if = "Outline::is_empty", default)]
+    pub outline: Outline,
+    /// What has to hold before the switch, as it stands.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub gates: Vec<Gate>,
+    /// The canary step whose share the new color has, or had when it was taken back.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub step: Option<u32>,
+    /// What it was in when it paused.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub paused: Option<Stop>,
+    /// The deadline passed before anybody could say that the new color is good.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub overdue: bool,
+    pub evidence: Evidence,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    Switch,
+    Rollback,
+}
+
+/// The phases that a config may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outline {
+    pub warm: bool,
+    /// How many steps.
+    pub canary: u32,
+    pub bake: bool,
+    pub dns: bool,
+}
+
+/// Where a pause may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stop {
+    Gates,
+    Canary,
+    Bake,
+}
+
+/// How far a cutover is. The order of the path does not change; what the config does not ask for is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The new color proves its health; nothing has changed yet.
+    Prepare,
+    /// Others are asked whether it may go on.
+    Gates,
+    /// The new color is warmed up.
+    WarmUp,
+    /// The new color has a share of the traffic, and is judged by it.
+    Canary,
+    /// It proves its health once more, since all this took a while.
+    Confirm,
+    /// The table is being published.
+    Switch,
+    /// The new color is live; the old one empties.
+    Drain,
+    /// The old color is empty; the new one is judged by what it does with all of the traffic.
+    Bake,
+    /// Names follow.
+    Dns,
+    /// Nothing moves until an operator says how to go on.
+    Paused,
+    /// The old color is being published again.
+    RollBack,
+    /// The old color is live again; the new one empties.
+    DrainBack,
+    Done,
+    Aborted,
+    RolledBack,
+}
+
+impl Cutover {
+    /// The color that serves, all of it or all but a canary's share, while the cutover is in this state, and after it
+    /// where this is its last.
+    pub fn live(&self) -> Color {
+        match self.phase {
+            Phase::Prepare | Phase::Gates | Phase::WarmUp | Phase::Canary | Phase::Confirm => self.from,
+            Phase::Paused if self.paused != Some(Stop::Bake) => self.from,
+            Phase::Aborted | Phase::RollBack | Phase::DrainBack | Phase::RolledBack => self.from,
+            Phase::Switch | Phase::Drain | Phase::Bake | Phase::Paused | Phase::Dns | Phase::Done => self.to,
+        }
+    }
+
+    /// The service's generation in this state.
+    pub fn generation(&self) -> u64 {
+        self.generation
+            + match (self.is_back(), self.live() == self.to) {
+                // A canary's share is no switch, and taking it back is none.
+                (true, _) if self.step.is_some() => 0,
+                (true, _) => 2,
+                (false, switched) => u64::from(switched),
+            }
+    }
+
+    /// How it ended, as one of [`Phase::OUTCOMES`]; `None` while it has not. A rollback that got where it was meant to
+    /// go has rolled back.
+    pub fn outcome(&self) -> Option<Phase> {
+        match (self.kind, self.phase) {
+            (Kind::Rollback, Phase::Done) => Some(Phase::RolledBack),
+            (_, phase) => Some(phase).filter(|phase| phase.ends()),
+        }
+    }
+
+    /// It has got where it was meant to go.
+    pub fn succeeded(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// The new color serves, and nobody has said yet that it does well enough; or that is still to come.
+    pub fn is_on_trial(&self) -> bool {
+        match self.phase {
+            Phase::Prepare | Phase::Gates | Phase::WarmUp | Phase::Canary | Phase::Confirm | Phase::Paused => true,
+            Phase::Switch | Phase::Drain | Phase::Bake => self.outline.bake && !self.evidence.is_good(),
+            _ => false,
+        }
+    }
+
+    /// It is on its way back, or has got there.
+    pub fn is_back(&self) -> bool {
+        matches!(self.phase, Phase::RollBack | Phase::DrainBack | Phase::RolledBack)
+    }
+
+    /// It is in a phase in which figures say how the new color does.
+    pub fn is_judged(&self) -> bool {
+        matches!(self.phase, Phase::Canary | Phase::Drain | Phase::Bake | Phase::Paused)
+    }
+
+    /// It goes back because it has to, not because an operator asked.
+    pub fn must_return(&self) -> bool {
+        self.overdue || self.evidence.is_bad()
+    }
+
+    /// Whether a restart has to know the difference. What is only told, such as reasons to wait, need not be on disk.
+    pub fn differs_for_good(&self, before: &Cutover) -> bool {
+        let of = |cutover: &Cutover| {
+            let Cutover { phase, returning, step, paused, overdue, .. } = *cutover;
+            let gates: Vec<GateState> = cutover.gates.iter().map(|gate| gate.state).collect();
+            (phase, returning, step, paused, overdue, gates)
+        };
+        of(self) != of(before)
+    }
+
+    /// When the new color went live, and what was seen of it then.
+    pub fn switched(&self) -> Option<&Switched> {
+        self.evidence.switched.as_ref()
+    }
+
+    pub fn drained(&self) -> Option<&Drained> {
+        self.evidence.drained.as_ref()
+    }
+}
+
+impl Topic for Cutover {
+    const NAME: &'static str = "cutover";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn service(&self) -> &ServiceName {
+        &self.service
+    }
+}
+
+impl Outline {
+    pub fn is_empty(&self) -> bool {
+        *self == Outline::default()
+    }
+}
+
+impl Phase {
+    /// The phases a service can be seen in, `idle` aside.
+    pub const ALL: [Phase; 12] = [
+        Phase::Prepare,
+        Phase::Gates,
+        Phase::WarmUp,
+        Phase::Canary,
+        Phase::Confirm,
+        Phase::Switch,
+        Phase::Drain,
+        Phase::Bake,
+        Phase::Dns,
+        Phase::Paused,
+        Phase::RollBack,
+        Phase::DrainBack,
+    ];
+    pub const OUTCOMES: [Phase; 3] = [Phase::Done, Phase::Aborted, Phase::RolledBack];
+
+    pub fn ends(self) -> bool {
+        Phase::OUTCOMES.contains(&self)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Prepare => "prepare",
+            Phase::Gates => "gates",
+            Phase::WarmUp => "warm_up",
+            Phase::Canary => "canary",
+            Phase::Confirm => "confirm",
+            Phase::Switch => "switch",
+            Phase::Drain => "drain",
+            Phase::Bake => "bake",
+            Phase::Dns => "dns",
+            Phase::Paused => "paused",
+            Phase::RollBack => "roll_back",
+            Phase::DrainBack => "drain_back",
+            Phase::Done => "done",
+            Phase::Aborted => "aborted",
+            Phase::RolledBack => "rolled_back",
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The bake: green is judged by what it does with the traffic, against what blue did, and goes back by itself where it is bad.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{begin, ended, order, reasons, shop, until_phase};
+use crate::harness::{Backend, Client, Crowd, Cutover, Health, Service};
+
+/// Long enough that no verdict but a bad one comes by itself.
+const LONG: &str = "bake = { for = \"20m\", min_requests = 200 }";
+
+/// A shop whose blue has been busy for a while, so that there is something to compare with.
+async fn busy(bake: &str, take: Duration) -> (Backend, Backend, Cutover, crate::harness::Running) {
+    let (blue, green, proxy) = shop(|s| s.extra("cutover", bake)).await;
+    [&blue, &green].iter().for_each(|backend| backend.take(take));
+    let crowd = Crowd::of(24).think(Duration::from_millis(5)).start(&proxy);
+    crowd.seen(600).await;
+    // Blue's last seconds have been written down.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    (blue, green, proxy, crowd)
+}
+
+/// The switch's outcome, which has to be the way back, with the figures.
+async fn went_back(proxy: &Cutover) -> Value {
+    let (status, problem) = order(proxy, "switch", json!({ "to": "green", "wait": "done" })).await;
+    assert_eq!(
+        (status, &problem["outcome"], &problem["live"]),
+        (409, &json!("rolled_back"), &json!("blue")),
+        "{problem}"
+    );
+    assert_eq!(Client::http1(proxy).await.get("/").await.backend(), Some("blue"));
+    problem
+}
+
+#[tokio::test]
+async fn a_green_that_fails_5_percent_of_requests_is_rolled_back_with_the_figures() {
+    let (_blue, green, proxy, crowd) = busy(LONG, Duration::ZERO).await;
+    green.fail_each(20);
+    let problem = went_back(&proxy).await;
+    assert!(
+        reasons(&problem).contains("requests failed: ") && reasons(&problem).contains("at most 1 % may"),
+        "{problem}"
+    );
+    assert_eq!(problem["judged"]["verdict"], "bad", "{problem}");
+    let tally = crowd.stop().await;
+    assert_eq!(tally.failures, 0, "{tally:#?}");
+    assert!(tally.statuses.keys().all(|status| matches!(status, 200 | 500)), "only what green itself said: {tally:#?}");
+}
+
+#[tokio::test]
+async fn a_green_that_is_three_times_slower_is_rolled_back_with_the_figures() {
+    let (_blue, green, proxy, crowd) = busy(LONG, Duration::from_millis(100)).await;
+    green.take(Duration::from_millis(320));
+    let problem = went_back(&proxy).await;
+    assert!(reasons(&problem).contains("requests took longer than"), "{problem}");
+    crowd.stop().await.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn a_green_that_hangs_is_rolled_back_though_nothing_has_ended() {
+    let bake = "bake = { for = \"20m\", unanswered = \"1s\" }";
+    let (_blue, green, proxy, crowd) = busy(bake, Duration::ZERO).await;
+    green.take(Duration::from_secs(3));
+    let problem = went_back(&proxy).await;
+    assert!(reasons(&problem).contains("requests failed: "), "{problem}");
+    crowd.stop().await.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn a_green_that_is_as_good_is_kept_and_the_command_can_wait_for_that() {
+    let bake = "bake = { for = \"2s\", min_requests = 200, extend = \"1m\", max_slowdown = \"600%\", max_error_share = \"10%\" }";
+    let (_blue, _green, proxy, crowd) = busy(bake, Duration::from_millis(20)).await;
+    let done = proxy.spawn(&["switch", "green", "--wait", "done", "--json"]);
+    until_phase(&proxy, "bake").await;
+    let service = proxy.service("shop").await;
+    assert_eq!(service["cutover"]["way_back"]["is_safe"], true, "{service}");
+    assert_eq!(service["cutover"]["trial"]["verdict"], "watching", "{service}");
+    proxy.run(&["switch", "blue"]).await.assert_code(4);
+    let answer = done.ended_within(Duration::from_secs(60)).await.assert_code(0).json();
+    assert_eq!((&answer["outcome"], &answer["judged"]["verdict"]), (&json!("done"), &json!("good")), "{answer}");
+    assert!(answer["judged"]["requests"].as_u64() >= Some(200), "{answer}");
+    crowd.stop().await.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn one_without_traffic_is_never_passed_but_waits_for_an_operator() {
+    let bake = "bake = { for = \"200ms\", extend = \"200ms\", min_requests = 50 }";
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", bake)).await;
+    let told = proxy.run(&["switch", "green", "--wait", "done"]).await.assert_code(1);
+    assert!(told.stderr.contains("0 requests so far, and 50 are needed"), "{told:#?}");
+    let service = proxy.service("shop").await;
+    assert_eq!((&service["phase"], &service["live"]), (&json!("paused"), &json!("green")), "{service}");
+    proxy.run(&["rollback"]).await.assert_code(0);
+    assert_eq!(ended(&proxy).await["live"], "blue");
+
+    begin(&proxy).await;
+    until_phase(&proxy, "paused").await;
+    proxy.run(&["approve"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("done"), &json!("green")), "{history}");
+    assert!(reasons(&history).contains("uid 0 says to keep green, although: 0 requests"), "{history}");
+}
+
+#[tokio::test]
+async fn a_bad_green_does_not_go_back_onto_a_dead_blue_until_that_is_good_again() {
+    let (blue, green, proxy, crowd) = busy(LONG, Duration::ZERO).await;
+    green.fail_each(4);
+    blue.health(Health::Failing(503));
+    let told = proxy.run(&["switch", "green", "--wait", "done"]).await.assert_code(1);
+    assert!(told.stderr.contains("blue is not good either: ") && told.stderr.contains("answered 503"), "{told:#?}");
+    let service = proxy.service("shop").await;
+    assert_eq!((&service["phase"], &service["live"]), (&json!("paused"), &json!("green")), "{service}");
+    assert_eq!(service["cutover"]["way_back"]["is_safe"], false, "{service}");
+    let denied = proxy.run(&["rollback"]).await.assert_code(1);
+    assert!(denied.stderr.contains("blue is not healthy now"), "{denied:#?}");
+    assert_eq!(Client::http1(&proxy).await.get("/x").await.backend(), Some("green"));
+    blue.health(Health::Passing);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("rolled_back"), &json!("blue")), "{history}");
+    crowd.stop().await;
+}
+
+#[tokio::test]
+async fn a_rollback_during_the_bake_goes_back_at_once() {
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
+    proxy.run(&["switch", "green"]).await.assert_code(0);
+    assert_eq!(proxy.service("shop").await["phase"], "bake");
+    proxy.run(&["rollback"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("rolled_back"), &json!("blue")), "{history}");
+    assert_eq!(proxy.service("shop").await["generation"], 2);
+}
+
+#[tokio::test]
+async fn what_is_not_found_good_by_the_deadline_goes_back() {
+    let rules = "deadline = \"1500ms\"\nbake = { for = \"500ms\", extend = \"1h\", min_requests = 1000 }";
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", rules)).await;
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green", "wait": "done" })).await;
+    assert_eq!((status, &problem["live"]), (409, &json!("blue")), "{problem}");
+    assert!(reasons(&problem).contains("the deadline passed before it could be said"), "{problem}");
+}
+
+#[tokio::test]
+async fn the_record_of_a_cutover_holds_who_why_and_the_seconds_around_the_switch() {
+    let (_blue, _green, proxy, crowd) = busy("drain = { requests = \"10s\", tunnels = \"10s\" }", Duration::ZERO).await;
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.get("/slow").await });
+    _blue.waiting(1).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "drain").await;
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    _blue.release();
+    slow.await.unwrap();
+    let id = ended(&proxy).await["id"].as_str().unwrap().to_owned();
+    let (status, record) = proxy.api("GET", &format!("/v1/history/{id}"), Value::Null).await;
+    assert_eq!((status, &record["outcome"], &record["by"]), (200, &json!("done"), &json!("uid 0")), "{record}");
+    let seconds = record["flight"]["seconds"].as_array().unwrap();
+    let requests = |color: &str| seconds.iter().map(|second| second[color]["requests"].as_u64().unwrap()).sum::<u64>();
+    assert!(requests("blue") > 0 && requests("green") > 0, "{record:#}");
+    let first = &record["flight"]["requests"]["green"]["first"];
+    assert!(first.is_string() && record["flight"]["requests"]["blue"]["last"].is_string(), "{record:#}");
+    let shown = proxy.run(&["history", "show", &id]).await.assert_code(0);
+    for part in ["blue → green", "uid 0", "first request to green", "second"] {
+        assert!(shown.stdout.contains(part), "`{part}` is missing: {}", shown.stdout);
+    }
+    assert_eq!(proxy.run(&["history", "show", &id, "--json"]).await.assert_code(0).json()["id"], record["id"]);
+    proxy.run(&["history", "show", "nonsense"]).await.assert_code(2);
+    crowd.stop().await.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn killed_at_any_line_of_the_whole_course_it_comes_back_with_someone_serving() {
+    let rules = "gate = [{ name = \"smoke\", run = [\"true\"] }, { name = \"hook\", run = [\"true\"] }]\n\
+        bake = { for = \"100ms\", extend = \"100ms\", min_requests = 1, max_slowdown = \"600%\" }";
+    let (_blue, _green, mut proxy) = shop(|s: Service| s.extra("cutover", rules)).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "paused").await;
+    order(&proxy, "rollback", Value::Null).await;
+    proxy.kill9().await;
+    let journal = proxy.state_dir().join("journal.jsonl");
+    let whole = std::fs::read(&journal).unwrap();
+    let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1).collect();
+    // What the line says, and whether it leads back.
+    let line = |end: usize| {
+        let line = whole[..end - 1].rsplit(|b| *b == b'\n').next().unwrap();
+        let line: Value = serde_json::from_slice(line).unwrap();
+        let (phase, returning) = (line["cutover"]["phase"].as_str().unwrap(), &line["cutover"]["returning"]);
+        (phase.to_owned(), phase.contains("back") || *returning == true)
+    };
+    let phases: Vec<_> = ends.iter().map(|end| line(*end).0).collect();
+    for wanted in
+        ["prepare", "gates", "confirm", "switch", "drain", "bake", "paused", "roll_back", "drain_back", "rolled_back"]
+    {
+        assert!(phases.iter().any(|phase| phase == wanted), "{wanted} is not in {phases:?}");
+    }
+    for end in ends {
+        let (phase, leads_back) = line(end);
+        std::fs::write(&journal, &whole[..end]).unwrap();
+        proxy.restart().await;
+        let (rests, expected) = if leads_back { ("idle", "blue") } else { ("paused", "green") };
+        until_phase(&proxy, rests).await;
+        assert_eq!(proxy.service("shop").await["live"], expected, "behind {phase}");
+        assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some(expected), "behind {phase}");
+        proxy.kill9().await;
+    }
+}

@@ -1,0 +1,81 @@
+//! Canary steps: each judged beside the old color, onward only if good, and taken back whole where not.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{begin, ended, order, reasons, shop, until_phase};
+use crate::harness::{Client, Crowd, PATIENCE, eventually};
+
+const STEPS: &str = "canary = [{ weight = \"30%\", for = \"1s\" }, { weight = \"60%\", for = \"1s\" }]";
+const LONG: &str = "canary = [{ weight = \"50%\", for = \"20m\" }]";
+
+#[tokio::test]
+async fn shares_grow_step_by_step_and_end_with_the_switch() {
+    let lax = "bake = { for = \"1s\", min_requests = 20, max_slowdown = \"600%\", max_error_share = \"10%\" }";
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", &format!("{STEPS}\n{lax}"))).await;
+    [&_blue, &green].iter().for_each(|backend| backend.take(Duration::from_millis(30)));
+    let crowd = Crowd::of(32).think(Duration::from_millis(5)).start(&proxy);
+    crowd.seen(200).await;
+    let done = proxy.spawn(&["switch", "green", "--wait", "done", "--json"]);
+    until_phase(&proxy, "canary").await;
+    let first = || async { proxy.service("shop").await["green"]["weight"].as_f64() == Some(0.3) };
+    assert!(eventually(PATIENCE, first).await, "{}", proxy.service("shop").await);
+    assert_eq!(proxy.service("shop").await["live"], "blue");
+    let second = || async { proxy.service("shop").await["cutover"]["step"] == 2 };
+    assert!(eventually(PATIENCE, second).await, "{}", proxy.service("shop").await);
+    let answer = done.ended_within(Duration::from_secs(60)).await.assert_code(0).json();
+    assert_eq!((&answer["outcome"], &answer["generation"]), (&json!("done"), &json!(1)), "{answer}");
+    assert!(green.requests() > 0);
+    crowd.stop().await.assert_nothing_lost();
+    assert_eq!(proxy.service("shop").await["green"]["weight"], 1.0);
+}
+
+#[tokio::test]
+async fn a_bad_canary_is_taken_back_whole_before_anyone_else_sees_it() {
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
+    let crowd = Crowd::of(32).think(Duration::from_millis(5)).start(&proxy);
+    crowd.seen(200).await;
+    green.fail_each(3);
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green", "wait": "done" })).await;
+    assert_eq!(
+        (status, &problem["outcome"], &problem["generation"]),
+        (409, &json!("rolled_back"), &json!(0)),
+        "{problem}"
+    );
+    assert!(reasons(&problem).contains("requests failed: "), "{problem}");
+    let (before, service) = (green.requests(), proxy.service("shop").await);
+    assert_eq!((&service["green"]["weight"], &service["blue"]["weight"]), (&json!(0.0), &json!(1.0)), "{service}");
+    crowd.seen_more(100).await;
+    assert_eq!(green.requests(), before, "a request reached green after its share had been taken back");
+    crowd.stop().await;
+}
+
+#[tokio::test]
+async fn an_abort_takes_the_share_back_and_a_crash_gives_it_again() {
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", LONG)).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "canary").await;
+    proxy.kill9().await;
+    proxy.restart().await;
+    let shared = || async { proxy.service("shop").await["green"]["weight"] == 0.5 };
+    assert!(eventually(PATIENCE, shared).await, "{}", proxy.service("shop").await);
+    proxy.run(&["abort"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("rolled_back"), &json!("blue")), "{history}");
+    assert!(reasons(&history).contains("aborted by uid 0"), "{history}");
+    for _ in 0..20 {
+        assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
+    }
+    assert_eq!(order(&proxy, "abort", Value::Null).await.0, 409);
+}
+
+#[tokio::test]
+async fn a_canary_that_nobody_meets_is_not_passed() {
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", "canary = [{ weight = \"1%\", for = \"200ms\" }]")).await;
+    let told = proxy.run(&["switch", "green"]).await.assert_code(1);
+    assert!(told.stderr.contains("0 requests so far") && told.stderr.contains("blue is live"), "{told:#?}");
+    proxy.run(&["approve"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("done"), &json!("green")), "{history}");
+}

@@ -1,0 +1,245 @@
+//! Gates: health, capacity and stack, an operator, a webhook, a command; what each answer leads to, and what outlives a restart.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::{begin, ended, order, reasons, shop, until_phase};
+use crate::harness::{Address, Backend, Client, Cutover, Health, PATIENCE, RawBackend, Service, eventually};
+
+/// What status says of a gate of the cutover under way.
+async fn gate(proxy: &Cutover, name: &str) -> Value {
+    let service = proxy.service("shop").await;
+    let gates = service["cutover"]["gates"].as_array().cloned().unwrap_or_default();
+    gates.into_iter().find(|gate| gate["name"] == name).unwrap_or(Value::Null)
+}
+
+#[tokio::test]
+async fn a_switch_waits_for_an_operator_and_goes_on_when_he_says_so() {
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", "gate = [{ name = \"qa\", approve = true }]")).await;
+    let waiting = proxy.spawn(&["switch", "green"]);
+    until_phase(&proxy, "gates").await;
+    let says =
+        || async { gate(&proxy, "qa").await["says"].as_str().is_some_and(|says| says.contains("cutover approve")) };
+    assert!(eventually(PATIENCE, says).await, "{}", gate(&proxy, "qa").await);
+    assert_eq!(gate(&proxy, "health").await["state"], "passed");
+    assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
+    let status = proxy.run(&["status"]).await.assert_code(0);
+    assert!(status.stdout.contains("gate qa      waiting  waits until"), "{status:#?}");
+
+    let wrong = proxy.run(&["approve", "--gate", "other"]).await.assert_code(1);
+    assert!(wrong.stderr.contains("waits for no operator's word"), "{wrong:#?}");
+    let approved = proxy.run(&["approve", "--gate", "qa"]).await.assert_code(0);
+    assert!(approved.stdout.contains("approved"), "{approved:#?}");
+    let done = waiting.ended().await.assert_code(0);
+    assert!(done.stdout.contains("green is live, blue is drained"), "{done:#?}");
+    let history = ended(&proxy).await;
+    let qa = &history["gates"][1];
+    assert_eq!((&qa["name"], &qa["state"], &qa["says"]), (&json!("qa"), &json!("passed"), &json!("approved by uid 0")));
+    proxy.run(&["approve"]).await.assert_code(1);
+}
+
+#[tokio::test]
+async fn an_approval_that_does_not_come_undoes_the_cutover_and_says_so() {
+    let gate = "gate = [{ name = \"qa\", approve = true, expires = \"300ms\" }]";
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", gate)).await;
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!((status, &problem["outcome"]), (409, &json!("aborted")), "{problem}");
+    assert!(reasons(&problem).contains("gate qa: no answer within 300 ms of the wish"), "{problem}");
+    assert_eq!(proxy.service("shop").await["live"], "blue");
+}
+
+#[tokio::test]
+async fn at_a_gate_an_abort_ends_it_and_a_second_switch_is_told_who_holds_the_service() {
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", "gate = [{ name = \"qa\", approve = true }]")).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "gates").await;
+    proxy.run(&["switch", "green"]).await.assert_code(4);
+    proxy.run(&["abort"]).await.assert_code(0);
+    assert_eq!(ended(&proxy).await["outcome"], "aborted");
+}
+
+/// Answers each POST with the next of these, the last for ever; and what it was asked.
+fn hook(answers: &'static [&'static str]) -> (RawBackend, Arc<Mutex<Vec<String>>>) {
+    let (heads, count) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicUsize::new(0)));
+    let asked = heads.clone();
+    let hook = RawBackend::start(move |head, socket| {
+        let place = count.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1);
+        asked.lock().unwrap().push(head.to_owned());
+        let answer = answers[place];
+        let _ = write!(socket, "HTTP/1.1 {answer}\r\nContent-Length: 4\r\nConnection: close\r\n\r\nsaid");
+        let _ = socket.shutdown(std::net::Shutdown::Write);
+    });
+    (hook, heads)
+}
+
+fn webhook(hook: &RawBackend, more: &str) -> String {
+    format!("gate = [{{ name = \"tests\", webhook = \"http://{}/go\"{more} }}]", hook.address())
+}
+
+#[tokio::test]
+async fn a_webhook_is_asked_until_it_answers_with_the_same_id_each_time() {
+    let (hook, heads) = hook(&["503 Busy", "204 Go"]);
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &webhook(&hook, ""))).await;
+    let (status, answer) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!((status, &answer["outcome"]), (200, &json!("done")), "{answer}");
+    assert_eq!(answer["gates"][1]["says"], "answered 204");
+    let heads = heads.lock().unwrap().clone();
+    let id = format!("idempotency-key: {}/tests", answer["id"].as_str().unwrap());
+    assert_eq!(heads.len(), 2);
+    assert!(heads.iter().all(|head| head.starts_with("POST /go ") && head.contains(&id)), "{heads:#?}");
+}
+
+#[tokio::test]
+async fn a_webhook_that_says_no_or_is_not_there_stops_the_cutover() {
+    let (hook, heads) = hook(&["409 No"]);
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", &webhook(&hook, ""))).await;
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(reasons(&problem).contains("gate tests: answered 409: said"), "{problem}");
+    assert_eq!(heads.lock().unwrap().len(), 1, "who says no is not asked again");
+
+    let gone = "gate = [{ name = \"tests\", webhook = \"http://127.0.0.1:1/\", retries = 0 }]";
+    proxy.reload_with(|s| s.service("shop", |s| s.extra("cutover", gone))).await;
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(reasons(&problem).contains("refused"), "{problem}");
+    assert_eq!(proxy.service("shop").await["live"], "blue");
+}
+
+#[tokio::test]
+async fn a_gate_that_pauses_waits_for_an_operator_who_may_overrule_it() {
+    let (hook, _heads) = hook(&["403 No"]);
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &webhook(&hook, ", then = \"pause\""))).await;
+    let told = proxy.run(&["switch", "green"]).await.assert_code(1);
+    assert!(told.stderr.contains("waits for an operator; blue is live"), "{told:#?}");
+    assert_eq!(proxy.service("shop").await["phase"], "paused");
+    proxy.run(&["approve"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("done"), &json!("green")), "{history}");
+    assert!(history["gates"].to_string().contains("waived by uid 0, although: answered 403"), "{history}");
+}
+
+fn command(run: &str, more: &str) -> String {
+    format!("gate = [{{ name = \"smoke\", run = {run}{more} }}]")
+}
+
+#[tokio::test]
+async fn a_command_decides_by_how_it_ends_and_sees_what_it_is_about() {
+    let script = r#"["sh", "-c", "echo $CUTOVER_SERVICE $CUTOVER_FROM $CUTOVER_TO $EXTRA \"$HIDDEN\"; exit $CODE"]"#;
+    let with = |code: u8| command(script, &format!(", env = [\"EXTRA=more\", \"CODE={code}\"]"));
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let service = |s: Service| s.blue([&blue]).green([&green]).extra("cutover", &with(3));
+    let mut proxy = Cutover::with().env("HIDDEN", "secret").service("shop", service).start().await;
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(reasons(&problem).contains("sh ended with 3: shop blue green more"), "{problem}");
+    assert!(!problem.to_string().contains("secret"), "it sees no more than it is given: {problem}");
+    proxy.reload_with(|s| s.service("shop", |s| s.extra("cutover", &with(0)))).await;
+    let (status, answer) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!((status, &answer["outcome"]), (200, &json!("done")), "{answer}");
+}
+
+#[tokio::test]
+async fn a_command_that_hangs_is_ended_with_all_it_has_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let marks = folder.path().join("alive");
+    let script = format!("(while :; do echo x >> {}; sleep 0.05; done) & wait", marks.display());
+    let run = format!("[\"sh\", \"-c\", {script:?}]");
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &command(&run, ", timeout = \"1s\""))).await;
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(reasons(&problem).contains("sh took longer than 1 s and was ended"), "{problem}");
+    let size = || std::fs::metadata(&marks).unwrap().len();
+    let still = || async {
+        let before = size();
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        size() == before
+    };
+    assert!(eventually(PATIENCE, still).await, "what it started goes on");
+}
+
+#[tokio::test]
+async fn decided_gates_stay_decided_over_a_crash_and_the_others_are_asked_again() {
+    let (hook, heads) = hook(&["200 Yes"]);
+    let gates = format!(
+        "gate = [{{ name = \"tests\", webhook = \"http://{}/\" }}, {{ name = \"qa\", approve = true }}]",
+        hook.address()
+    );
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", &gates)).await;
+    begin(&proxy).await;
+    let passed = || async { gate(&proxy, "tests").await["state"] == "passed" };
+    assert!(eventually(PATIENCE, passed).await);
+    proxy.kill9().await;
+    proxy.restart().await;
+    until_phase(&proxy, "gates").await;
+    assert_eq!(gate(&proxy, "tests").await["state"], "passed");
+    assert_eq!(gate(&proxy, "qa").await["state"], "waiting");
+    proxy.run(&["approve"]).await.assert_code(0);
+    assert_eq!(ended(&proxy).await["outcome"], "done");
+    assert_eq!(heads.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_deadline_counts_from_the_wish_also_over_a_restart() {
+    let rules = "deadline = \"2s\"\ngate = [{ name = \"qa\", approve = true, expires = \"1h\" }]";
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", rules)).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "gates").await;
+    proxy.kill9().await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    proxy.restart().await;
+    let history = ended(&proxy).await;
+    assert_eq!(history["outcome"], "aborted", "{history}");
+    assert!(reasons(&history).contains("the deadline passed before the switch"), "{history}");
+}
+
+#[tokio::test]
+async fn health_is_proved_once_more_after_the_gates() {
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", "gate = [{ name = \"qa\", approve = true }]")).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "gates").await;
+    green.health(Health::Failing(500));
+    proxy.run(&["approve"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("aborted"), &json!("blue")), "{history}");
+    assert!(reasons(&history).contains("answered 500"), "{history}");
+}
+
+#[tokio::test]
+async fn a_color_smaller_than_the_live_one_is_refused_where_capacity_is_asked_for() {
+    let (blue, two, green) = (Backend::start("blue").await, Backend::start("two").await, Backend::start("green").await);
+    let service = |s: Service| s.blue([&blue, &two]).green([&green]).extra("cutover", "min_capacity = \"100%\"");
+    let mut proxy = Cutover::with().service("shop", service).start().await;
+    let up =
+        || async { proxy.service("shop").await["blue"]["endpoints"].to_string().matches("\"up\":true").count() == 2 };
+    assert!(eventually(PATIENCE, up).await);
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(reasons(&problem).contains("1 endpoints of green are healthy, and 2 of blue: 2 are needed"), "{problem}");
+    assert_eq!(problem["gates"][1]["state"], "refused", "{problem}");
+    proxy.reload_with(|s| s.service("shop", |s| s.extra("cutover", "min_capacity = \"50%\""))).await;
+    assert_eq!(order(&proxy, "switch", json!({ "to": "green" })).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_answer_from_the_old_stack_does_not_make_the_new_one_healthy() {
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    blue.stack("v41");
+    green.stack("v41");
+    let service = |s: Service| {
+        let s = s.blue([&blue]).green([&green]).health("/healthz").extra("blue", "stack = \"v41\"");
+        s.extra("green", "stack = \"v42\"").extra("health", "expect_stack = { header = \"X-Stack\" }")
+    };
+    let proxy = Cutover::with().service("shop", service).start().await;
+    let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!(status, 409, "{problem}");
+    assert!(reasons(&problem).contains("answered as stack `v41`, expected `v42`"), "{problem}");
+    green.stack("v42");
+    let up = || async { proxy.service("shop").await["green"]["endpoints"][0]["up"] == true };
+    assert!(eventually(PATIENCE, up).await);
+    let (status, answer) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!(status, 200, "{answer}");
+}
