@@ -282,7 +282,7 @@ fn draft(rules: &config::Dns, aim: Aim, wanted: Vec<RecordSet>, found: &[RecordS
     let names: BTreeSet<&DnsName> = rules.records.iter().map(|record| &record.name).collect();
     let places: BTreeSet<DnsName> = names.iter().filter_map(|name| name.mark().ok()).collect();
     let known = found.iter().filter(|set| set.kind == RecordType::Txt && places.contains(&set.name));
-    let old: Vec<Mark> = known.clone().filter_map(|set| Some(set).map(Owner::of).and_then(Owner::mark)).collect();
+    let old: Vec<Mark> = known.clone().filter_map(|set| Owner::of(set).mark()).collect();
     let generation = old.iter().map(|mark| mark.generation).max().unwrap_or(0) + 1;
     let old_ttl = longest_ttl(own(rules, found));
     // What still lives from before the batch before this one lives on behind it.

@@ -87,8 +87,7 @@ impl Scene {
     /// What the zone's history must be, whatever has happened: each batch one generation more than the one before, each
     /// with every set of every name, and never a name that leads nowhere.
     fn assert_sane(&self) {
-        let mut generation = 0;
-        for batch in self.zone.batches() {
+        for (generation, batch) in (1..).zip(self.zone.batches()) {
             let made: Vec<_> =
                 batch.changes.iter().filter(|it| it.action == Action::Create).map(|it| &it.set).collect();
             let marks = made.iter().filter_map(|set| match Owner::of(set) {
@@ -96,9 +95,8 @@ impl Scene {
                 _ => None,
             });
             for mark in marks {
-                assert_eq!(mark, generation + 1, "{batch:#?}");
+                assert_eq!(mark, generation, "{batch:#?}");
             }
-            generation += 1;
             let sides = Side::ALL.into_iter().filter(|side| {
                 let made: Vec<RecordSet> = made.iter().map(|set| (*set).clone()).collect();
                 same(own(&self.rules, &made), &leading(&self.rules, *side, 0), false)

@@ -70,7 +70,7 @@ async fn a_connection_full_of_uploads_that_have_stopped_takes_what_they_have_and
 
 #[tokio::test]
 async fn what_a_backend_does_not_read_of_uploads_stops_at_the_windows() {
-    let blue = RawBackend::start(|_, _| std::thread::sleep(PATIENCE));
+    let blue = RawBackend::start(|_, _| std::thread::park_timeout(PATIENCE));
     let proxy = held(&blue, "", "", "").start().await;
     let before = proxy.memory_kib();
     let crowd = (0..16).map(async |_| {

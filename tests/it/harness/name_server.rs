@@ -169,7 +169,7 @@ pub fn look_up(sets: &[Set], name: &Name, kind: RecordType) -> (bool, Vec<Record
 }
 
 fn chosen<'a>(sets: &[&'a Set]) -> Option<&'a Set> {
-    let weight = |set: &Set| set.weight.unwrap_or(1).max(0) as u64;
+    let weight = |set: &Set| set.weight.unwrap_or(1);
     let total: u64 = sets.iter().map(|set| weight(set)).sum();
     if total == 0 {
         return fastrand::choice(sets.iter().copied());

@@ -15,23 +15,17 @@ pub struct Resolver {
     server: SocketAddr,
     /// It keeps every answer at least so long: 0 obeys.
     stubborn: Duration,
-    /// Seconds of a TTL last so much less, so that a story need not wait for them.
-    haste: f64,
     known: Mutex<HashMap<String, (Vec<String>, Instant)>>,
 }
 
 impl Resolver {
     pub fn new(server: SocketAddr) -> Resolver {
-        Resolver { server, stubborn: Duration::ZERO, haste: 1.0, known: Mutex::default() }
+        Resolver { server, stubborn: Duration::ZERO, known: Mutex::default() }
     }
 
     /// It disobeys: whatever the TTL says, it keeps an answer at least so long.
     pub fn keeps(self, stubborn: Duration) -> Resolver {
         Resolver { stubborn, ..self }
-    }
-
-    pub fn hasty(self, haste: f64) -> Resolver {
-        Resolver { haste, ..self }
     }
 
     /// The addresses of a name, from what it remembers or from the server.
@@ -41,7 +35,7 @@ impl Resolver {
             return addresses;
         }
         let (addresses, ttl) = self.ask(name).await;
-        let lives = Duration::from_secs_f64(f64::from(ttl) / self.haste).max(self.stubborn);
+        let lives = Duration::from_secs(ttl.into()).max(self.stubborn);
         self.known.lock().unwrap().insert(name.to_owned(), (addresses.clone(), Instant::now() + lives));
         addresses
     }
