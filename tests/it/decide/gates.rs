@@ -243,3 +243,16 @@ async fn an_answer_from_the_old_stack_does_not_make_the_new_one_healthy() {
     let (status, answer) = order(&proxy, "switch", json!({ "to": "green" })).await;
     assert_eq!(status, 200, "{answer}");
 }
+
+#[tokio::test]
+async fn a_rehearsal_asks_every_gate_says_that_it_is_one_and_changes_nothing() {
+    let script = r#"["sh", "-c", "echo rehearsal $CUTOVER_REHEARSAL; exit 3"]"#;
+    let gates = format!("{}, {{ name = \"qa\", approve = true }}]", command(script, "").trim_end_matches(']'));
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &gates)).await;
+    let (status, plan) = order(&proxy, "switch", json!({ "to": "green", "dry_run": true })).await;
+    assert_eq!((status, &plan["would_switch"]), (200, &json!(false)), "{plan}");
+    assert!(reasons(&plan).contains("gate smoke: sh ended with 3: rehearsal 1"), "{plan}");
+    assert_eq!(plan["gates"][2]["says"], "an operator would be asked", "{plan}");
+    assert_eq!(proxy.service("shop").await["phase"], "idle");
+    assert_eq!(proxy.api("GET", "/v1/history", Value::Null).await.1, json!([]));
+}
