@@ -184,8 +184,8 @@ impl Wire {
         let room = want.min(input.capacity());
         let read = ready!(pin!(self.socket.read_buf(&mut (&mut *input).limit(room))).poll(cx))?;
         self.input = input.split().freeze();
-        // An answer that fills what there is room for has more behind it.
-        self.room = if read == room { READ_MOST } else { READ };
+        // An answer that fills what there is room for has more behind it, and a large one comes on in large pieces.
+        self.room = if read == room || read > READ { READ_MOST } else { READ };
         Poll::Ready(Ok(read))
     }
 
