@@ -184,8 +184,10 @@ impl Wire {
         let room = want.min(input.capacity());
         let read = ready!(pin!(self.socket.read_buf(&mut (&mut *input).limit(room))).poll(cx))?;
         self.input = input.split().freeze();
-        // An answer that fills what there is room for has more behind it, and a large one comes on in large pieces.
-        self.room = if read == room || read > READ { READ_MOST } else { READ };
+        // An answer that fills what there is room for has more behind it, and is read in large pieces to its end.
+        if read == room {
+            self.room = READ_MOST;
+        }
         Poll::Ready(Ok(read))
     }
 
@@ -244,7 +246,7 @@ impl Link {
         let mut idle = turn.0.idle.borrow_mut();
         // Whether it is still open is asked when it is needed again.
         if wire.is_whole() && idle.len() < most {
-            wire.input = Bytes::new();
+            (wire.input, wire.room) = (Bytes::new(), READ);
             idle.push(Idle { wire, since: age });
             turn.0.sheet.upstream_idle.change(1);
         }
