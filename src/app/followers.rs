@@ -7,8 +7,8 @@ use tokio::task::JoinHandle;
 
 use crate::admin::Scene;
 use crate::aws::Account;
-use crate::config::{Aws, Config, Dns, DnsTail};
-use crate::cutover::{Cutover, Desk};
+use crate::config::{Aws, Config, Dns, DnsStart, DnsTail};
+use crate::cutover::{Cutover, Desk, Phase};
 use crate::dns::{self, Follower, Live};
 use crate::names::{Color, ServiceName};
 use crate::tail::{Keeper, Led};
@@ -60,12 +60,12 @@ impl Followers {
 }
 
 fn begin(desk: &Desk, rules: &Dns, config: &Config, account: &Account, scene: &Scene) -> Running {
-    let (live, seen) = watch::channel(settled(desk));
+    let (live, seen) = watch::channel(settled(desk, rules.start));
     let zone = account.zone(&rules.zone);
     let service = desk.name().clone();
     let (follower, names) =
         Follower::new(&service, rules.clone(), zone, &scene.journal, seen, scene.names_told.clone());
-    let tasks = [tokio::spawn(follower.run()), tokio::spawn(tell(desk.clone(), live))];
+    let tasks = [tokio::spawn(follower.run()), tokio::spawn(tell(desk.clone(), rules.start, live))];
     // It ends by itself, behind the follower.
     tokio::spawn(keeper(desk, &names, scene).run());
     Running { service, rules: rules.clone(), aws: config.aws.clone(), desk: names, tasks }
@@ -98,12 +98,12 @@ impl Running {
     }
 }
 
-/// Tells a follower of each cutover that has ended.
-async fn tell(desk: Desk, live: watch::Sender<Live>) {
+/// Tells a follower of each cutover that has come as far as names wait for.
+async fn tell(desk: Desk, start: DnsStart, live: watch::Sender<Live>) {
     let mut newest = desk.watch();
     loop {
         newest.borrow_and_update();
-        let now = settled(&desk);
+        let now = settled(&desk, start);
         live.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
         if newest.changed().await.is_err() {
             return;
@@ -111,11 +111,16 @@ async fn tell(desk: Desk, live: watch::Sender<Live>) {
     }
 }
 
-/// The color that is live when nothing is under way: names follow no cutover that may yet be turned around.
-fn settled(desk: &Desk) -> Live {
+/// The color that is live when nothing is under way: names follow no cutover that may yet be turned around, unless the
+/// config has them follow it once the old color is empty. Then they turn around with it.
+fn settled(desk: &Desk, start: DnsStart) -> Live {
     let says = |cutover: &Cutover| format!("cutover {}", cutover.id);
+    let is_drained =
+        |cutover: &Cutover| cutover.live() == cutover.to && !matches!(cutover.phase, Phase::Switch | Phase::Drain);
     match desk.newest() {
-        Some(cutover) if cutover.phase.ends() => Live { color: cutover.live(), by: says(&cutover) },
+        Some(cutover) if cutover.phase.ends() || start == DnsStart::AfterDrain && is_drained(&cutover) => {
+            Live { color: cutover.live(), by: says(&cutover) }
+        }
         Some(cutover) => Live { color: cutover.from, by: says(&cutover) },
         None => Live { color: desk.entry().map_or(Color::Blue, |entry| entry.live), by: "start".to_owned() },
     }

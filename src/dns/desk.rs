@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::figures::Figures;
 use super::hands::{Hands, attempt};
-use super::machine::{Goal, Shift, lower_ttl, ttl};
-use super::plan::{self, Aim, Objection, Plan, Terms, plan};
+use super::plan::{self, Aim, Objection, Plan, Terms, lower_ttl, plan, ttl};
+use super::shift::{Goal, Shift};
 use super::status::Status;
 use super::zone::{Batch, ZoneError};
 use crate::config;
@@ -133,7 +133,7 @@ fn preview(shift: &Shift, hands: &Hands, mut found: Vec<super::RecordSet>) -> Pr
         Preview { service: shift.service.clone(), zone: rules.zone.clone(), to, batches: Vec::new(), objection: None };
     let leads = plan::same(plan::own(rules, &found), &plan::leading(rules, to, 0), false);
     let whole = [
-        ("lower", Aim::Lower(lower_ttl(rules))),
+        ("lower", Aim::Lower(lower_ttl(rules), to)),
         ("move", Aim::Lead(to, lower_ttl(rules))),
         ("restore", Aim::Lead(to, ttl(rules))),
     ];

@@ -3,131 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
-use super::plan::{self, Aim, Objection, Plan, Terms, Why, plan};
+use super::plan::{self, Aim, Draft, Mark, Objection, Plan, Terms, Why, lower_ttl, plan, ttl};
+use super::shift::{Goal, Shift, Stage, Step, later};
 use super::verify::Proof;
 use super::zone::{Batch, ChangeId, Progress, RecordSet, ZoneError};
 use crate::config;
-use crate::journal::Topic;
-use crate::names::{Color, ServiceName, Side};
 use crate::time::Timestamp;
-
-/// One bringing of names to where they should lead, whole: why, how far it is, and what was seen. The journal keeps this.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Shift {
-    pub id: String,
-    pub service: ServiceName,
-    pub goal: Goal,
-    pub to: Side,
-    /// The color that was live when it began: names stay where they were sent until another is.
-    pub live: Color,
-    pub by: String,
-    pub started: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ended: Option<Timestamp>,
-    pub step: Step,
-    pub stage: Stage,
-    /// The zone's, as far as it is known.
-    pub generation: u64,
-    /// The newest attempts of this proxy, by which it knows its own marks.
-    pub ours: Vec<String>,
-    pub evidence: Evidence,
-    /// Why nothing is written until somebody has looked, or a long time has passed.
-    #[serde(skip)]
-    pub stopped: Option<Box<Objection>>,
-    /// What the provider or the name servers said last, where that was nothing good.
-    #[serde(skip)]
-    pub trouble: Option<String>,
-    /// Tries in a row that brought nothing.
-    #[serde(skip)]
-    pub tries: u32,
-}
-
-/// What it is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Goal {
-    /// Names go where the service went, or where a new config says.
-    Follow,
-    /// An operator wants them there now, over whatever has been changed.
-    Sync,
-    /// Only the TTL is lowered, ahead of a switch.
-    Prepare,
-    /// Records that are there already are taken over.
-    Adopt,
-    /// Somebody has changed what is ours, and it is put back.
-    Restore,
-}
-
-/// How far it is, in the order of the path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Step {
-    /// The TTL is lowered, so that the way there and back is short.
-    Lower,
-    /// Answers with the old TTL die out.
-    WaitOut,
-    /// Names are led to the other side.
-    Move,
-    /// Every name server is asked.
-    Verify,
-    /// Answers from before the move die out.
-    Tail,
-    /// The TTL becomes what it was.
-    Restore,
-    Done,
-    /// Another has taken its place.
-    Replaced,
-}
-
-/// How far a change is, in steps that write.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stage {
-    /// The zone is read. `again`: what stands there is written once more, since a change that cannot be asked for, or has
-    /// not arrived for long, is known to have arrived once a later one has.
-    Look {
-        #[serde(default)]
-        again: bool,
-    },
-    /// A batch is on its way. After a restart, or without an answer, only the zone can tell whether it got there.
-    Send,
-    /// No answer came.
-    Doubt,
-    /// It was taken; name servers learn of it.
-    Settle { change: ChangeId, since: Timestamp },
-}
-
-/// What was seen and measured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// Seconds that answers could be kept before the TTL was lowered, and when that had arrived everywhere.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub lowered_from: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub lowered_at: Option<Timestamp>,
-    /// When answers with the old TTL have died out.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub ready_at: Option<Timestamp>,
-    /// When every name server of the provider led there.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub shifted_at: Option<Timestamp>,
-    /// Seconds that an answer from before that may be kept.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub old_ttl: Option<u32>,
-    /// What name servers answered last.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub proof: Option<Proof>,
-    /// Batches that were taken.
-    #[serde(default)]
-    pub changes: u32,
-    /// Batches that got no answer, and those that were sent again since they did not arrive.
-    #[serde(default)]
-    pub doubts: u32,
-    #[serde(default)]
-    pub stranded: u32,
-}
 
 /// What happens to it from outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -231,9 +112,8 @@ impl Shift {
             (self.step, self.stage) = (Step::Move, Stage::Look { again: false });
         }
         let marks = plan::marks(&self.service, found);
-        let got_there = |attempt: &String| marks.iter().any(|mark| mark.attempt == *attempt);
         let again = match self.stage {
-            Stage::Doubt => self.ours.last().is_some_and(got_there),
+            Stage::Doubt => self.ours.last().is_some_and(|attempt| stands(&marks, attempt)),
             Stage::Look { again } => again,
             Stage::Send | Stage::Settle { .. } => false,
         };
@@ -245,29 +125,24 @@ impl Shift {
         let terms = Terms { again, ..self.terms(rules, attempt, at) };
         match plan(rules, self.aim(rules, found, leads), found, &terms) {
             Plan::Stop(objection) => self.stop(objection),
-            Plan::Equal => {
-                let slow = |mark: &plan::Mark| mark.before > lower_ttl(rules);
-                let settled = marks.iter().filter(|mark| slow(mark)).map(|mark| mark.settled(SPREAD)).max();
-                // Whoever has lowered it knows when that had arrived; a mark only says when it was sent.
-                let settled = self.evidence.ready_at.or(settled);
-                self.nothing_to_write(settled.filter(|settled| *settled > at), rules, at)
-            }
-            Plan::Write(draft) => {
-                match self.step {
-                    Step::Lower => self.evidence.lowered_from = Some(draft.old_ttl),
-                    Step::Move => self.evidence.old_ttl = Some(draft.old_ttl),
-                    _ => {}
-                }
-                self.stage = Stage::Send;
-                self.ours.push(attempt.to_owned());
-                // However many came to nothing since, what stands in the zone stays known.
-                let too_many = self.ours.len().saturating_sub(REMEMBERED);
-                let gone: Vec<String> =
-                    self.ours.iter().filter(|ours| !got_there(ours)).take(too_many).cloned().collect();
-                self.ours.retain(|ours| !gone.contains(ours));
-                Some(Effect::Send(Box::new(draft.batch)))
-            }
+            Plan::Equal => self.nothing_to_write(&marks, rules, at),
+            Plan::Write(draft) => self.send(*draft, &marks, attempt),
         }
+    }
+
+    fn send(&mut self, draft: Draft, marks: &[Mark], attempt: &str) -> Option<Effect> {
+        match self.step {
+            Step::Lower => self.evidence.lowered_from = Some(draft.old_ttl),
+            Step::Move => self.evidence.old_ttl = Some(draft.old_ttl),
+            _ => {}
+        }
+        self.stage = Stage::Send;
+        self.ours.push(attempt.to_owned());
+        // However many came to nothing since, what stands in the zone stays known.
+        let too_many = self.ours.len().saturating_sub(REMEMBERED);
+        let gone: Vec<String> = self.ours.iter().filter(|ours| !stands(marks, ours)).take(too_many).cloned().collect();
+        self.ours.retain(|ours| !gone.contains(ours));
+        Some(Effect::Send(Box::new(draft.batch)))
     }
 
     /// What the zone is compared with where nothing is under way: what this shift left behind.
@@ -289,7 +164,7 @@ impl Shift {
 
     fn aim(&self, rules: &config::Dns, found: &[RecordSet], leads: bool) -> Aim {
         match self.step {
-            Step::Lower => Aim::Lower(lower_ttl(rules)),
+            Step::Lower => Aim::Lower(lower_ttl(rules), self.to),
             // What leads there already is left with the TTL that it has until the last step.
             Step::Move if leads => Aim::Lead(self.to, plan::longest_values_ttl(plan::own(rules, found))),
             // Where there was nothing, there is nowhere to go back to.
@@ -299,7 +174,11 @@ impl Shift {
         }
     }
 
-    fn nothing_to_write(&mut self, settled: Option<Timestamp>, rules: &config::Dns, at: Timestamp) -> Option<Effect> {
+    fn nothing_to_write(&mut self, marks: &[Mark], rules: &config::Dns, at: Timestamp) -> Option<Effect> {
+        let slow = |mark: &&Mark| mark.before > lower_ttl(rules);
+        let settled = marks.iter().filter(slow).map(|mark| mark.settled(SPREAD)).max();
+        // Whoever has lowered it knows when that had arrived; a mark only says when it was sent.
+        let settled = self.evidence.ready_at.or(settled).filter(|settled| *settled > at);
         match self.step {
             Step::Lower if self.goal == Goal::Prepare => {
                 self.evidence.ready_at = Some(settled.unwrap_or(at));
@@ -445,79 +324,15 @@ impl Shift {
         self.stopped = Some(objection);
         Some(Effect::Rest)
     }
-
-    /// When, by their TTL, answers from before the move have died out.
-    pub fn expires(&self) -> Option<Timestamp> {
-        Some(later(self.evidence.shifted_at?, self.evidence.old_ttl?))
-    }
-
-    /// Whether the journal has to know of this state: a restart would otherwise do something else.
-    pub fn moved(&self, before: &Shift) -> bool {
-        (self.step, &self.stage, &self.ours, &self.evidence)
-            != (before.step, &before.stage, &before.ours, &before.evidence)
-    }
-}
-
-impl Topic for Shift {
-    const NAME: &'static str = "dns";
-
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn service(&self) -> &ServiceName {
-        &self.service
-    }
-}
-
-impl Step {
-    pub const ALL: [Step; 8] =
-        [Step::Lower, Step::WaitOut, Step::Move, Step::Verify, Step::Tail, Step::Restore, Step::Done, Step::Replaced];
-
-    pub fn ends(self) -> bool {
-        matches!(self, Step::Done | Step::Replaced)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Step::Lower => "lower",
-            Step::WaitOut => "wait_out",
-            Step::Move => "move",
-            Step::Verify => "verify",
-            Step::Tail => "tail",
-            Step::Restore => "restore",
-            Step::Done => "done",
-            Step::Replaced => "replaced",
-        }
-    }
-}
-
-impl Goal {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Goal::Follow => "follow",
-            Goal::Sync => "sync",
-            Goal::Prepare => "prepare",
-            Goal::Adopt => "adopt",
-            Goal::Restore => "restore",
-        }
-    }
-}
-
-pub fn ttl(rules: &config::Dns) -> u32 {
-    u32::try_from(rules.ttl.as_secs()).unwrap_or(u32::MAX)
-}
-
-pub fn lower_ttl(rules: &config::Dns) -> u32 {
-    u32::try_from(rules.lower_ttl.as_secs()).unwrap_or(u32::MAX)
 }
 
 fn asks_nobody(rules: &config::Dns) -> bool {
     rules.name_servers.as_ref().is_some_and(Vec::is_empty)
 }
 
-fn later(at: Timestamp, seconds: u32) -> Timestamp {
-    at.checked_add(Duration::from_secs(u64::from(seconds))).unwrap_or(at)
+/// Whether the batch of that attempt is one that the zone's marks speak of.
+fn stands(marks: &[Mark], attempt: &str) -> bool {
+    marks.iter().any(|mark| mark.attempt == attempt)
 }
 
 fn is_past(since: Timestamp, patience: Duration, at: Timestamp) -> bool {

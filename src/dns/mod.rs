@@ -10,6 +10,7 @@ mod mark;
 #[cfg(test)]
 mod memory;
 mod plan;
+mod shift;
 mod status;
 #[cfg(test)]
 mod stories;
@@ -21,8 +22,8 @@ mod zone;
 pub use self::desk::{Denied, Desk, Preview, Wish, Written};
 pub use self::figures::Figures;
 pub use self::follower::{Follower, Live};
-pub use self::machine::{Goal, Shift, Step};
 pub use self::plan::{Objection, Why};
+pub use self::shift::{Goal, Shift, Step};
 pub use self::status::{Next, RecordStatus, State, Status};
 pub use self::verify::{Heard, Proof, prove};
 pub use self::zone::{

@@ -15,8 +15,8 @@ use crate::time::Timestamp;
 /// What is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Aim {
-    /// Everything as it is, with a TTL that is no longer than this.
-    Lower(u32),
+    /// Everything as it is, with a TTL that is no longer than this, on the way to that side.
+    Lower(u32, Side),
     /// Names lead to that side, with this TTL.
     Lead(Side, u32),
 }
@@ -81,12 +81,15 @@ pub enum Why {
 
 impl fmt::Display for Objection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}; {}", self.says, self.remedy)?;
+        write!(f, "{}; {}", self.says, self.remedy)?;
         let mut list = |word: &str, sets: &[RecordSet]| {
             let lines: Vec<String> = sets.iter().map(ToString::to_string).collect();
             let lines = if lines.is_empty() { vec!["nothing".to_owned()] } else { lines };
             lines.iter().try_for_each(|line| write!(f, "\n  {word} {line}"))
         };
+        if self.wanted.is_empty() && self.found.is_empty() {
+            return Ok(());
+        }
         list("wanted:", &self.wanted)?;
         list("found: ", &self.found)
     }
@@ -114,6 +117,14 @@ fn record_sets(record: &DnsRecord, mode: DnsMode, to: Side, ttl: u32) -> Vec<Rec
         }
         DnsMode::Simple | DnsMode::Alias => record.target(to).map(|target| set(target, None)).into_iter().collect(),
     }
+}
+
+pub fn ttl(rules: &config::Dns) -> u32 {
+    u32::try_from(rules.ttl.as_secs()).unwrap_or(u32::MAX)
+}
+
+pub fn lower_ttl(rules: &config::Dns) -> u32 {
+    u32::try_from(rules.lower_ttl.as_secs()).unwrap_or(u32::MAX)
 }
 
 /// The names that have to be read for a plan: the records' own, their marks', and where external-dns puts its.
@@ -183,23 +194,22 @@ pub fn marks(service: &ServiceName, found: &[RecordSet]) -> Vec<Mark> {
 pub fn plan(rules: &config::Dns, aim: Aim, found: &[RecordSet], terms: &Terms) -> Plan {
     let wanted = match aim {
         Aim::Lead(side, ttl) => leading(rules, side, ttl),
-        Aim::Lower(most) => own(rules, found).map(|set| lowered(set, most)).collect(),
+        Aim::Lower(most, _) => own(rules, found).map(|set| lowered(set, most)).collect(),
     };
     let mut marked = true;
     for name in rules.records.iter().map(|record| &record.name).collect::<BTreeSet<_>>() {
         match judge(rules, name, found, terms) {
             Ok(known) => marked &= known,
-            Err((why, says, remedy)) => {
-                let at = |set: &&RecordSet| set.name == *name || name.mark().is_ok_and(|mark| mark == set.name);
-                let wanted = wanted.iter().filter(at).cloned().collect();
-                let found = found.iter().filter(at).cloned().collect();
-                return Plan::Stop(Box::new(Objection { why, says, remedy: remedy.to_owned(), wanted, found }));
+            Err(no) => {
+                // Where it all leads to, also where it would only be the TTL now.
+                let wanted = if let Aim::Lower(_, to) = aim { leading(rules, to, ttl(rules)) } else { wanted };
+                return Plan::Stop(Box::new(no.objection(name, &wanted, found)));
             }
         }
     }
     let equal = same(own(rules, found), &wanted, true);
     // What is only to be lowered and is low already needs no mark for that.
-    let settled = equal && (marked || matches!(aim, Aim::Lower(_)));
+    let settled = equal && (marked || matches!(aim, Aim::Lower(..)));
     if settled && !terms.again || wanted.is_empty() {
         return Plan::Equal;
     }
@@ -214,57 +224,83 @@ fn lowered(set: &RecordSet, most: u32) -> RecordSet {
     set
 }
 
+/// Why what stands at a name must not be changed.
+struct No {
+    why: Why,
+    says: String,
+    remedy: &'static str,
+}
+
+impl No {
+    fn objection(self, name: &DnsName, wanted: &[RecordSet], found: &[RecordSet]) -> Objection {
+        let at = |set: &&RecordSet| set.name == *name || name.mark().is_ok_and(|mark| mark == set.name);
+        let of = |sets: &[RecordSet]| sets.iter().filter(at).cloned().collect();
+        Objection {
+            why: self.why,
+            says: self.says,
+            remedy: self.remedy.to_owned(),
+            wanted: of(wanted),
+            found: of(found),
+        }
+    }
+}
+
+fn no(why: Why, says: String, remedy: &'static str) -> Result<bool, No> {
+    Err(No { why, says, remedy })
+}
+
 /// Whether what stands at the name may be changed: with a mark of ours that speaks for it, or not marked at all.
-fn judge(
-    rules: &config::Dns,
-    name: &DnsName,
-    found: &[RecordSet],
-    terms: &Terms,
-) -> Result<bool, (Why, String, &'static str)> {
-    use Why::{Another, Drifted, Foreign};
+fn judge(rules: &config::Dns, name: &DnsName, found: &[RecordSet], terms: &Terms) -> Result<bool, No> {
     let place = name.mark().ok();
     let texts = || found.iter().filter(|set| set.kind == RecordType::Txt);
-    let beside = texts().filter(|set| Some(&set.name) != place.as_ref()).filter(|set| of_name(name, &set.name));
-    for set in beside {
+    for set in texts().filter(|set| Some(&set.name) != place.as_ref() && of_name(name, &set.name)) {
         if let Owner::Other(text) = Owner::of(set) {
-            return Err((
-                Foreign,
-                format!("{name} belongs to somebody else, who says so at {}: {text}", set.name),
-                LEAVE,
-            ));
+            let says = format!("{name} belongs to somebody else, who says so at {}: {text}", set.name);
+            return no(Why::Foreign, says, LEAVE);
         }
     }
     let here: Vec<&RecordSet> = own(rules, found).filter(|set| set.name == *name).collect();
+    can_stand(rules, name, found, &here)?;
+    let mark = texts().find(|set| Some(&set.name) == place.as_ref());
+    speaks(mark.map(Owner::of), name, here, terms)
+}
+
+/// Whether what else there is at the name leaves room for the config's records.
+fn can_stand(rules: &config::Dns, name: &DnsName, found: &[RecordSet], here: &[&RecordSet]) -> Result<bool, No> {
     for set in found.iter().filter(|set| set.name == *name) {
         if let Data::Foreign(what) = &set.data
             && set.kind != RecordType::Txt
         {
-            return Err((Foreign, format!("the {} record {name} has {what}", set.kind), UNKNOWN));
+            return no(Why::Foreign, format!("the {} record {name} has {what}", set.kind), UNKNOWN);
         }
         let cname = set.kind == RecordType::Cname || here.iter().any(|set| set.kind == RecordType::Cname);
         let wants_cname = rules.records.iter().any(|it| it.name == *name && it.kind == RecordType::Cname);
         if (cname || wants_cname) && !here.contains(&set) {
-            return Err((Foreign, format!("{name} has a {} record, and a CNAME stands alone", set.kind), UNKNOWN));
+            let says = format!("{name} has a {} record, and a CNAME stands alone", set.kind);
+            return no(Why::Foreign, says, UNKNOWN);
         }
     }
-    let mark = texts().find(|set| Some(&set.name) == place.as_ref());
-    match mark.map(Owner::of) {
+    Ok(true)
+}
+
+/// Whether it is marked, and the mark, if there is one, speaks for what stands `here`.
+fn speaks(mark: Option<Owner>, name: &DnsName, here: Vec<&RecordSet>, terms: &Terms) -> Result<bool, No> {
+    use Why::{Another, Drifted, Foreign};
+    match mark {
         None if here.is_empty() || terms.adopt => Ok(false),
-        None => Err((Foreign, format!("{name} exists, and nothing says that it is ours"), ADOPT)),
-        Some(Owner::Other(text)) => Err((Foreign, format!("{name} is marked as somebody else's: {text}"), LEAVE)),
-        Some(Owner::Nobody) => {
-            Err((Foreign, format!("there is a TXT record where the mark of {name} belongs"), UNKNOWN))
-        }
+        None => no(Foreign, format!("{name} exists, and nothing says that it is ours"), ADOPT),
+        Some(Owner::Other(text)) => no(Foreign, format!("{name} is marked as somebody else's: {text}"), LEAVE),
+        Some(Owner::Nobody) => no(Foreign, format!("there is a TXT record where the mark of {name} belongs"), UNKNOWN),
         Some(Owner::Cutover(_)) if terms.adopt => Ok(true),
         Some(Owner::Cutover(mark)) if mark.service != *terms.service => {
-            Err((Foreign, format!("{name} belongs to the service {} of a Cutover", mark.service), ADOPT))
+            no(Foreign, format!("{name} belongs to the service {} of a Cutover", mark.service), ADOPT)
         }
         Some(Owner::Cutover(_)) if terms.restore => Ok(true),
         Some(Owner::Cutover(mark)) if mark.digest != digest(here) => {
-            Err((Drifted, format!("somebody has changed {name} since generation {}", mark.generation), WRITE_OVER))
+            no(Drifted, format!("somebody has changed {name} since generation {}", mark.generation), WRITE_OVER)
         }
         Some(Owner::Cutover(mark)) if !terms.ours.is_empty() && !terms.ours.contains(&mark.attempt) => {
-            Err((Another, format!("another proxy has written generation {} of {name}", mark.generation), WRITE_OVER))
+            no(Another, format!("another proxy has written generation {} of {name}", mark.generation), WRITE_OVER)
         }
         Some(Owner::Cutover(_)) => Ok(true),
     }
@@ -305,7 +341,7 @@ fn draft(rules: &config::Dns, aim: Aim, wanted: Vec<RecordSet>, found: &[RecordS
     gone.sort_by_key(|set| (&set.name, set.kind, set.member.as_ref().map(|member| &member.identifier)));
     let changes = gone.into_iter().map(delete).chain(marks.into_iter().chain(wanted).map(create)).collect();
     let says = match aim {
-        Aim::Lower(ttl) => format!("TTL {ttl} s"),
+        Aim::Lower(ttl, _) => format!("TTL {ttl} s"),
         Aim::Lead(side, ttl) => format!("{side}, TTL {ttl} s"),
     };
     let comment = format!("cutover {}: {says}, generation {generation}", terms.service);

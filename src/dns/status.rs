@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::{Evidence, Goal, Shift, Stage, Step};
 use super::plan::{Objection, leading, own, same};
+use super::shift::{Evidence, Goal, Shift, Stage, Step};
 use super::verify::Proof;
 use super::zone::RecordSet;
 use crate::config;

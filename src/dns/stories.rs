@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::follower::{Follower, Live};
-use super::machine::{Goal, Shift, Step};
 use super::mark::Owner;
 use super::memory::{Fault, Memory};
 use super::plan::{Why, leading, longest_ttl, own, same};
+use super::shift::{Goal, Shift, Step};
 use super::zone::{Action, Data, Member, RecordSet, ZoneError};
 use super::{Denied, Desk, State, Status, Wish};
 use crate::config::{self, Config, Drift};

@@ -1,9 +1,10 @@
 //! The machine walked: every state that can be reached, by every event, from every goal, and what must hold in each.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
-use super::machine::{Effect, Event, Evidence, Goal, Shift, Stage, Step, step};
+use super::machine::{Effect, Event, step};
 use super::plan::{after, leading, own, same};
+use super::shift::{Evidence, Goal, Shift, Stage, Step};
 use super::stories::rules;
 use super::verify::{Heard, Proof};
 use super::zone::{ChangeId, Progress, RecordSet, ZoneError};
@@ -98,22 +99,25 @@ fn key(shift: &Shift) -> String {
     };
     let Evidence { ready_at, shifted_at, old_ttl, .. } = &shift.evidence;
     let seen = (ready_at.is_some(), shifted_at.is_some(), *old_ttl > Some(10));
-    // Conflicts in a row count up to where they are taken for good.
-    let tries = shift.tries.min(5);
+    let tries = shift.tries >= BRINK;
     format!("{:?} {stage} {seen:?} {tries} {} {}", shift.step, shift.ours.is_empty(), shift.stopped.is_some())
 }
 
 fn walk(rules: &config::Dns, goal: Goal) -> Vec<Walked> {
-    let mut known = HashMap::from([(key(&begun(goal)), ())]);
+    let mut known = HashSet::from([key(&begun(goal))]);
     let (mut open, mut walked) = (VecDeque::from([begun(goal)]), Vec::new());
+    let events = events(rules);
     while let Some(before) = open.pop_front() {
         // Where it has stopped nothing is under way that could come to anything.
         let come = |event: &Event| before.stopped.is_none() || *event == Event::Resume;
-        for event in events(rules).into_iter().filter(come) {
+        for event in events.iter().filter(|event| come(event)) {
             for hours in [0, 1] {
                 let (after, effect) = step(&before, rules, event.clone(), at(hours));
-                if known.insert(key(&after), ()).is_none() {
-                    open.push_back(after.clone());
+                // Whatever has been tried once may have been tried often: that is a state of its own, without the way there.
+                let often = Shift { tries: after.tries.max(BRINK), ..after.clone() };
+                let states = [after.clone()].into_iter().chain((after.tries > 0).then_some(often));
+                for state in states.filter(|state| known.insert(key(state))) {
+                    open.push_back(state);
                 }
                 walked.push(Walked { before: before.clone(), event: event.clone(), after, effect });
             }
@@ -223,21 +227,23 @@ fn a_restart_repeats_what_was_waited_for_and_sends_nothing() {
 fn from_every_state_there_is_a_way_to_the_end() {
     for goal in [Goal::Follow, Goal::Prepare, Goal::Adopt] {
         let walked = walk(&asking(), goal);
-        let mut ends: HashMap<String, ()> =
-            walked.iter().filter(|it| it.after.step.ends()).map(|it| (key(&it.after), ())).collect();
+        let ways: HashSet<[String; 2]> = walked.iter().map(|it| [key(&it.before), key(&it.after)]).collect();
+        let mut ends: HashSet<String> =
+            walked.iter().filter(|it| it.after.step.ends()).map(|it| key(&it.after)).collect();
         loop {
-            let more: Vec<String> = walked
-                .iter()
-                .filter(|it| ends.contains_key(&key(&it.after)) && !ends.contains_key(&key(&it.before)))
-                .map(|it| key(&it.before))
-                .collect();
-            if more.is_empty() {
+            let known = ends.len();
+            let more: Vec<String> =
+                ways.iter().filter(|[_, after]| ends.contains(after)).map(|[before, _]| before.clone()).collect();
+            ends.extend(more);
+            if ends.len() == known {
                 break;
             }
-            ends.extend(more.into_iter().map(|key| (key, ())));
         }
         for Walked { before, .. } in &walked {
-            assert!(ends.contains_key(&key(before)), "{before:?} never ends");
+            assert!(ends.contains(&key(before)), "{before:?} never ends");
         }
     }
 }
+
+/// From here on the next conflict in a row is taken for good: all that the number of tries decides about what comes.
+const BRINK: u32 = 4;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::stage::{Stage, ZONE};
-use crate::harness::{Client, Resolver};
+use crate::harness::{Client, Resolver, Service};
 
 const BLUE: [&str; 1] = ["198.51.100.1"];
 const GREEN: [&str; 2] = ["198.51.100.2", "198.51.100.3"];
@@ -41,6 +41,24 @@ async fn names_follow_a_switch_to_every_name_server_and_back() {
     stage.proxy.run(&["rollback"]).await.assert_code(0);
     stage.until_at("blue").await;
     assert_eq!(stage.seen_at(3).await, BLUE);
+}
+
+#[tokio::test]
+async fn names_wait_for_the_bake_or_go_ahead_of_it_and_turn_around_with_it() {
+    for (start, side) in [("after-bake", "blue"), ("after-drain", "green")] {
+        let describe = |service: Service| {
+            let service = service.extra("cutover", "bake = { for = \"10m\", min_requests = 1000000 }");
+            service.extra("dns", &format!("start = \"{start}\""))
+        };
+        let stage = Stage::start(describe, |_| {}).await;
+        stage.until_at("blue").await;
+        stage.switch("green").await;
+        stage.until_at(side).await;
+        assert_eq!(stage.proxy.service("shop").await["phase"], "bake");
+        stage.proxy.run(&["rollback"]).await.assert_code(0);
+        stage.until_at("blue").await;
+        assert_eq!(stage.seen_at(0).await, BLUE);
+    }
 }
 
 #[tokio::test]
