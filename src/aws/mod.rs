@@ -49,10 +49,10 @@ struct Shared {
 impl Account {
     /// Asks nobody yet: credentials are got with the first call, and again before they expire.
     pub async fn open(config: &Aws, calls: Arc<CallSheet>) -> Account {
-        let sdk = sdk(config).await;
+        let (sdk, pace) = (sdk(config).await, config.requests_per_second);
         let shared = Shared {
             route53: aws_sdk_route53::Client::new(&sdk),
-            limiter: Limiter::new(INTERVAL, BURST),
+            limiter: Limiter::new(Duration::from_secs(1) / pace, pace * 2),
             calls,
             operation: config.timeouts.operation,
         };
@@ -140,7 +140,4 @@ fn http_client() -> SharedHttpClient {
 
 const NAME: &str = "cutover";
 const DEFAULT_REGION: &str = "us-east-1";
-/// Two a second, of the ten that Route 53 allows a whole account, after up to four at once.
-const INTERVAL: Duration = Duration::from_millis(500);
-const BURST: u32 = 4;
 const OPERATIONS: &[&str] = &["GetHostedZone", "ListResourceRecordSets", failure::CHANGE, "GetChange"];

@@ -10,10 +10,10 @@ use toml::de::DeValue;
 
 use super::report::Wrong;
 use super::section::Section;
-use super::value::{self, duration, misplaced, switch};
+use super::value::{self, duration, misplaced, switch, whole};
 
 /// Everything has a default: with no `[aws]` at all it is what the AWS CLI would use on this machine.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Aws {
     /// Left out: as in the environment or the profile; Route 53 is the same everywhere.
     pub region: Option<String>,
@@ -26,6 +26,8 @@ pub struct Aws {
     pub profile: Option<String>,
     /// Only what this file says counts, and no other source of credentials.
     pub credentials_file: Option<PathBuf>,
+    /// The steady pace of all requests together; twice as many go at once after a rest.
+    pub requests_per_second: u32,
     pub timeouts: AwsTimeouts,
 }
 
@@ -38,6 +40,20 @@ pub struct AwsTimeouts {
     pub attempt: Duration,
     /// Everything together: waiting for a turn, getting credentials, every page of a list.
     pub operation: Duration,
+}
+
+impl Default for Aws {
+    fn default() -> Aws {
+        Aws {
+            region: None,
+            endpoint_url: None,
+            allow_plain_http: false,
+            profile: None,
+            credentials_file: None,
+            requests_per_second: 2,
+            timeouts: AwsTimeouts::default(),
+        }
+    }
 }
 
 impl Default for AwsTimeouts {
@@ -65,12 +81,20 @@ impl Aws {
                 Wrong::new(format!("`{url}` would carry session tokens over the network in clear text"), help),
             );
         }
+        let pace = section.get("requests_per_second", whole(1..=1_000));
+        if let (Some(pace), None, Some(at)) = (pace, &endpoint_url, section.place("requests_per_second"))
+            && pace > ALLOWED
+        {
+            let help = "write `2`, so that whoever else uses the account has room";
+            page.note(at, Wrong::new(format!("Route 53 takes {ALLOWED} requests a second of a whole account"), help));
+        }
         Aws {
             region: section.get("region", region),
             endpoint_url,
             allow_plain_http,
             profile: section.get("profile", profile),
             credentials_file: section.get("credentials_file", |value| page.path(value)),
+            requests_per_second: pace.unwrap_or(Aws::default().requests_per_second),
             timeouts: timeouts(section.section("timeouts")),
         }
     }
@@ -126,6 +150,9 @@ fn is_readable_on_the_way(url: &str) -> bool {
     uri.scheme_str() == Some("http") && !is_here
 }
 
+/// What Route 53 takes of one account in a second, whoever asks.
+const ALLOWED: u32 = 10;
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -172,6 +199,19 @@ mod tests {
             let report = read(&key).unwrap_err();
             assert!(report.contains("clear text") && report.contains("allow_plain_http"), "{report}");
             assert!(read(&format!("{key}\nallow_plain_http = true")).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_pace_that_amazon_takes_from_nobody_is_for_emulators() {
+        assert_eq!(read("").unwrap().requests_per_second, 2);
+        assert_eq!(read("requests_per_second = 10").unwrap().requests_per_second, 10);
+        let report = read("requests_per_second = 11").unwrap_err();
+        assert!(report.contains("10 requests a second of a whole account"), "{report}");
+        let emulator = "requests_per_second = 1000\nendpoint_url = \"http://127.0.0.1:5600\"";
+        assert_eq!(read(emulator).unwrap().requests_per_second, 1000);
+        for pace in ["0", "1001", "\"2\"", "0.5"] {
+            assert!(read(&format!("requests_per_second = {pace}")).is_err(), "{pace}");
         }
     }
 

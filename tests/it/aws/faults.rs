@@ -147,7 +147,7 @@ async fn an_error_of_amazons_own_leaves_a_change_unknown() {
 async fn a_call_whose_turn_does_not_come_in_time_was_never_made() {
     let fake = FakeRoute53::with_zone(ZONE, "example.com").await;
     let timeouts = cutover::config::AwsTimeouts { operation: Duration::from_millis(400), ..impatient() };
-    let stage = Stage::with(&fake.url(), ZONE, timeouts).await;
+    let stage = Stage::paced(&fake.url(), ZONE, timeouts, 2).await;
     let zone: &dyn Zone = &*stage.zone;
     let calls = futures_util::future::join_all((0..12).map(|_| zone.describe())).await;
     let busy = calls.iter().filter(|call| matches!(call, Err(ZoneError::Busy(_)))).count();

@@ -25,13 +25,19 @@ impl Stage {
         Stage::with(url, id, AwsTimeouts::default()).await
     }
 
+    /// Asked as fast as it answers.
     pub async fn with(url: &str, id: &str, timeouts: AwsTimeouts) -> Stage {
+        Stage::paced(url, id, timeouts, 1_000).await
+    }
+
+    pub async fn paced(url: &str, id: &str, timeouts: AwsTimeouts, requests_per_second: u32) -> Stage {
         assert!(url.starts_with("http://127.0.0.1:"), "a story must not leave this machine: {url}");
         let keys = keys();
         let config = Aws {
             endpoint_url: Some(url.to_owned()),
             credentials_file: Some(keys.path().to_owned()),
             timeouts,
+            requests_per_second,
             ..Aws::default()
         };
         let calls = Arc::new(Account::sheet());

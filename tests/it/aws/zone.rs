@@ -1,5 +1,8 @@
 //! What only the strict double can be brought to: name servers that lag, long lists, sets of others, refusals.
 
+use std::time::{Duration, Instant};
+
+use cutover::config::AwsTimeouts;
 use cutover::dns::{Data, Progress, ZoneError};
 use cutover::names::RecordType;
 
@@ -32,7 +35,7 @@ told_of_the_fake! {
     what_is_deleted_has_to_match_in_every_part
     a_batch_is_applied_whole_or_not_at_all
     a_member_goes_alone
-    what_no_zone_can_hold_is_a_conflict
+    what_no_zone_can_hold_is_not_taken
     what_does_not_exist_is_refused_in_words
 }
 
@@ -212,6 +215,20 @@ async fn amazon_hears_who_asks() {
     assert!(asked.user_agent.contains("app/cutover"), "{}", asked.user_agent);
     let version = format!("cutover/{}", env!("CARGO_PKG_VERSION"));
     assert!(asked.user_agent.contains(&version), "{}", asked.user_agent);
+}
+
+/// Only a lower bound can be told of time on a busy machine, and only that matters to Amazon.
+#[tokio::test]
+async fn no_more_is_asked_in_a_second_than_the_config_says() {
+    let fake = FakeRoute53::with_zone(ZONE, "example.com").await;
+    let stage = Stage::paced(&fake.url(), ZONE, AwsTimeouts::default(), 10).await;
+    let begun = Instant::now();
+    // Two zones of one account have one pace.
+    let other = stage.account.zone(ZONE);
+    let calls = (0..26).map(|n| if n % 2 == 0 { stage.zone.describe() } else { other.describe() });
+    let calls = futures_util::future::join_all(calls).await;
+    assert!(calls.iter().all(Result::is_ok), "{calls:?}");
+    assert!(begun.elapsed() >= Duration::from_millis(600), "20 at once and ten a second: {:?}", begun.elapsed());
 }
 
 /// Nothing but Route 53 itself holds anybody to its limit, so the double has to be seen to do it.

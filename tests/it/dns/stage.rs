@@ -70,10 +70,9 @@ impl Stage {
 /// The config of an account that can reach nothing but this machine.
 pub fn reaching(settings: Settings, url: &str) -> Settings {
     assert!(url.starts_with("http://127.0.0.1:"), "a story must not leave this machine: {url}");
-    let lines =
-        format!("endpoint_url = {url:?}\ntimeouts = {{ connect = \"2s\", attempt = \"2s\", operation = \"10s\" }}");
+    // Route 53 as a story has it is asked as fast as it answers; the deadlines are for machines that are busy.
     settings
-        .section("aws", &lines)
+        .section("aws", &format!("endpoint_url = {url:?}\nrequests_per_second = 1000"))
         .env("AWS_ACCESS_KEY_ID", "AKIASTORY0000000KEY0")
         .env("AWS_SECRET_ACCESS_KEY", "story/secret+0123456789abcdefABCDEF01234")
         .env("AWS_EC2_METADATA_DISABLED", "true")
@@ -87,7 +86,7 @@ pub fn names(servers: &[NameServer]) -> String {
     )
 }
 
-pub const ZONE: &str = "Z0STORY";
+pub const ZONE: &str = "Z0123456789ABC";
 /// Everything at its slowest: the pauses between two looks at a change are some seconds.
 const LONG: Duration = Duration::from_secs(90);
 const RECORD: &str = "{ name = \"shop.example.com\", type = \"A\", blue = [\"198.51.100.1\"], green = [\"198.51.100.2\", \
