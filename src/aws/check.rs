@@ -44,12 +44,7 @@ pub async fn try_all(account: &Account, uses: &[ZoneUse]) -> Vec<Tried> {
             says: result.unwrap_or_else(|says| says),
         };
         let described = zone.describe().await.map_err(|error| error.to_string());
-        let described = described.and_then(|info| match used.names.iter().find(|name| !name.is_in(&info.name)) {
-            Some(name) => {
-                Err(format!("`{name}` is not in this zone, which is for {}: correct `zone` or the name", info.name))
-            }
-            None => Ok(format!("the zone is for {}", info.name)),
-        });
+        let described = described.and_then(|info| has_all(&info.name, used));
         all.push(tried("GetHostedZone", None, described));
         for name in &used.names {
             let found = zone.records(name).await;
@@ -62,6 +57,19 @@ pub async fn try_all(account: &Account, uses: &[ZoneUse]) -> Vec<Tried> {
         all.push(Tried { outcome: Outcome::NotTried, ..not_tried });
     }
     all
+}
+
+/// A name elsewhere would only come to light with the first change.
+fn has_all(zone: &DnsName, used: &ZoneUse) -> Result<String, String> {
+    let strays: Vec<String> = used
+        .services
+        .iter()
+        .filter(|(name, _)| !name.is_in(zone))
+        .map(|(name, service)| {
+            format!("`{name}` is not in this zone, which is for {zone}: correct `zone` under [service.{service}.dns], or the name")
+        })
+        .collect();
+    if strays.is_empty() { Ok(format!("the zone is for {zone}")) } else { Err(strays.join("; ")) }
 }
 
 fn sets_say(name: &DnsName, sets: &[RecordSet]) -> String {

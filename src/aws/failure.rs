@@ -78,6 +78,10 @@ pub fn verdict(call: Call, failure: Failure) -> ZoneError {
                  or use credentials of the account that has it",
                 answer.says()
             )),
+            Kind::Misplaced => ZoneError::Refused(format!(
+                "zone {zone} cannot have these records ({}); correct `zone`, or `name` and `type` of the record",
+                answer.says()
+            )),
             Kind::Input => ZoneError::Refused(format!("{operation} on zone {zone}: {}", answer.says())),
         },
     }
@@ -100,6 +104,8 @@ enum Kind {
     Denied,
     Credentials(&'static str),
     NoZone,
+    /// A record that has no place in the zone, whatever else stands there.
+    Misplaced,
     Input,
     /// It did not work, and nothing says that it was not done.
     Broken,
@@ -108,6 +114,9 @@ enum Kind {
 /// By the code, since Route 53 sends its throttling with status 400.
 fn kind(answer: &Answer) -> Kind {
     match answer.code.as_str() {
+        "InvalidChangeBatch" if answer.messages.iter().any(|says| NEVER.iter().any(|never| says.contains(never))) => {
+            Kind::Misplaced
+        }
         "InvalidChangeBatch" => Kind::Conflict,
         "Throttling"
         | "ThrottlingException"
@@ -150,6 +159,7 @@ pub const CHANGE: &str = "ChangeResourceRecordSets";
 pub const RESULTS: &[&str] = &["ok", "conflict", "busy", "refused", "unreachable", "unknown"];
 
 const BEGINNINGS: [&str; 5] = [", Tried to ", ", RRSet ", ", RRSets ", ", Invalid ", ", The "];
+const NEVER: [&str; 2] = [" is not permitted in zone ", " is not permitted at apex in zone "];
 const NO_CREDENTIALS: &str = "give the proxy AWS credentials: an instance or task role, AWS_ACCESS_KEY_ID and \
                               AWS_SECRET_ACCESS_KEY, or `credentials_file` in `[aws]`";
 const UNKNOWN_KEY: &str =

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::failure::CHANGE;
 use crate::config::Config;
-use crate::names::{DnsName, RecordType};
+use crate::names::{DnsName, RecordType, ServiceName};
 
 /// What is done in one hosted zone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct ZoneUse {
     pub zone: String,
     /// The names that follow a service.
     pub names: BTreeSet<DnsName>,
+    /// Whose they are: the config names each there.
+    pub services: BTreeMap<DnsName, ServiceName>,
     /// Where the marks of their owners stand.
     pub marks: BTreeSet<DnsName>,
     /// Of what types sets are written there.
@@ -24,11 +26,12 @@ pub struct ZoneUse {
 /// Every zone of the config, each once, by its id.
 pub fn zone_uses(config: &Config) -> Vec<ZoneUse> {
     let mut uses = BTreeMap::<&str, ZoneUse>::new();
-    for dns in config.services.iter().filter_map(|service| service.dns.as_ref()) {
+    for (service, dns) in config.services.iter().filter_map(|service| Some((&service.name, service.dns.as_ref()?))) {
         let zone = uses.entry(&dns.zone).or_default();
         zone.zone.clone_from(&dns.zone);
         for record in &dns.records {
             zone.names.insert(record.name.clone());
+            zone.services.insert(record.name.clone(), service.clone());
             // Names without room for one are none the config lets pass.
             zone.marks.extend(record.name.mark());
             zone.kinds.extend([record.kind, RecordType::Txt]);
@@ -117,7 +120,8 @@ mod tests {
     fn zone(id: &str, names: &[&str], kinds: &[RecordType]) -> ZoneUse {
         let names: BTreeSet<DnsName> = names.iter().map(|name| name.parse().unwrap()).collect();
         let marks = names.iter().filter_map(|name| name.mark().ok()).collect();
-        ZoneUse { zone: id.into(), names, marks, kinds: kinds.iter().copied().collect() }
+        let kinds = kinds.iter().copied().collect();
+        ZoneUse { zone: id.into(), names, marks, kinds, ..ZoneUse::default() }
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod complete;
 mod demo;
 mod dns;
 mod events;
+mod explain;
 mod failure;
 mod history;
 mod out;

@@ -37,7 +37,6 @@ impl Desk {
 
     /// Runs the command with nothing of AWS in its environment but this.
     pub async fn check(&self, args: &[&str], env: &[(&'static str, &str)]) -> Ran {
-        // Requests wait for their turn.
         self.check_within(PATIENCE * 3, args, env).await
     }
 
@@ -187,6 +186,7 @@ async fn behind_tls(fake: &FakeRoute53, (cert, key): &(PathBuf, PathBuf)) -> Str
 const CONFIG: &str = r#"
 [aws]
 endpoint_url = "ENDPOINT"
+requests_per_second = 1000
 timeouts = { connect = "5s", attempt = "5s", operation = "8s" }
 
 [[listener]]

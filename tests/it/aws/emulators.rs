@@ -64,7 +64,7 @@ const STORIES: &[(&str, Story)] = stories! {
     suite::what_is_deleted_has_to_match_in_every_part
     suite::a_batch_is_applied_whole_or_not_at_all
     suite::a_member_goes_alone
-    suite::what_no_zone_can_hold_is_a_conflict
+    suite::what_no_zone_can_hold_is_not_taken
     suite::what_does_not_exist_is_refused_in_words
     race::on
 };

@@ -1,0 +1,146 @@
+//! What a config means: what the proxy would do with it, in sentences.
+
+use serde_json::{Value, json};
+
+use crate::config::{
+    CanaryStep, Config, CutoverRules, Dns, DnsMode, DnsRecord, DnsStart, Listener, Service, Tls, TlsVersion,
+};
+use crate::names::Color;
+use crate::time::Human;
+
+/// What the proxy would do, in sentences.
+pub fn explain(config: &Config) -> Vec<String> {
+    let mut says = Vec::new();
+    let mut line = |sentence: String| says.push(sentence);
+    config.listeners.iter().for_each(|listener| line(listener_says(listener)));
+    config.services.iter().for_each(|service| service_says(service).into_iter().for_each(&mut line));
+    let admin = &config.admin;
+    line(format!("take orders at {}", admin.socket.display()));
+    if let Some(address) = admin.listen {
+        let writes = if admin.token_file.is_some() { "orders with the token" } else { "no orders" };
+        line(format!("show status and metrics at http://{address}, and take {writes} there"));
+    }
+    let missing = if config.state.dir.is_dir() { "" } else { " (which does not exist yet: create it before)" };
+    line(format!("keep its journal in {}{missing}", config.state.dir.display()));
+    if let Some(log) = &config.access_log {
+        line(format!("write a line for every request to {}, as {}", log.file, log.format));
+    }
+    says
+}
+
+/// Of each service whose names follow it: which, where, and when.
+pub fn dns_as_json(config: &Config) -> Value {
+    let of = |service: &Service| {
+        let Dns { zone, mode, start, records, .. } = service.dns.as_ref()?;
+        let record = |record: &DnsRecord| json!({ "name": record.name, "type": record.kind });
+        let records: Vec<Value> = records.iter().map(record).collect();
+        let (mode, start) = (mode.to_string(), start.to_string());
+        Some(json!({ "service": service.name, "zone": zone, "mode": mode, "start": start, "records": records }))
+    };
+    config.services.iter().filter_map(of).collect()
+}
+
+fn listener_says(listener: &Listener) -> String {
+    match &listener.tls {
+        None => format!("listen on {} for HTTP/1.1 and HTTP/2", listener.address),
+        Some(tls) => {
+            format!("listen on {} for HTTP/1.1 and HTTP/2 over {}", listener.address, tls_says(tls))
+        }
+    }
+}
+
+fn tls_says(tls: &Tls) -> String {
+    let version = match tls.min_version {
+        TlsVersion::V1_2 => "TLS 1.2 and 1.3",
+        TlsVersion::V1_3 => "TLS 1.3",
+    };
+    let certificates = match tls.certificates.len() {
+        1 => "1 certificate".to_owned(),
+        count => format!("{count} certificates"),
+    };
+    let quantum = if tls.post_quantum { "" } else { ", without post-quantum key exchange" };
+    format!("{version} with {certificates}{quantum}")
+}
+
+fn service_says(service: &Service) -> Vec<String> {
+    let hosts: Vec<String> = service.hosts.iter().map(ToString::to_string).collect();
+    let hosts = if hosts.is_empty() { "every other host".to_owned() } else { hosts.join(", ") };
+    let path = match service.path.as_str() {
+        "/" => String::new(),
+        path => format!(" under {path}"),
+    };
+    let endpoints = |color: Color| match service.stacks[color].endpoints.len() {
+        1 => format!("{color} (1 endpoint)"),
+        count => format!("{color} ({count} endpoints)"),
+    };
+    let health = &service.health;
+    let asked = health.path.as_ref().map_or("by connecting".to_owned(), |path| format!("at {path}"));
+    let (rules, drain) = (&service.cutover, &service.cutover.drain);
+    let mut says = vec![
+        format!(
+            "serve `{}` for {hosts}{path}, from {} or {}",
+            service.name,
+            endpoints(Color::Blue),
+            endpoints(Color::Green)
+        ),
+        format!(
+            "check its endpoints {asked} every {}: up after {} passes, down after {} failures",
+            Human(health.interval),
+            health.rise,
+            health.fall
+        ),
+        format!(
+            "switch it once {} of the new color's endpoints are up, then give requests {} and tunnels {} to leave the old one",
+            service.cutover.min_healthy,
+            Human(drain.requests),
+            Human(drain.tunnels)
+        ),
+    ];
+    says.extend(decisions_say(rules));
+    says.extend(service.dns.as_ref().map(|dns| dns_says(dns, rules.bake.is_some())));
+    says
+}
+
+/// What comes before and after the switch of everyone, in that order.
+fn decisions_say(rules: &CutoverRules) -> Vec<String> {
+    let mut says = Vec::new();
+    if !rules.gates.is_empty() {
+        let names: Vec<&str> = rules.gates.iter().map(|gate| gate.name.as_str()).collect();
+        says.push(format!("ask {} before a switch", names.join(", ")));
+    }
+    if !rules.preview.from.is_empty() {
+        let from: Vec<String> = rules.preview.from.iter().map(ToString::to_string).collect();
+        says.push(format!("show clients of {} the other color while it can be previewed", from.join(", ")));
+    }
+    if !rules.canary.is_empty() {
+        let step = |step: &CanaryStep| format!("{} for {}", step.weight, Human(step.lasts));
+        let steps: Vec<String> = rules.canary.iter().map(step).collect();
+        says.push(format!("give the new color a share of the clients first: {}", steps.join(", then ")));
+    }
+    if let Some(mirror) = &rules.mirror {
+        let (share, methods) = (mirror.share, mirror.methods.join(" and "));
+        says.push(format!("send the new color a copy of {share} of the live one's {methods} requests meanwhile"));
+    }
+    if let Some(bake) = &rules.bake {
+        let (length, least, most) = (Human(bake.length), bake.min_requests, bake.max_error_share);
+        says.push(format!(
+            "judge the new color for {length} after a switch, by {least} requests or more of which {most} may fail, and go back \
+             from a bad one"
+        ));
+    }
+    says
+}
+
+fn dns_says(dns: &Dns, bakes: bool) -> String {
+    let records: Vec<String> = dns.records.iter().map(|record| format!("{} {}", record.name, record.kind)).collect();
+    let when = match (dns.start, bakes) {
+        (DnsStart::AfterBake, true) => "once it has been judged good",
+        _ => "once the old color has drained",
+    };
+    let (lower, ttl) = (Human(dns.lower_ttl), Human(dns.ttl));
+    let low = match dns.mode {
+        DnsMode::Alias => String::new(),
+        DnsMode::Weighted | DnsMode::Simple => format!(", with a TTL of {lower} on the way and {ttl} after it"),
+    };
+    format!("lead {} in zone {} to the new color {when}{low}", records.join(", "), dns.zone)
+}
