@@ -10,6 +10,8 @@ mod mark;
 #[cfg(test)]
 mod memory;
 mod plan;
+#[cfg(test)]
+mod scene;
 mod shift;
 mod status;
 #[cfg(test)]

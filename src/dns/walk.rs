@@ -4,8 +4,8 @@ use std::collections::{HashSet, VecDeque};
 
 use super::machine::{Effect, Event, step};
 use super::plan::{after, leading, own, same};
+use super::scene::rules;
 use super::shift::{Evidence, Goal, Shift, Stage, Step};
-use super::stories::rules;
 use super::verify::{Heard, Proof};
 use super::zone::{ChangeId, Progress, RecordSet, ZoneError};
 use crate::config;

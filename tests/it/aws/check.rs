@@ -101,7 +101,8 @@ async fn what_is_denied_is_said_line_by_line_with_a_remedy() {
 async fn a_name_outside_the_zone_is_found() {
     let fake = FakeRoute53::with_zone(ZONE, "example.org").await;
     let ran = Desk::new(&fake.url()).check(&["--aws"], &KEYS).await.assert_code(1);
-    let line = "failed  route53:GetHostedZone on Z0123456789ABC: `shop.example.com` is not in this zone, which is for example.org";
+    let line = "failed  route53:GetHostedZone on Z0123456789ABC: `shop.example.com` is not in this zone, which is for example.org: \
+                correct `zone` under [service.shop.dns], or the name";
     assert!(ran.stdout.contains(line), "{}", ran.stdout);
 }
 

@@ -107,6 +107,18 @@ async fn what_the_provider_will_never_allow_is_said_and_not_tried_again_and_agai
 }
 
 #[tokio::test]
+async fn a_name_that_has_no_place_in_the_zone_is_said_at_once() {
+    let record =
+        "record = [{ name = \"shop.example.org\", type = \"A\", blue = [\"192.0.2.1\"], green = [\"192.0.2.2\"] }]";
+    let stage = Stage::start(|service| service.extra("dns", record), |_| {}).await;
+    let dns = stage.until("stopped", |dns| dns["state"] == "stopped").await;
+    let says = dns["message"].as_str().unwrap();
+    assert!(says.contains("shop.example.org. is not permitted in zone example.com."), "{says}");
+    assert!(says.contains("correct `zone`, or `name` and `type` of the record"), "{says}");
+    assert_eq!(stage.route53.count("ChangeResourceRecordSets"), 1, "nothing else that it could read would help");
+}
+
+#[tokio::test]
 async fn killed_on_the_way_it_goes_on_where_it_was() {
     let mut stage = Stage::settled().await;
     stage.route53.pending_for(usize::MAX);

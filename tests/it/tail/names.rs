@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Request;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -83,6 +83,9 @@ async fn while_the_provider_is_dead_the_color_that_names_still_lead_to_may_not_g
         || async { stage.permit().await["reasons"][1]["text"].as_str().unwrap().contains("control plane is away") };
     assert!(eventually(LONG, says).await, "{:#}", stage.permit().await);
     stage.route53.mend();
+    // By itself it tries again too, after a pause that has grown.
+    let (status, _) = stage.proxy.api("POST", "/v1/services/shop/dns/sync", json!({ "timeout": "1ms" })).await;
+    assert_eq!(status, 202);
     stage.until_codes(&[]).await;
 }
 
