@@ -55,6 +55,10 @@ impl Followers {
             self.running.push(begin(desk, rules, config, &account, scene));
             self.account = Some((config.aws.clone(), account));
         }
+        for desk in desks.iter() {
+            let names = self.running.iter().find(|running| running.service == *desk.name());
+            desk.named_by(names.map(|running| running.desk.watch()));
+        }
         scene.names.store(Arc::new(self.running.iter().map(|running| running.desk.clone()).collect()));
     }
 }
@@ -98,7 +102,7 @@ impl Running {
     }
 }
 
-/// Tells a follower of each cutover that has come as far as names wait for.
+/// Tells a follower of each cutover that has come so far that names may follow.
 async fn tell(desk: Desk, start: DnsStart, live: watch::Sender<Live>) {
     let mut newest = desk.watch();
     loop {
@@ -111,17 +115,22 @@ async fn tell(desk: Desk, start: DnsStart, live: watch::Sender<Live>) {
     }
 }
 
-/// The color that is live when nothing is under way: names follow no cutover that may yet be turned around, unless the
-/// config has them follow it once the old color is empty. Then they turn around with it.
+/// The color that names follow: none that may yet be turned around, unless the config lets them move while it is judged.
 fn settled(desk: &Desk, start: DnsStart) -> Live {
     let says = |cutover: &Cutover| format!("cutover {}", cutover.id);
-    let is_drained =
-        |cutover: &Cutover| cutover.live() == cutover.to && !matches!(cutover.phase, Phase::Switch | Phase::Drain);
     match desk.newest() {
-        Some(cutover) if cutover.phase.ends() || start == DnsStart::AfterDrain && is_drained(&cutover) => {
-            Live { color: cutover.live(), by: says(&cutover) }
-        }
+        Some(cutover) if is_settled(&cutover, start) => Live { color: cutover.live(), by: says(&cutover) },
         Some(cutover) => Live { color: cutover.from, by: says(&cutover) },
         None => Live { color: desk.entry().map_or(Color::Blue, |entry| entry.live), by: "start".to_owned() },
+    }
+}
+
+/// Whether names may go where this cutover went. On its way back they always may: where it came from is good.
+fn is_settled(cutover: &Cutover, start: DnsStart) -> bool {
+    match start {
+        _ if cutover.phase.ends() || cutover.phase == Phase::Dns => true,
+        DnsStart::AfterBake => false,
+        // What has been drained has nobody inside, whoever may yet be sent there again.
+        DnsStart::AfterDrain => cutover.drained().is_some(),
     }
 }

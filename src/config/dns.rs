@@ -27,6 +27,8 @@ pub struct Dns {
     pub lower_ttl: Duration,
     #[serde(serialize_with = "super::diff::shown")]
     pub start: DnsStart,
+    /// How long a cutover waits for names; then it is done without them.
+    pub deadline: Duration,
     /// Who is asked for the proof; `None`: the zone's own name servers; empty: nobody.
     pub name_servers: Option<Vec<SocketAddr>>,
     #[serde(serialize_with = "super::diff::shown")]
@@ -190,6 +192,7 @@ impl Dns {
         let mode = section.get("mode", DnsMode::read).unwrap_or_default();
         let (ttl, lower_ttl) = ttls(&mut section, mode);
         let start = section.get("start", DnsStart::read).unwrap_or_default();
+        let deadline = section.get("deadline", duration("0s", "24h")).unwrap_or(DEADLINE);
         let drift = section.get("drift", Drift::read).unwrap_or_default();
         let tail = tail(section.section("tail"));
         let servers = section.list("name_servers", name_server).into_iter().map(Spanned::into_inner).collect();
@@ -214,7 +217,7 @@ impl Dns {
             }
         }
         too_much(&section, &records);
-        Some(Dns { zone: zone?, mode, ttl, lower_ttl, start, name_servers, drift, tail, records })
+        Some(Dns { zone: zone?, mode, ttl, lower_ttl, start, deadline, name_servers, drift, tail, records })
     }
 }
 
@@ -410,6 +413,7 @@ fn name_server(value: &DeValue) -> Result<SocketAddr, Wrong> {
 
 const TTL: Duration = Duration::from_secs(60);
 const LOWER_TTL: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_mins(30);
 const BATCH_RECORDS: usize = 1_000;
 const BATCH_CHARACTERS: usize = 32_000;
 /// Characters of a mark, at most.

@@ -85,8 +85,8 @@ fn the_full_file_shows_the_defaults() {
     let dns = service.dns.as_ref().unwrap();
     let ttls = (dns.ttl.as_secs(), dns.lower_ttl.as_secs());
     assert_eq!(
-        (dns.mode, ttls, dns.start, dns.drift),
-        (DnsMode::Weighted, (60, 10), DnsStart::AfterBake, Drift::Alert)
+        (dns.mode, ttls, dns.start, dns.deadline.as_secs(), dns.drift),
+        (DnsMode::Weighted, (60, 10), DnsStart::AfterBake, 1800, Drift::Alert)
     );
     assert_eq!(dns.tail, DnsTail::default());
     assert_eq!(dns.records.len(), 2);
@@ -112,6 +112,7 @@ fn full_file() -> String {
         "# ttl =",
         "# lower_ttl =",
         "# start =",
+        "# deadline =",
         "# name_servers =",
         "# drift =",
         "# tail =",

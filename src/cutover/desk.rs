@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::driver::Mail;
 use super::figures::Figures;
+use super::follow::{Names, Told};
 use super::judge::Judgement;
 use super::pause::{Ask, Matter, Paused};
 use super::preview::{PreviewAsk, Want};
@@ -100,6 +101,7 @@ pub struct Desk {
     pub(super) newest: watch::Receiver<Option<Cutover>>,
     /// How the new color does, while it is judged.
     pub(super) trial: watch::Receiver<Option<Judgement>>,
+    pub(super) names: Arc<Names>,
     pub(super) recorder: Arc<Recorder>,
 }
 
@@ -160,6 +162,11 @@ impl Desk {
     /// How the new color does, while it is judged.
     pub fn trial(&self) -> Option<Judgement> {
         self.trial.borrow().clone()
+    }
+
+    /// Says who looks after the service's names now, `None` where nobody does.
+    pub fn named_by(&self, told: Option<Told>) {
+        self.names.send_replace(told);
     }
 
     /// Whether it would be safe to go back from where this cutover is, once it has switched.

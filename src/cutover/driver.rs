@@ -84,12 +84,14 @@ impl Driver {
         let (newest, seen) = watch::channel(journal.last(&service.name));
         let figures = Arc::new(Figures::default());
         let (trial, judged) = watch::channel(None);
+        let names = Arc::new(watch::Sender::new(None));
         let hands = Hands {
             service: service.clone(),
             switchboard: switchboard.clone(),
             recorder: Recorder::new(service.pools.clone()),
             trial: Arc::new(trial),
             watched: Arc::default(),
+            names: names.subscribe(),
             mail: mail.clone(),
         };
         let desk = Desk {
@@ -100,6 +102,7 @@ impl Driver {
             mail: mail.clone(),
             newest: seen,
             trial: judged,
+            names,
             recorder: hands.recorder.clone(),
         };
         let driver = Driver {
@@ -165,7 +168,9 @@ impl Driver {
     /// Waits while the service is changed, unless that would take the ground from under a cutover. Wishes and events wait
     /// as well. Comes back with how long to drain where the service is gone.
     async fn pause(&mut self, ask: Ask) -> Option<Drain> {
-        let denied = match self.current().filter(|cutover| ask.disturbs(cutover)) {
+        // A service that goes needs no names any more.
+        let current = if ask.is_for_good() { self.after_all_names().await } else { self.current() };
+        let denied = match current.filter(|cutover| ask.disturbs(cutover)) {
             Some(cutover) => Some(Denied::Held(Box::new(cutover))),
             None if ask.is_for_good() => self.catch_up().await.err().map(|error| Denied::Journal(error.to_string())),
             None => None,

@@ -11,6 +11,7 @@ use super::ask;
 use super::driver::Mail;
 use super::evidence::{Drained, Switched};
 use super::fitness::fitness;
+use super::follow;
 use super::gate::{Gate, GateKind};
 use super::judge::{Clock, Judgement, Sample, Verdict, judge};
 use super::machine::{Bar, Effect, Event};
@@ -33,6 +34,8 @@ pub struct Hands {
     pub trial: Arc<watch::Sender<Option<Judgement>>>,
     /// The color that is judged from the switch on, through all phases of that cutover.
     pub watched: Arc<Mutex<Option<(String, Watch)>>>,
+    /// What is told of the service's names.
+    pub names: watch::Receiver<Option<follow::Told>>,
     /// Where what happens on the way is told.
     pub mail: mpsc::Sender<Mail>,
 }
@@ -59,9 +62,15 @@ impl Hands {
                 Event::Drained(color, self.drain(color, &service.rules.cutover.drain).await)
             }
             Effect::Judge => Event::Judged(self.judge(cutover).await),
-            // Nobody follows yet.
-            Effect::Follow => Event::Followed(Vec::new()),
+            Effect::Follow => Event::Followed(self.follow(cutover.to).await),
         })
+    }
+
+    /// Why names do not lead to the color, empty where they do.
+    async fn follow(&self, color: Color) -> Vec<String> {
+        let service = self.newest();
+        let Some(rules) = service.rules.dns.as_ref() else { return vec![follow::NO_NAMES.to_owned()] };
+        follow::follow(self.names.clone(), color, rules.deadline).await
     }
 
     fn newest(&self) -> Arc<Service> {

@@ -6,6 +6,7 @@ mod driver;
 mod evidence;
 mod figures;
 mod fitness;
+mod follow;
 mod gate;
 mod hands;
 mod judge;

@@ -13,7 +13,7 @@ use super::gate::{Gate, GateState};
 use super::machine::Bar;
 use super::state::Kind;
 use super::web::Web;
-use crate::config::{Bake, CutoverRules, Drain};
+use crate::config::{self, Bake, Drain};
 use crate::names::Color;
 use crate::pool::Readiness;
 use crate::table::Service;
@@ -54,7 +54,7 @@ impl Desk {
                 Readiness::Rising(reasons) | Readiness::Unready(reasons) => reasons,
             };
             gates = own;
-            gates.extend(self.ask_all(rules, to, by).await);
+            gates.extend(self.ask_all(&service.rules, to, by).await);
             let refused = gates.iter().filter(|gate| gate.state == GateState::Refused && !gate.is_own());
             reasons.extend(refused.map(|gate| format!("gate {}: {}", gate.name, gate.says)));
         }
@@ -63,10 +63,10 @@ impl Desk {
         Plan { service: self.name().to_string(), live, to, would_switch, reasons, held, gates, steps }
     }
 
-    async fn ask_all(&self, rules: &CutoverRules, to: Color, by: String) -> Vec<Gate> {
-        let mut cutover = draft(self.name(), Kind::Switch, to, by, rules);
+    async fn ask_all(&self, rules: &config::Service, to: Color, by: String) -> Vec<Gate> {
+        let mut cutover = draft(rules, Kind::Switch, to, by);
         cutover.id = format!("{}{}", ask::REHEARSAL, cutover.id);
-        let (cutover, both) = (&cutover, cutover.gates.iter().zip(&rules.gates));
+        let (cutover, both) = (&cutover, cutover.gates.iter().zip(&rules.cutover.gates));
         join_all(both.map(|(gate, rules)| ask::rehearse(gate, rules, cutover, &Web))).await
     }
 
@@ -100,6 +100,10 @@ impl Desk {
             inside.tunnels
         ));
         steps.extend(rules.bake.as_ref().map(|bake| bake_says(bake, to)));
+        steps.extend(service.rules.dns.as_ref().map(|dns| {
+            let (within, records, zone) = (Human(dns.deadline), dns.records.len(), &dns.zone);
+            format!("dns: wait up to {within} until the records in zone {zone} ({records}) lead to {to}; then it is done in any case")
+        }));
         steps
     }
 

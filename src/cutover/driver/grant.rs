@@ -6,8 +6,8 @@ use super::super::gate::{Gate, GateKind};
 use super::super::machine::{self, Event};
 use super::super::state::{Cutover, Kind, Outline, Phase};
 use super::{Driver, Reply};
-use crate::config::{CutoverRules, Question};
-use crate::names::{Color, ServiceName};
+use crate::config::{self, Question};
+use crate::names::Color;
 use crate::pool::Readiness;
 use crate::time;
 
@@ -47,7 +47,17 @@ impl Driver {
     /// The cutover under way. One that only waits for names is over where somebody wants to move again.
     async fn after_names(&mut self, wish: &Wish) -> Option<Cutover> {
         let current = self.current()?;
-        if current.phase == Phase::Dns && matches!(wish, Wish::Switch { .. } | Wish::Rollback { .. }) {
+        if matches!(wish, Wish::Switch { .. } | Wish::Rollback { .. }) {
+            self.after_all_names().await
+        } else {
+            Some(current)
+        }
+    }
+
+    /// The cutover under way, unless it only waits for names: then it is over.
+    pub(super) async fn after_all_names(&mut self) -> Option<Cutover> {
+        let current = self.current()?;
+        if current.phase == Phase::Dns {
             self.happen(&current.id, Event::NextWish).await;
         }
         self.current()
@@ -67,7 +77,7 @@ impl Driver {
         if entry.live == to {
             return Ok(Granted::Already { live: to, since: entry.since });
         }
-        let draft = draft(&self.service.name, kind, to, by, &entry.service.rules.cutover);
+        let draft = draft(&entry.service.rules, kind, to, by);
         let cutover = Cutover { id: self.new_id(&draft.id), reason, generation: entry.generation, ..draft };
         self.catch_up().await.map_err(|error| Denied::Journal(error.to_string()))?;
         self.write(&cutover).await.map_err(|error| Denied::Journal(error.to_string()))?;
@@ -145,12 +155,12 @@ fn can_abort(cutover: &Cutover) -> bool {
 }
 
 /// A cutover as it begins by these rules: its id names service and time.
-pub fn draft(service: &ServiceName, kind: Kind, to: Color, by: String, rules: &CutoverRules) -> Cutover {
+pub fn draft(rules: &config::Service, kind: Kind, to: Color, by: String) -> Cutover {
     let started = time::now();
     let (outline, gates) = course(kind, rules);
     Cutover {
-        id: format!("{service}-{}", started.strftime("%Y%m%dT%H%M%S%3fZ")),
-        service: service.clone(),
+        id: format!("{}-{}", rules.name, started.strftime("%Y%m%dT%H%M%S%3fZ")),
+        service: rules.name.clone(),
         kind,
         from: to.other(),
         to,
@@ -171,7 +181,8 @@ pub fn draft(service: &ServiceName, kind: Kind, to: Color, by: String, rules: &C
 }
 
 /// What a cutover goes through by these rules. Nobody asks whether to go back, and nothing is tried out on the way.
-fn course(kind: Kind, rules: &CutoverRules) -> (Outline, Vec<Gate>) {
+fn course(kind: Kind, service: &config::Service) -> (Outline, Vec<Gate>) {
+    let rules = &service.cutover;
     if kind == Kind::Rollback {
         return (Outline::default(), Vec::new());
     }
@@ -179,9 +190,9 @@ fn course(kind: Kind, rules: &CutoverRules) -> (Outline, Vec<Gate>) {
         warm: rules.warm.as_ref().is_some_and(|warm| warm.connections > 0 || !warm.requests.is_empty()),
         canary: u32::try_from(rules.canary.len()).unwrap_or(u32::MAX),
         bake: rules.bake.is_some(),
-        dns: false,
+        dns: service.dns.is_some(),
     };
-    let gate = |rules: &crate::config::GateRules| {
+    let gate = |rules: &config::GateRules| {
         let kind = match rules.question {
             Question::Approve => GateKind::Approval,
             Question::Webhook { .. } => GateKind::Webhook,

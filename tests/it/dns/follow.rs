@@ -79,7 +79,9 @@ async fn a_dead_provider_changes_nothing_of_the_switch_and_names_follow_when_it_
         "{:?} with it dead, {took:?} with it well",
         begun.elapsed()
     );
-    assert_eq!((&well["outcome"], &dead["outcome"]), (&"done".into(), &"done".into()));
+    for (answer, live) in [(&well, "green"), (&dead, "blue")] {
+        assert_eq!((&answer["drained"], &answer["live"]), (&true.into(), &live.into()), "{answer:#}");
+    }
     assert_eq!(client.get("/").await.backend(), Some("blue"));
     let dns = stage.until("in trouble", |dns| dns["message"].is_string()).await;
     assert!(dns["message"].as_str().unwrap().contains("the control plane is away"), "{dns:#}");

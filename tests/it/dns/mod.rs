@@ -2,5 +2,6 @@
 
 mod follow;
 mod operate;
+mod phase;
 mod proof;
 pub mod stage;
