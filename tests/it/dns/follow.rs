@@ -104,7 +104,7 @@ async fn what_the_provider_will_never_allow_is_said_and_not_tried_again_and_agai
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(stage.route53.count("ChangeResourceRecordSets"), before + 1);
     stage.route53.mend();
-    stage.proxy.run(&["dns", "sync"]).await.assert_code(0);
+    stage.run(&["dns", "sync"]).await.assert_code(0);
     assert_eq!(stage.seen_at(1).await, GREEN);
 }
 

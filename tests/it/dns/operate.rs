@@ -12,13 +12,13 @@ async fn records_that_were_there_before_are_shown_and_left_until_they_are_adopte
     let dns = stage.until("stopped", |dns| dns["state"] == "stopped").await;
     assert_eq!(dns["objection"]["why"], "foreign", "{dns:#}");
     for command in [&["dns", "plan"][..], &["dns", "sync"]] {
-        let ran = stage.proxy.run(command).await.assert_code(1);
+        let ran = stage.run(command).await.assert_code(1);
         let text = ran.stdout + &ran.stderr;
         assert!(text.contains("nothing says that it is ours; `cutover dns adopt` takes it over"), "{text}");
         assert!(text.contains("found:  shop.example.com A 2 s: 192.0.2.7"), "{text}");
     }
     assert_eq!(stage.route53.records(ZONE).iter().filter(|set| set.kind == "A").collect::<Vec<_>>(), [&mine()]);
-    let ran = stage.proxy.run(&["dns", "adopt"]).await.assert_code(0);
+    let ran = stage.run(&["dns", "adopt"]).await.assert_code(0);
     assert!(ran.stdout.contains("lead to blue, in sync; done"), "{}", ran.stdout);
     assert_eq!(stage.seen_at(0).await, ["198.51.100.1"]);
 }
@@ -29,7 +29,7 @@ async fn what_another_tool_owns_stays_its_own() {
     let txt = Set::new("shop.example.com", "TXT", 300, &[theirs]);
     let stage = Stage::start(|service| service, |route53| route53.put(ZONE, txt)).await;
     stage.until("stopped", |dns| dns["state"] == "stopped").await;
-    let ran = stage.proxy.run(&["dns", "adopt"]).await.assert_code(1);
+    let ran = stage.run(&["dns", "adopt"]).await.assert_code(1);
     assert!(ran.stderr.contains("external-dns/owner=prod"), "{}", ran.stderr);
     assert_eq!(stage.route53.count("ChangeResourceRecordSets"), 0);
 }
@@ -65,14 +65,14 @@ async fn a_plan_and_a_rehearsal_print_the_batches_that_a_switch_sends() {
 #[tokio::test]
 async fn names_are_prepared_moved_onto_the_proxy_and_followed_by_the_next_switch() {
     let stage = Stage::settled().await;
-    let ran = stage.proxy.run(&["dns", "prepare"]).await.assert_code(0);
+    let ran = stage.run(&["dns", "prepare"]).await.assert_code(0);
     assert!(ran.stdout.contains("prepared"), "{}", ran.stdout);
     let ttls = |stage: &Stage| -> Vec<Option<u64>> {
         let sets = stage.route53.records(ZONE);
         sets.iter().filter(|set| set.kind == "A").map(|set| set.ttl).collect()
     };
     assert_eq!(ttls(&stage), [Some(1); 3]);
-    let ran = stage.proxy.run(&["dns", "sync", "--to", "proxy", "--json"]).await.assert_code(0);
+    let ran = stage.run(&["dns", "sync", "--to", "proxy", "--json"]).await.assert_code(0);
     let dns = ran.json();
     assert_eq!((&dns["to"], &dns["state"], &dns["by"]), (&json!("proxy"), &json!("done"), &json!("uid 0")), "{dns:#}");
     assert_eq!(stage.seen_at(1).await, ["198.51.100.9"]);
@@ -94,7 +94,7 @@ async fn what_somebody_has_changed_is_shown_beside_what_was_wanted() {
     let text = stage.proxy.run(&["dns", "status"]).await.assert_code(0).stdout;
     assert!(text.contains("wanted: shop.example.com A [green, weight 0] 2 s"), "{text}");
     assert!(!text.contains("found:  shop.example.com A [green"), "{text}");
-    stage.proxy.run(&["dns", "sync"]).await.assert_code(0);
+    stage.run(&["dns", "sync"]).await.assert_code(0);
     assert_eq!(stage.route53.records(ZONE).iter().filter(|set| set.kind == "A").count(), 3);
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Cutover, FakeRoute53, NameServer, Resolver, Service, Settings, eventually};
+use crate::harness::{Backend, Cutover, FakeRoute53, NameServer, Ran, Resolver, Service, Settings, eventually};
 
 pub struct Stage {
     pub route53: FakeRoute53,
@@ -53,6 +53,11 @@ impl Stage {
     /// Waits until names lead there and nothing more is to be done.
     pub async fn until_at(&self, side: &str) -> Value {
         self.until(side, |dns| dns["to"] == side && dns["in_sync"] == true && dns["state"] == "done").await
+    }
+
+    /// A command that waits for names.
+    pub async fn run(&self, args: &[&str]) -> Ran {
+        self.proxy.spawn(args).ended_within(LONG).await
     }
 
     pub async fn switch(&self, to: &str) -> Value {

@@ -17,7 +17,7 @@ use crate::harness::{Address, Client, Resolver, Service, body, eventually};
 #[tokio::test]
 async fn switched_under_load_names_move_on_the_tail_dies_out_and_the_old_color_may_go() {
     let stage = impatient().await;
-    stage.proxy.run(&["dns", "sync", "--to", "proxy"]).await.assert_code(0);
+    stage.run(&["dns", "sync", "--to", "proxy"]).await.assert_code(0);
     let (obeying, stubborn) = (stage.walkers(6, Duration::ZERO), stage.walkers(2, Duration::from_secs(3600)));
     let (_client, mut events) = stage.proxy.watch("/v1/events").await;
     assert!(eventually(LONG, || async { obeying.at("proxy") == 6 && stubborn.at("proxy") == 2 }).await);
