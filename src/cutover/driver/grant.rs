@@ -22,6 +22,8 @@ impl Driver {
     pub(super) async fn grant(&mut self, wish: Wish, reply: Reply) {
         let current = self.after_names(&wish).await;
         let answer = match (wish, current) {
+            // Whoever asks twice has what he wants: names are waited for, and he need not be.
+            (Wish::Switch { .. }, Some(current)) if current.phase == Phase::Dns => self.already(),
             (Wish::Switch { .. }, Some(current)) => Err(Denied::Held(Box::new(current))),
             (Wish::Switch { to, by, reason }, None) => self.begin(Kind::Switch, to, by, reason).await,
             (Wish::Rollback { by, reason }, None) => match self.live() {
@@ -47,10 +49,10 @@ impl Driver {
     /// The cutover under way. One that only waits for names is over where somebody wants to move again.
     async fn after_names(&mut self, wish: &Wish) -> Option<Cutover> {
         let current = self.current()?;
-        if matches!(wish, Wish::Switch { .. } | Wish::Rollback { .. }) {
-            self.after_all_names().await
-        } else {
-            Some(current)
+        match wish {
+            Wish::Switch { to, .. } if *to != current.to => self.after_all_names().await,
+            Wish::Rollback { .. } => self.after_all_names().await,
+            _ => Some(current),
         }
     }
 
@@ -65,6 +67,10 @@ impl Driver {
 
     fn live(&self) -> Option<(Color, time::Timestamp)> {
         self.switchboard.table().entry(&self.service.name).map(|entry| (entry.live, entry.since))
+    }
+
+    fn already(&self) -> Result<Granted, Denied> {
+        self.live().map(|(live, since)| Granted::Already { live, since }).ok_or(Denied::Stopping)
     }
 
     fn newest_of(&self, known: Cutover) -> Cutover {

@@ -76,11 +76,12 @@ async fn while_the_provider_is_dead_the_color_that_names_still_lead_to_may_not_g
     let stage = impatient().await;
     stage.route53.fail("*", usize::MAX, 503, "ServiceUnavailable", "the control plane is away");
     stage.switch("green").await;
-    stage.until_codes(&["dns-names", "dns-sync"]).await;
+    // The cutover is in its last phase, and waits for names.
+    stage.until_codes(&["cutover", "dns-names", "dns-sync"]).await;
     let permit = stage.permit().await;
-    assert_eq!(permit["reasons"][0]["figures"]["records"][0], "shop.example.com A", "{permit:#}");
+    assert_eq!(permit["reasons"][1]["figures"]["records"][0], "shop.example.com A", "{permit:#}");
     let says =
-        || async { stage.permit().await["reasons"][1]["text"].as_str().unwrap().contains("control plane is away") };
+        || async { stage.permit().await["reasons"][2]["text"].as_str().unwrap().contains("control plane is away") };
     assert!(eventually(LONG, says).await, "{:#}", stage.permit().await);
     stage.route53.mend();
     // By itself it tries again too, after a pause that has grown.
