@@ -5,9 +5,9 @@
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
-use super::faults::a_lost_reply_is_cleared_up;
+use super::faults::{a_lost_reply_is_cleared_up, faults_are_told_as_what_they_are};
 use super::race;
-use super::stage::Stage;
+use super::stage::{Stage, impatient};
 use super::suite::{self, Lies, RULES};
 use crate::harness::FaultProxy;
 use crate::harness::emulator::{Emulator, Kind};
@@ -48,6 +48,10 @@ async fn told_on(kind: Kind, lies: Lies) {
     let zone = emulator.zone("example.com", "story-faults").await;
     let stage = Stage::at(&proxy.url(), &zone).await;
     a_lost_reply_is_cleared_up(&stage, &proxy, lies).await;
+    eprintln!("faults are told as what they are");
+    let zone = emulator.zone("example.com", "story-more-faults").await;
+    let stage = Stage::with(&proxy.url(), &zone, impatient()).await;
+    faults_are_told_as_what_they_are(&stage, &proxy).await;
 }
 
 type Story = for<'a> fn(&'a Stage, Lies) -> LocalBoxFuture<'a, ()>;

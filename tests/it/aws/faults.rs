@@ -107,6 +107,32 @@ pub async fn a_lost_reply_is_cleared_up(stage: &Stage, proxy: &FaultProxy, lies:
     }
 }
 
+/// As a story for every provider, with a zone that is empty: each fault, and what reading back says of the change.
+pub async fn faults_are_told_as_what_they_are(stage: &Stage, proxy: &FaultProxy) {
+    for (fault, busy, made) in [
+        (Fault::Throttle, true, false),
+        (Fault::Unavailable, false, false),
+        (Fault::Reset, false, false),
+        (Fault::Truncate, false, true),
+        (Fault::BlackHole, false, false),
+    ] {
+        proxy.next(2, fault);
+        let read = stage.zone.records(&name(SHOP)).await.unwrap_err();
+        let change = stage.zone.change(&batch([create(&mark(1))])).await.unwrap_err();
+        assert_eq!(matches!(read, ZoneError::Busy(_)), busy, "{fault:?}: {read:?}");
+        assert!(busy || matches!(read, ZoneError::Unreachable(_)), "{fault:?}: {read:?}");
+        assert_eq!(matches!(change, ZoneError::Busy(_)), busy, "{fault:?}: {change:?}");
+        assert!(busy || matches!(change, ZoneError::Unknown(_)), "{fault:?}: {change:?}");
+        proxy.heal();
+        assert_eq!(!records(stage, MARK).await.is_empty(), made, "{fault:?}");
+        if made {
+            stage.zone.change(&batch([delete(&mark(1))])).await.unwrap();
+        }
+    }
+    proxy.next(1, Fault::Delay(Duration::from_millis(50)));
+    stage.zone.describe().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_slow_answer_is_waited_for_and_a_too_slow_one_may_still_be_a_change() {
     let Set { fake, proxy, stage } = set().await;
