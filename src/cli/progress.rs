@@ -59,7 +59,6 @@ fn says(service: &ServiceView, cutover: &CutoverView) -> String {
     let doing = match cutover.phase.as_str() {
         "prepare" | "confirm" => format!("{} is being checked; {live} is live", cutover.to),
         "gates" => format!("{} waits to be let through; {live} is live", cutover.to),
-        "warm_up" => format!("{} is warmed up; {live} is live", cutover.to),
         "canary" => format!("{} has the share of step {}; {live} has the rest", cutover.to, cutover.step.unwrap_or(1)),
         "bake" => format!("{live} is live, and is judged by what it does"),
         "dns" => format!("{live} is live; names follow"),

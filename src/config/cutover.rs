@@ -32,8 +32,6 @@ pub struct CutoverRules {
     /// Names are unique.
     #[serde(rename = "gate")]
     pub gates: Vec<GateRules>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub warm: Option<Warm>,
     /// Left out: the new color is not watched after the switch.
     pub bake: Option<Bake>,
     /// Empty: the switch moves everyone at once. Each step's share is larger than the one before.
@@ -53,7 +51,6 @@ impl Default for CutoverRules {
             drain: Drain::default(),
             rollback_window: Duration::from_mins(30),
             gates: Vec::new(),
-            warm: None,
             bake: None,
             canary: Vec::new(),
             sticky: Sticky::default(),
@@ -144,28 +141,6 @@ pub enum Then {
     Pause,
 }
 
-/// What the new color is given before it gets traffic, and how slowly it gets that.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Warm {
-    /// Connections to each endpoint that every worker opens.
-    pub connections: u32,
-    /// Targets that are asked for with GET.
-    pub requests: Vec<String>,
-    /// How long they are.
-    #[serde(rename = "for")]
-    pub length: Duration,
-    /// How many a second there are of them at the end; they begin with a tenth of that.
-    pub rate: u32,
-    /// How long an endpoint that has come up takes to get its whole share.
-    pub ramp: Duration,
-}
-
-impl Default for Warm {
-    fn default() -> Warm {
-        Warm { connections: 0, requests: Vec::new(), length: Duration::from_secs(10), rate: 50, ramp: Duration::ZERO }
-    }
-}
-
 /// How the new color is judged once it has all of the traffic.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Bake {
@@ -223,12 +198,10 @@ pub fn read(mut section: Section) -> CutoverRules {
 
 /// A deadline that comes before the end of what it is for would undo every cutover.
 fn keep_in_time(section: &Section, at: Option<std::ops::Range<usize>>, rules: &CutoverRules) {
-    let takes = rules.warm.as_ref().map_or(Duration::ZERO, |warm| warm.length)
-        + rules.canary.iter().map(|step| step.lasts).sum::<Duration>()
+    let takes = rules.canary.iter().map(|step| step.lasts).sum::<Duration>()
         + rules.bake.as_ref().map_or(Duration::ZERO, |bake| bake.length);
     if takes >= rules.deadline && rules.deadline > Duration::ZERO {
-        let help =
-            "make `deadline` longer than `warm`, `canary` and `bake` together, with time for the gates before them";
+        let help = "make `deadline` longer than `canary` and `bake` together, with time for the gates before them";
         let message = "the deadline comes before the cutover's end: each one would be undone";
         section.page.note_absent(at.unwrap_or(section.span.clone()), Wrong::new(message, help));
     }

@@ -30,7 +30,7 @@ use crate::names::{HostPattern, PathPrefix, PerColor, ServiceName};
 pub use admin::{Admin, AdminLimits, AdminTimeouts};
 pub use aws::{Aws, AwsTimeouts};
 pub use canary::{CanaryStep, Mirror, Previews, Sticky};
-pub use cutover::{Bake, CutoverRules, Drain, GateRules, Question, Then, Warm};
+pub use cutover::{Bake, CutoverRules, Drain, GateRules, Question, Then};
 pub use diff::{Change, diff};
 pub use dns::{Dns, DnsMode, DnsRecord, DnsStart, DnsTail, DnsTarget, Drift};
 pub use edge::{Edge, EdgeLimits, EdgeTimeouts};

@@ -12,8 +12,6 @@ pub struct Evidence {
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reasons: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub warmed: Option<Warmed>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     pub switched: Option<Switched>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub drained: Option<Drained>,
@@ -23,15 +21,6 @@ pub struct Evidence {
     /// What both colors did around the switch; known when it has ended.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub flight: Option<Box<Flight>>,
-}
-
-/// The warm-up, as it was measured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Warmed {
-    pub warm_ms: u64,
-    /// Connections that were opened, over all workers and endpoints.
-    pub connections: u64,
-    pub requests: u64,
 }
 
 /// The switch, as it was measured.

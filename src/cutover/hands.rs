@@ -50,7 +50,6 @@ impl Hands {
                 self.check(color, bar).await
             }
             Effect::Ask(name) => self.ask(&name, cutover).await,
-            Effect::WarmUp(_) => Event::Warmed(Ok(super::evidence::Warmed::default())),
             Effect::Weigh(step) => Event::Judged(self.weigh(step, cutover).await),
             Effect::Share(step) => {
                 self.share(step, cutover).await;

@@ -6,7 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::evidence::{Drained, Evidence, Switched, Warmed};
+use super::evidence::{Drained, Evidence, Switched};
 use super::gate::{Gate, GateKind, GateState};
 use super::judge::{Judgement, Verdict};
 use super::state::{Cutover, Kind, Phase, Stop};
@@ -24,7 +24,6 @@ pub enum Event {
     Health(Color, Readiness, Vec<Gate>),
     /// A gate as it stands now.
     Gate(Gate),
-    Warmed(Result<Warmed, Vec<String>>),
     /// What the new color's requests say of it.
     Judged(Judgement),
     Published(Color, Switched),
@@ -58,7 +57,6 @@ pub enum Effect {
     CheckLater(Color, Bar),
     /// Ask the gate of this name.
     Ask(String),
-    WarmUp(Color),
     /// Give the new color this step's share, and judge it by that.
     Weigh(u32),
     /// Let it have the share of this step, and no more is said.
@@ -93,11 +91,6 @@ pub fn step(cutover: &Cutover, event: Event) -> Next {
             prepared(cutover, readiness, gates)
         }
         (Gates, Event::Gate(gate)) => gated(cutover, gate),
-        (WarmUp, Event::Warmed(Ok(warmed))) => {
-            let evidence = Evidence { warmed: Some(warmed), ..cutover.evidence.clone() };
-            enter(Cutover { evidence, ..cutover.clone() }, after(cutover, WarmUp))
-        }
-        (WarmUp, Event::Warmed(Err(reasons))) => undo(cutover, reasons),
         (Canary, Event::Judged(judged)) if !cutover.returning => weighed(cutover, judged),
         (Switch, Event::Published(color, switched)) if color == cutover.to => drain(cutover, Drain, switched),
         (Drain, Event::Drained(color, drained)) if color == cutover.from => {
@@ -129,7 +122,6 @@ fn due(cutover: &Cutover) -> Vec<Effect> {
             let open = cutover.gates.iter().filter(|gate| !gate.is_own() && gate.state == GateState::Waiting);
             open.map(|gate| Effect::Ask(gate.name.clone())).collect()
         }
-        Phase::WarmUp => vec![Effect::WarmUp(to)],
         Phase::Canary => cutover.step.map(Effect::Weigh).into_iter().collect(),
         Phase::Confirm if cutover.returning => share(cutover),
         Phase::Confirm => [share(cutover), vec![Effect::Check(to, Bar::Fit)]].concat(),
@@ -174,12 +166,11 @@ fn after(cutover: &Cutover, phase: Phase) -> Phase {
     let steps = cutover.outline.canary;
     match phase {
         Phase::Prepare if has_gates => Phase::Gates,
-        Phase::Prepare | Phase::Gates if cutover.outline.warm => Phase::WarmUp,
-        Phase::Prepare | Phase::Gates | Phase::WarmUp if steps > 0 => Phase::Canary,
+        Phase::Prepare | Phase::Gates if steps > 0 => Phase::Canary,
         Phase::Canary if cutover.step.is_some_and(|step| step + 1 < steps) => Phase::Canary,
         // Nothing has taken long enough to look again.
         Phase::Prepare => Phase::Switch,
-        Phase::Gates | Phase::WarmUp | Phase::Canary => Phase::Confirm,
+        Phase::Gates | Phase::Canary => Phase::Confirm,
         Phase::Confirm => Phase::Switch,
         Phase::Switch => Phase::Drain,
         Phase::Drain if cutover.outline.bake && !cutover.evidence.is_good() => Phase::Bake,
@@ -353,7 +344,7 @@ fn follow(cutover: &Cutover, reasons: Vec<String>) -> Next {
 
 fn rollback(cutover: &Cutover, by: &str) -> Next {
     match cutover.phase {
-        Phase::Prepare | Phase::Gates | Phase::WarmUp | Phase::Canary | Phase::Confirm => {
+        Phase::Prepare | Phase::Gates | Phase::Canary | Phase::Confirm => {
             undo(cutover, vec![format!("rolled back by {by} before the switch")])
         }
         Phase::Paused if cutover.live() == cutover.from => {
@@ -437,8 +428,7 @@ fn drain(cutover: &Cutover, phase: Phase, switched: Switched) -> Next {
         _ if cutover.overdue => (cutover.evidence.reasons.clone(), None),
         _ => (Vec::new(), None),
     };
-    let warmed = cutover.evidence.warmed.clone();
-    let evidence = Evidence { switched: Some(switched), reasons, judged, warmed, ..Evidence::default() };
+    let evidence = Evidence { switched: Some(switched), reasons, judged, ..Evidence::default() };
     let returning = phase == Phase::Drain && cutover.overdue;
     enter(Cutover { evidence, returning, ..cutover.clone() }, phase)
 }

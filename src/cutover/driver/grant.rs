@@ -193,7 +193,6 @@ fn course(kind: Kind, service: &config::Service) -> (Outline, Vec<Gate>) {
         return (Outline::default(), Vec::new());
     }
     let outline = Outline {
-        warm: rules.warm.as_ref().is_some_and(|warm| warm.connections > 0 || !warm.requests.is_empty()),
         canary: u32::try_from(rules.canary.len()).unwrap_or(u32::MAX),
         bake: rules.bake.is_some(),
         dns: service.dns.is_some(),

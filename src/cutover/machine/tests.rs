@@ -58,8 +58,6 @@ fn events() -> Vec<Event> {
     let verdicts = [Verdict::Watching, Verdict::Good, Verdict::Bad, Verdict::Undecided].map(judgement);
     let others = [
         Event::Resume,
-        Event::Warmed(Ok(Warmed::default())),
-        Event::Warmed(Err(vec!["cold".into()])),
         Event::Followed(vec![]),
         Event::DeadlinePassed,
         Event::Abort { by: by() },
@@ -101,17 +99,17 @@ fn key(cutover: &Cutover) -> String {
 
 /// The courses that a config may ask for: each phase there or not.
 fn courses() -> Vec<Cutover> {
-    let all = (0..32_u32).map(|bits| {
+    let all = (0..16_u32).map(|bits| {
         let has = |bit: u32| bits & (1 << bit) != 0;
-        let outline = Outline { warm: has(0), canary: 2 * u32::from(has(1)), bake: has(2), dns: has(3) };
+        let outline = Outline { canary: 2 * u32::from(has(0)), bake: has(1), dns: has(2) };
         let gates = gates();
-        begun(Kind::Switch, outline, if has(4) { &gates } else { &[] })
+        begun(Kind::Switch, outline, if has(3) { &gates } else { &[] })
     });
     all.chain([begun(Kind::Rollback, Outline::default(), &[])]).collect()
 }
 
 fn whole_course() -> Cutover {
-    begun(Kind::Switch, Outline { warm: true, canary: 2, bake: true, dns: true }, &gates())
+    begun(Kind::Switch, Outline { canary: 2, bake: true, dns: true }, &gates())
 }
 
 fn all_steps() -> Vec<Step> {
@@ -166,7 +164,7 @@ fn effects_are_of_the_right_color((before, event): (&Cutover, &Event), after: &C
         match effect {
             Effect::Publish(color) => assert_eq!(*color, after.live(), "{said}"),
             Effect::Drain(color) => assert_ne!(*color, after.live(), "{said}"),
-            Effect::Check(color, Bar::Fit) | Effect::CheckLater(color, Bar::Fit) | Effect::WarmUp(color) => {
+            Effect::Check(color, Bar::Fit) | Effect::CheckLater(color, Bar::Fit) => {
                 assert_ne!(*color, after.live(), "{said}");
             }
             Effect::Check(color, Bar::Alive) | Effect::CheckLater(color, Bar::Alive) => {
@@ -312,7 +310,6 @@ fn the_whole_course_is_gone_step_by_step() {
         ready(),
         pass(1),
         Event::Approve { by: "uid 0".into(), at, gate: None },
-        Event::Warmed(Ok(Warmed::default())),
         good(),
         good(),
         ready(),
@@ -325,7 +322,7 @@ fn the_whole_course_is_gone_step_by_step() {
         phases.push(cutover.phase);
     }
     use Phase::*;
-    assert_eq!(phases, [Gates, Gates, WarmUp, Canary, Canary, Confirm, Switch, Drain, Bake, Dns, Done]);
+    assert_eq!(phases, [Gates, Gates, Canary, Canary, Confirm, Switch, Drain, Bake, Dns, Done]);
     assert_eq!((cutover.generation(), cutover.live()), (8, Color::Green));
 }
 
