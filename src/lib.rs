@@ -27,11 +27,15 @@ pub mod cutover;
 /// The retire permit: whether a color may be terminated, and why not.
 pub mod retire;
 
-// floor: work — carries requests, keeps names
+// floor: work — carries requests, learns addresses, keeps names, looks after stacks
+/// Discovery: where a color's endpoints are learned, and what of an answer is believed.
+pub mod discovery;
 /// DNS follows the switch: what names should say, how they are brought there, and how that is proved.
 pub mod dns;
 /// The request path: one worker per core, from the accepted socket to the last byte of the answer.
 pub mod proxy;
+/// Stacks: listed, cloned, started, deployed and stopped, step by step, and never one thing twice.
+pub mod stack;
 
 // floor: table — which service a request is for, and which color serves it now
 /// The table every worker reads, and the switchboard that is its one writer.
