@@ -13,7 +13,7 @@ use cutover::table::{Entry, Published, Split};
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use super::proxy::call;
+use super::proxy::{all_checked, call};
 use super::settings::Settings;
 use super::{Address, Client, Metrics, PATIENCE, eventually};
 
@@ -32,6 +32,8 @@ impl House {
         let house = House { settings, app };
         let ready = || async { house.admin().await.get("/readyz").await.status == 200 };
         assert!(eventually(PATIENCE, ready).await, "the house is not ready");
+        let checked = || async { all_checked(&house.api("GET", "/v1/status", Value::Null).await.1) };
+        assert!(eventually(PATIENCE, checked).await, "not every endpoint has had its first check");
         house
     }
 

@@ -30,6 +30,7 @@ impl Cutover {
     pub async fn start(settings: Settings) -> Cutover {
         let proxy = Cutover::start_unready(settings).await;
         proxy.until_ready().await;
+        proxy.until_checked().await;
         proxy
     }
 
@@ -215,6 +216,7 @@ impl Cutover {
         self.until_answering().await;
         self.learn_ports().await;
         self.until_ready().await;
+        self.until_checked().await;
     }
 
     /// Runs it again where it is expected to refuse: resolves with its end.
@@ -245,6 +247,12 @@ impl Cutover {
 
     async fn until_ready(&self) {
         self.until("ready", |status| status == 200).await;
+    }
+
+    /// The proxy itself waits for the live colors alone.
+    async fn until_checked(&self) {
+        let checked = || async { all_checked(&self.status().await) };
+        assert!(eventually(PATIENCE, checked).await, "not every endpoint has had its first check");
     }
 
     async fn until_answering(&self) {
@@ -302,6 +310,14 @@ impl Drop for Cutover {
 /// What follows `name` in a `status` file of `/proc`.
 fn line<'a>(status: &'a str, name: &str) -> &'a str {
     status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim()
+}
+
+/// Whether each endpoint of this status has had its first check.
+pub fn all_checked(status: &Value) -> bool {
+    let services = status["services"].as_array().into_iter().flatten();
+    let colors = services.flat_map(|service| [&service["blue"], &service["green"]]);
+    let mut endpoints = colors.flat_map(|color| color["endpoints"].as_array().into_iter().flatten());
+    endpoints.all(|endpoint| endpoint["state"] != "unknown")
 }
 
 fn serve(settings: &Settings) -> Process {

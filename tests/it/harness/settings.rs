@@ -117,7 +117,7 @@ impl Settings {
         self
     }
 
-    /// Runs the proxy, and resolves when it is ready.
+    /// Runs the proxy, and resolves when it is ready and every endpoint has had its first check.
     pub async fn start(self) -> Cutover {
         Cutover::start(self).await
     }
@@ -199,7 +199,7 @@ pub struct Service {
 impl Service {
     fn new(name: &str) -> Service {
         let service = Service { name: name.to_owned(), sections: BTreeMap::new() };
-        let service = service.extra("health", "interval = \"50ms\"\ntimeout = \"1s\"\nrise = 1\nfall = 1");
+        let service = service.extra("health", "interval = \"50ms\"\ntimeout = \"10s\"\nrise = 1\nfall = 1");
         service.blue([NOBODY; 0]).green([NOBODY; 0])
     }
 
