@@ -68,6 +68,8 @@ pub struct Instance {
     pub state: InstanceState,
     /// The provider's own word for the state.
     pub says: String,
+    /// It is started and stopped by the provider itself, by load or by the hour: nobody else starts it or waits for it.
+    pub is_automatic: bool,
 }
 
 /// How far an instance has come.
@@ -123,7 +125,7 @@ pub enum ProviderError {
     /// It could not be reached or answered with an error of its own. Nothing was done.
     #[error("{0}")]
     Unreachable(String),
-    /// It may or may not have been done: looking tells.
+    /// It may or may not have been done, or be done yet: looking tells.
     #[error("no answer came, so it may or may not have been done: {0}")]
     Unknown(String),
 }
