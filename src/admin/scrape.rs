@@ -31,8 +31,8 @@ pub fn page(scene: &Scene) -> String {
             page.put(&m::ACCESS_LOG_DROPPED, &[reason], scene.access_log.dropped(place) as f64);
         }
     }
-    for (operation, result, count) in scene.aws.counts() {
-        page.put(&m::AWS_REQUESTS, &[operation, result], count as f64);
+    for (names, count) in scene.aws.counts() {
+        page.put(&m::AWS_REQUESTS, &names, count as f64);
     }
     page.put(&m::TURNED_AWAY, &[], scene.capacity.turned_away() as f64);
     page.put(&m::CONFIG_LOADED, &[], scene.config.view().loaded.as_millisecond() as f64 / 1e3);

@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use super::Account;
-use super::failure::{CHANGE, Call, Failure, verdict};
+use super::call::{CHANGE_RECORD_SETS, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation};
+use super::failure::{Failure, verdict};
 use super::policy::ZoneUse;
+use super::route53::call;
 use crate::dns::{Data, RecordSet, ZoneError};
 use crate::names::DnsName;
 
@@ -36,8 +38,8 @@ pub async fn try_all(account: &Account, uses: &[ZoneUse]) -> Vec<Tried> {
     let mut all = Vec::new();
     for used in uses {
         let zone = account.zone(&used.zone);
-        let tried = |permission: &str, name: Option<&DnsName>, result: Result<String, String>| Tried {
-            permission: format!("route53:{permission}"),
+        let tried = |operation: Operation, name: Option<&DnsName>, result: Result<String, String>| Tried {
+            permission: operation.to_string(),
             zone: used.zone.clone(),
             name: name.cloned(),
             outcome: if result.is_ok() { Outcome::Ok } else { Outcome::Failed },
@@ -45,15 +47,15 @@ pub async fn try_all(account: &Account, uses: &[ZoneUse]) -> Vec<Tried> {
         };
         let described = zone.describe().await.map_err(|error| error.to_string());
         let described = described.and_then(|info| has_all(&info.name, used));
-        all.push(tried("GetHostedZone", None, described));
+        all.push(tried(GET_HOSTED_ZONE, None, described));
         for name in &used.names {
             let found = zone.records(name).await;
             let found = found.map(|sets| sets_say(name, &sets)).map_err(|error| error.to_string());
-            all.push(tried("ListResourceRecordSets", Some(name), found));
+            all.push(tried(LIST_RECORD_SETS, Some(name), found));
         }
         let followed = may_follow_changes(account, &used.zone).await.map_err(|error| error.to_string());
-        all.push(tried("GetChange", None, followed.map(|()| "changes can be followed".to_owned())));
-        let not_tried = tried(CHANGE, None, Ok("not tried, since it would change something".to_owned()));
+        all.push(tried(GET_CHANGE, None, followed.map(|()| "changes can be followed".to_owned())));
+        let not_tried = tried(CHANGE_RECORD_SETS, None, Ok("not tried, since it would change something".to_owned()));
         all.push(Tried { outcome: Outcome::NotTried, ..not_tried });
     }
     all
@@ -90,12 +92,12 @@ fn sets_say(name: &DnsName, sets: &[RecordSet]) -> String {
 
 /// Asks for a change that there never was. Only who may ask at all is told so.
 async fn may_follow_changes(account: &Account, zone: &str) -> Result<(), ZoneError> {
-    let call = Call { operation: "GetChange", zone };
+    let call = call(GET_CHANGE, zone);
     let request = account.shared.route53.get_change().id(NO_CHANGE);
     let send = |sent| request.customize().interceptor(sent).send();
     match account.attempt(call, account.deadline(), send).await? {
         Err(Failure::Answer(answer)) if answer.code == "NoSuchChange" => Ok(()),
-        Err(failure) => Err(verdict(call, failure)),
+        Err(failure) => Err(verdict(call, failure).into()),
         // There is none of that name; an emulator may say otherwise.
         Ok(_) => Ok(()),
     }

@@ -1,6 +1,7 @@
 //! Why a request to Amazon brought nothing, and what that means for whoever made it.
 
-use crate::dns::ZoneError;
+use super::call::Call;
+use super::error::CallError;
 
 /// What happened, as far as it can be known from here.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +19,7 @@ pub enum Failure {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     pub status: u16,
-    /// Empty where it could not be read: then it was not Route 53 that answered.
+    /// Empty where it could not be read: then it was no service of Amazon that answered.
     pub code: String,
     /// One for each thing that is wrong, where there can be several.
     pub messages: Vec<String>,
@@ -36,65 +37,42 @@ impl Answer {
     }
 }
 
-/// What was asked, by the name it has in IAM policies, and of what.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    pub operation: &'static str,
-    pub zone: &'a str,
-}
-
-impl Call<'_> {
-    /// Whether something would be different now, had it been received.
-    fn changes(&self) -> bool {
-        self.operation == CHANGE
-    }
-}
-
-/// What the caller has to know. Nothing that may have been applied is ever called anything but unknown or a conflict.
-pub fn verdict(call: Call, failure: Failure) -> ZoneError {
-    let Call { operation, zone } = call;
+/// What the caller has to know. Nothing that may have been done is ever called anything but unknown or a conflict.
+pub fn verdict(call: Call, failure: Failure) -> CallError {
+    let Call { operation, subject } = call;
     match failure {
-        Failure::NotSent { cause, passing: true } => ZoneError::Unreachable(format!(
+        Failure::NotSent { cause, passing: true } => CallError::Unreachable(format!(
             "no AWS credentials can be had now: {cause}; if that stays so, {NO_CREDENTIALS}"
         )),
         Failure::NotSent { cause, passing: false } => {
-            ZoneError::Refused(format!("no AWS credentials: {cause}; {NO_CREDENTIALS}"))
+            CallError::Refused(format!("no AWS credentials: {cause}; {NO_CREDENTIALS}"))
         }
-        Failure::NoConnection(cause) => ZoneError::Unreachable(format!("{operation}: AWS cannot be reached: {cause}")),
-        Failure::NoAnswer(cause) if call.changes() => ZoneError::Unknown(format!("{operation}: {cause}")),
-        Failure::NoAnswer(cause) => ZoneError::Unreachable(format!("{operation}: no answer: {cause}")),
+        Failure::NoConnection(cause) => CallError::Unreachable(format!("{operation}: AWS cannot be reached: {cause}")),
+        Failure::NoAnswer(cause) if operation.changes => CallError::Unknown(format!("{operation}: {cause}")),
+        Failure::NoAnswer(cause) => CallError::Unreachable(format!("{operation}: no answer: {cause}")),
         Failure::Answer(answer) => match kind(&answer) {
-            Kind::Conflict => ZoneError::Conflict(answer.messages),
-            Kind::Busy => ZoneError::Busy(format!("{operation}: {}", answer.says())),
-            Kind::Broken if call.changes() => ZoneError::Unknown(format!("{operation}: {}", answer.says())),
-            Kind::Broken => ZoneError::Unreachable(format!("{operation}: {}", answer.says())),
-            Kind::Denied => ZoneError::Refused(format!(
-                "AWS denies route53:{operation} on zone {zone} ({}); allow it, `cutover check --policy` prints the policy",
+            Kind::Conflict => CallError::Conflict(answer.messages),
+            Kind::Busy => CallError::Busy(format!("{operation}: {}", answer.says())),
+            Kind::Broken if operation.changes => CallError::Unknown(format!("{operation}: {}", answer.says())),
+            Kind::Broken => CallError::Unreachable(format!("{operation}: {}", answer.says())),
+            Kind::Denied => CallError::Refused(format!(
+                "AWS denies {operation} on {subject} ({}); allow it, `cutover check --policy` prints the policy",
                 answer.says()
             )),
-            Kind::Credentials(remedy) => ZoneError::Refused(format!("{operation}: {}; {remedy}", answer.says())),
-            Kind::NoZone => ZoneError::Refused(format!(
-                "there is no hosted zone {zone} in the account of these credentials ({}); correct `zone` in the config, \
-                 or use credentials of the account that has it",
-                answer.says()
+            Kind::Credentials(remedy) => CallError::Refused(format!("{operation}: {}; {remedy}", answer.says())),
+            Kind::Missing => CallError::Refused(format!(
+                "there is no {subject} in the account of these credentials ({}); correct `{}` in the config, or use \
+                 credentials of the account that has it",
+                answer.says(),
+                subject.key
             )),
-            Kind::Misplaced => ZoneError::Refused(format!(
-                "zone {zone} cannot have these records ({}); correct `zone`, or `name` and `type` of the record",
-                answer.says()
+            Kind::Misplaced => CallError::Refused(format!(
+                "{subject} cannot have these records ({}); correct `{}`, or `name` and `type` of the record",
+                answer.says(),
+                subject.key
             )),
-            Kind::Input => ZoneError::Refused(format!("{operation} on zone {zone}: {}", answer.says())),
+            Kind::Input => CallError::Refused(format!("{operation} on {subject}: {}", answer.says())),
         },
-    }
-}
-
-/// The label under which it is counted.
-pub fn result(error: &ZoneError) -> &'static str {
-    match error {
-        ZoneError::Conflict(_) => "conflict",
-        ZoneError::Busy(_) => "busy",
-        ZoneError::Refused(_) => "refused",
-        ZoneError::Unreachable(_) => "unreachable",
-        ZoneError::Unknown(_) => "unknown",
     }
 }
 
@@ -103,7 +81,8 @@ enum Kind {
     Busy,
     Denied,
     Credentials(&'static str),
-    NoZone,
+    /// What was asked about does not exist, or not for these credentials.
+    Missing,
     /// A record that has no place in the zone, whatever else stands there.
     Misplaced,
     Input,
@@ -133,7 +112,7 @@ fn kind(answer: &Answer) -> Kind {
         "RequestExpired" | "RequestTimeTooSkewed" => Kind::Credentials(WRONG_CLOCK),
         "ExpiredToken" | "ExpiredTokenException" => Kind::Credentials(EXPIRED),
         "MissingAuthenticationToken" | "OptInRequired" => Kind::Credentials(NO_CREDENTIALS),
-        "NoSuchHostedZone" => Kind::NoZone,
+        "NoSuchHostedZone" | "TargetGroupNotFound" | "ResourceNotFoundException" => Kind::Missing,
         _ if answer.status >= 500 || answer.status < 400 => Kind::Broken,
         _ => Kind::Input,
     }
@@ -153,11 +132,6 @@ pub fn split(message: &str) -> Vec<String> {
     parts
 }
 
-/// The operation that changes something.
-pub const CHANGE: &str = "ChangeResourceRecordSets";
-/// Every result there is.
-pub const RESULTS: &[&str] = &["ok", "conflict", "busy", "refused", "unreachable", "unknown"];
-
 const BEGINNINGS: [&str; 5] = [", Tried to ", ", RRSet ", ", RRSets ", ", Invalid ", ", The "];
 const NEVER: [&str; 2] = [" is not permitted in zone ", " is not permitted at apex in zone "];
 const NO_CREDENTIALS: &str = "give the proxy AWS credentials: an instance or task role, AWS_ACCESS_KEY_ID and \
@@ -170,10 +144,13 @@ const EXPIRED: &str = "the session token has expired: bring new temporary creden
 
 #[cfg(test)]
 mod tests {
+    use super::super::call::{CHANGE_RECORD_SETS, LIST_RECORD_SETS, Subject};
+    use super::super::error::RESULTS;
     use super::*;
 
-    const READ: Call = Call { operation: "ListResourceRecordSets", zone: "Z1" };
-    const WRITE: Call = Call { operation: CHANGE, zone: "Z1" };
+    const ZONE: Subject = Subject { kind: "hosted zone", name: "Z1", key: "zone" };
+    const READ: Call = Call { operation: LIST_RECORD_SETS, subject: ZONE };
+    const WRITE: Call = Call { operation: CHANGE_RECORD_SETS, subject: ZONE };
 
     fn answer(status: u16, code: &str) -> Failure {
         Failure::Answer(Answer { status, code: code.into(), messages: vec!["because".into()] })
@@ -197,7 +174,12 @@ mod tests {
             (answer(403, "SignatureDoesNotMatch"), "refused", "refused"),
             (answer(403, "ExpiredToken"), "refused", "refused"),
             (answer(404, "NoSuchHostedZone"), "refused", "refused"),
+            (answer(400, "TargetGroupNotFound"), "refused", "refused"),
+            (answer(400, "ResourceNotFoundException"), "refused", "refused"),
             (answer(400, "InvalidInput"), "refused", "refused"),
+            (answer(503, "RequestLimitExceeded"), "busy", "busy"),
+            (answer(403, "UnauthorizedOperation"), "refused", "refused"),
+            (answer(401, "AuthFailure"), "refused", "refused"),
             (answer(404, ""), "refused", "refused"),
             (answer(500, "InternalFailure"), "unreachable", "unknown"),
             (answer(502, ""), "unreachable", "unknown"),
@@ -205,8 +187,8 @@ mod tests {
             (answer(200, ""), "unreachable", "unknown"),
         ];
         for (failure, read, write) in table {
-            assert_eq!(result(&verdict(READ, failure.clone())), read, "{failure:?}");
-            assert_eq!(result(&verdict(WRITE, failure.clone())), write, "{failure:?}");
+            assert_eq!(verdict(READ, failure.clone()).result(), read, "{failure:?}");
+            assert_eq!(verdict(WRITE, failure.clone()).result(), write, "{failure:?}");
             assert!(RESULTS.contains(&read) && RESULTS.contains(&write));
         }
     }
@@ -214,10 +196,12 @@ mod tests {
     #[test]
     fn what_is_refused_says_what_to_do() {
         for (failure, word) in [
+            (answer(403, "AccessDenied"), "AWS denies route53:ListResourceRecordSets on hosted zone Z1"),
             (answer(403, "AccessDenied"), "cutover check --policy"),
             (answer(403, "InvalidClientTokenId"), "does not know this access key"),
             (answer(403, "SignatureDoesNotMatch"), "secret access key"),
             (answer(403, "ExpiredToken"), "temporary credentials"),
+            (answer(404, "NoSuchHostedZone"), "there is no hosted zone Z1 in the account"),
             (answer(404, "NoSuchHostedZone"), "correct `zone`"),
             (Failure::NotSent { cause: "no providers".into(), passing: false }, "credentials_file"),
         ] {

@@ -1,11 +1,48 @@
-//! The account's pace: so many requests a second whoever makes them, one after the other in the order they came.
+//! The account's pace: so many requests a second to each service, whoever makes them, in the order they came.
 
 use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-/// Amazon counts the requests of a whole account together and refuses everybody's beyond that; so we stay well below.
+use super::call::Service;
+
+/// One limiter for each service: Amazon counts Route 53's requests together for a whole account, the others'
+/// each for an account and a region. None makes another wait.
+#[derive(Debug)]
+pub struct Pace {
+    route53: Limiter,
+    ec2: Limiter,
+    auto_scaling: Limiter,
+    load_balancing: Limiter,
+    opsworks: Limiter,
+}
+
+impl Pace {
+    /// So many requests a second to each service; twice as many go at once after a rest.
+    pub fn new(per_second: u32) -> Pace {
+        let limiter = || Limiter::new(Duration::from_secs(1) / per_second, per_second * 2);
+        Pace {
+            route53: limiter(),
+            ec2: limiter(),
+            auto_scaling: limiter(),
+            load_balancing: limiter(),
+            opsworks: limiter(),
+        }
+    }
+
+    pub fn of(&self, service: Service) -> &Limiter {
+        match service {
+            Service::Route53 => &self.route53,
+            Service::Ec2 => &self.ec2,
+            Service::AutoScaling => &self.auto_scaling,
+            Service::LoadBalancing => &self.load_balancing,
+            Service::OpsWorks => &self.opsworks,
+        }
+    }
+}
+
+/// Amazon counts everybody's requests together and refuses everybody's beyond that; so we stay well below.
 #[derive(Debug)]
 pub struct Limiter {
     /// When the next request is due at the steady pace. tokio's mutex lets waiters in by the order in which they came.

@@ -1,6 +1,8 @@
 //! What Amazon is asked, and no AWS type anywhere else: one account, its credentials, its pace, its deadlines.
 
+mod call;
 mod check;
+mod error;
 mod failure;
 mod limiter;
 mod policy;
@@ -25,8 +27,9 @@ use aws_sdk_route53::config::{FrameworkMetadata, SharedHttpClient};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::time::Instant;
 
+use self::call::OPERATIONS;
 pub use self::check::{Outcome, Tried, try_all};
-use self::limiter::Limiter;
+use self::limiter::Pace;
 pub use self::policy::{Policy, ZoneUse, zone_uses};
 use self::route53::Route53;
 use crate::config::Aws;
@@ -41,7 +44,7 @@ pub struct Account {
 
 struct Shared {
     route53: aws_sdk_route53::Client,
-    limiter: Limiter,
+    pace: Pace,
     calls: Arc<CallSheet>,
     operation: Duration,
 }
@@ -49,10 +52,10 @@ struct Shared {
 impl Account {
     /// Asks nobody yet: credentials are got with the first call, and again before they expire.
     pub async fn open(config: &Aws, calls: Arc<CallSheet>) -> Account {
-        let (sdk, pace) = (sdk(config).await, config.requests_per_second);
+        let sdk = sdk(config).await;
         let shared = Shared {
             route53: aws_sdk_route53::Client::new(&sdk),
-            limiter: Limiter::new(Duration::from_secs(1) / pace, pace * 2),
+            pace: Pace::new(config.requests_per_second),
             calls,
             operation: config.timeouts.operation,
         };
@@ -61,7 +64,7 @@ impl Account {
 
     /// The sheet that an account counts its requests on.
     pub fn sheet() -> CallSheet {
-        CallSheet::new(OPERATIONS, failure::RESULTS)
+        CallSheet::new(OPERATIONS.iter().map(|it| (it.service.prefix(), it.name)), error::RESULTS)
     }
 
     /// The hosted zone of this id.
@@ -140,4 +143,3 @@ fn http_client() -> SharedHttpClient {
 
 const NAME: &str = "cutover";
 const DEFAULT_REGION: &str = "us-east-1";
-const OPERATIONS: &[&str] = &["GetHostedZone", "ListResourceRecordSets", failure::CHANGE, "GetChange"];

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::failure::CHANGE;
+use super::call::{CHANGE_RECORD_SETS, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation};
 use crate::config::Config;
 use crate::names::{DnsName, RecordType, ServiceName};
 
@@ -67,19 +67,19 @@ impl Policy {
         let arn = |zone: &ZoneUse| arn(partition, &zone.zone);
         let changes = format!("arn:{partition}:route53:::change/*");
         let mut statement = vec![
-            allow("CutoverReadsItsZones", &["GetHostedZone", "ListResourceRecordSets"], uses.iter().map(arn).collect()),
-            allow("CutoverFollowsItsChanges", &["GetChange"], vec![changes]),
+            allow("CutoverReadsItsZones", &[GET_HOSTED_ZONE, LIST_RECORD_SETS], uses.iter().map(arn).collect()),
+            allow("CutoverFollowsItsChanges", &[GET_CHANGE], vec![changes]),
         ];
         statement.extend(uses.iter().map(|zone| Statement {
             condition: Some(condition(zone)),
-            ..allow(&format!("CutoverChanges{}", zone.zone), &[CHANGE], vec![arn(zone)])
+            ..allow(&format!("CutoverChanges{}", zone.zone), &[CHANGE_RECORD_SETS], vec![arn(zone)])
         }));
         Policy { version: "2012-10-17", statement }
     }
 }
 
-fn allow(sid: &str, operations: &[&str], resource: Vec<String>) -> Statement {
-    let action = operations.iter().map(|operation| format!("route53:{operation}")).collect();
+fn allow(sid: &str, operations: &[Operation], resource: Vec<String>) -> Statement {
+    let action = operations.iter().map(Operation::to_string).collect();
     Statement { sid: sid.to_owned(), effect: "Allow", action, resource, condition: None }
 }
 

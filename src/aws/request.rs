@@ -13,17 +13,18 @@ use hyper_util::client::legacy::Error as ConnectError;
 use tokio::time::{Instant, timeout_at};
 
 use super::Account;
-use super::failure::{Answer, Call, Failure, result, split, verdict};
-use crate::dns::ZoneError;
+use super::call::Call;
+use super::error::CallError;
+use super::failure::{Answer, Failure, split, verdict};
 
 impl Account {
-    /// Waits for the account's turn, makes the request once, and counts how it ended.
+    /// Waits for the service's turn, makes the request once, and counts how it ended.
     pub async fn ask<T, E, F>(
         &self,
         call: Call<'_>,
         deadline: Instant,
         send: impl FnOnce(Sent) -> F,
-    ) -> Result<T, ZoneError>
+    ) -> Result<T, CallError>
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E>>>,
@@ -37,13 +38,13 @@ impl Account {
         call: Call<'_>,
         deadline: Instant,
         send: impl FnOnce(Sent) -> F,
-    ) -> Result<Result<T, Failure>, ZoneError>
+    ) -> Result<Result<T, Failure>, CallError>
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
         F: Future<Output = Result<T, SdkError<E>>>,
     {
-        if timeout_at(deadline, self.shared.limiter.turn()).await.is_err() {
-            return Err(ZoneError::Busy(format!(
+        if timeout_at(deadline, self.shared.pace.of(call.operation.service).turn()).await.is_err() {
+            return Err(CallError::Busy(format!(
                 "{}: too many requests of our own wait for their turn",
                 call.operation
             )));
@@ -55,8 +56,8 @@ impl Account {
             Err(_) if sent.is_so() => Err(Failure::NoAnswer("the time for the whole operation was over".to_owned())),
             Err(_) => Err(Failure::NotSent { cause: "they did not come in time".to_owned(), passing: true }),
         };
-        let ended = answer.as_ref().map_or_else(|failure| result(&verdict(call, failure.clone())), |_| "ok");
-        self.shared.calls.count(call.operation, ended);
+        let ended = answer.as_ref().map_or_else(|failure| verdict(call, failure.clone()).result(), |_| "ok");
+        self.shared.calls.count(call.operation.service.prefix(), call.operation.name, ended);
         Ok(answer)
     }
 }

@@ -4,7 +4,7 @@ use aws_sdk_route53::types::{ChangeStatus, RrType};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::failure::{CHANGE, Call};
+use super::call::{CHANGE_RECORD_SETS, Call, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation, Subject};
 use super::{Account, records};
 use crate::dns::{Batch, ChangeId, Progress, RecordSet, Zone, ZoneError, ZoneInfo};
 use crate::names::DnsName;
@@ -20,8 +20,8 @@ impl Route53 {
         Route53 { account, id: id.to_owned() }
     }
 
-    fn call(&self, operation: &'static str) -> Call<'_> {
-        Call { operation, zone: &self.id }
+    fn call(&self, operation: Operation) -> Call<'_> {
+        call(operation, &self.id)
     }
 
     fn client(&self) -> &aws_sdk_route53::Client {
@@ -31,7 +31,7 @@ impl Route53 {
     async fn get(&self) -> Result<ZoneInfo, ZoneError> {
         let request = self.client().get_hosted_zone().id(&self.id);
         let send = |sent| request.customize().interceptor(sent).send();
-        let answer = self.account.ask(self.call("GetHostedZone"), self.account.deadline(), send).await?;
+        let answer = self.account.ask(self.call(GET_HOSTED_ZONE), self.account.deadline(), send).await?;
         let name = answer.hosted_zone().map(|zone| zone.name()).unwrap_or_default();
         let name = records::name(name)
             .ok_or_else(|| ZoneError::Refused(format!("zone {} is for `{name}`, which is no domain name", self.id)))?;
@@ -51,7 +51,7 @@ impl Route53 {
                 .set_start_record_type(kind)
                 .set_start_record_identifier(identifier);
             let send = |sent| request.customize().interceptor(sent).send();
-            let page = self.account.ask(self.call("ListResourceRecordSets"), deadline, send).await?;
+            let page = self.account.ask(self.call(LIST_RECORD_SETS), deadline, send).await?;
             let own = page.resource_record_sets().iter().filter(|set| records::name(set.name()).as_ref() == Some(name));
             found.extend(own.filter_map(|set| records::from_aws(set, name)));
             let more = page.is_truncated() && page.next_record_name().and_then(records::name).as_ref() == Some(name);
@@ -70,9 +70,9 @@ impl Route53 {
         let batch = records::to_aws(batch).map_err(|error| ZoneError::Refused(error.to_string()))?;
         let request = self.client().change_resource_record_sets().hosted_zone_id(&self.id).change_batch(batch);
         let send = |sent| request.customize().interceptor(sent).send();
-        let answer = self.account.ask(self.call(CHANGE), self.account.deadline(), send).await?;
+        let answer = self.account.ask(self.call(CHANGE_RECORD_SETS), self.account.deadline(), send).await?;
         match answer.change_info().map(|info| info.id()).unwrap_or_default() {
-            "" => Err(ZoneError::Unknown(format!("{CHANGE}: the answer names no change"))),
+            "" => Err(ZoneError::Unknown(format!("{CHANGE_RECORD_SETS}: the answer names no change"))),
             id => Ok(ChangeId(id.trim_start_matches("/change/").to_owned())),
         }
     }
@@ -80,7 +80,7 @@ impl Route53 {
     async fn ask_change(&self, change: &ChangeId) -> Result<Progress, ZoneError> {
         let request = self.client().get_change().id(&change.0);
         let send = |sent| request.customize().interceptor(sent).send();
-        let answer = self.account.ask(self.call("GetChange"), self.account.deadline(), send).await?;
+        let answer = self.account.ask(self.call(GET_CHANGE), self.account.deadline(), send).await?;
         match answer.change_info().map(|info| info.status()) {
             Some(ChangeStatus::Insync) => Ok(Progress::InSync),
             // What is not known to be everywhere is not everywhere.
@@ -105,6 +105,11 @@ impl Zone for Route53 {
     fn progress<'a>(&'a self, change: &'a ChangeId) -> BoxFuture<'a, Result<Progress, ZoneError>> {
         self.ask_change(change).boxed()
     }
+}
+
+/// An operation on the zone of this id.
+pub fn call(operation: Operation, zone: &str) -> Call<'_> {
+    Call { operation, subject: Subject { kind: "hosted zone", name: zone, key: "zone" } }
 }
 
 /// The most that Route 53 lists at once.

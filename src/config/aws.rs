@@ -26,7 +26,7 @@ pub struct Aws {
     pub profile: Option<String>,
     /// Only what this file says counts, and no other source of credentials.
     pub credentials_file: Option<PathBuf>,
-    /// The steady pace of all requests together; twice as many go at once after a rest.
+    /// The steady pace of the requests to each service; twice as many go at once after a rest.
     pub requests_per_second: u32,
     pub timeouts: AwsTimeouts,
 }

@@ -117,7 +117,7 @@ families! {
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]
         "Lines dropped because the log was behind, or because writing it had failed.";
-    AWS_REQUESTS = Counter "cutover_aws_requests_total" ["operation", "result"]
+    AWS_REQUESTS = Counter "cutover_aws_requests_total" ["service", "operation", "result"]
         "Requests to AWS, each page and each attempt: ok, conflict, busy, refused, unreachable, unknown.";
     CONFIG_RELOADS = Counter "cutover_config_reloads_total" ["outcome"]
         "Reloads of the config since the start: applied, unchanged, refused.";

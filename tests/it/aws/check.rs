@@ -130,7 +130,10 @@ async fn every_way_a_request_can_end_is_on_the_page_of_metrics_from_the_start() 
     let metrics = proxy.metrics().await;
     for operation in ["GetHostedZone", "ListResourceRecordSets", "ChangeResourceRecordSets", "GetChange"] {
         assert_eq!(
-            metrics.value("cutover_aws_requests_total", &[("operation", operation), ("result", "unknown")]),
+            metrics.value(
+                "cutover_aws_requests_total",
+                &[("service", "route53"), ("operation", operation), ("result", "unknown")]
+            ),
             0.0
         );
     }

@@ -155,7 +155,7 @@ async fn every_refusal_says_what_to_do() {
         (stage.zone.progress(&cutover::dns::ChangeId("C1".into())).await.unwrap_err(), "GetChange"),
     ] {
         let text = refused(error);
-        let words = format!("AWS denies route53:{operation} on zone {ZONE}");
+        let words = format!("AWS denies route53:{operation} on hosted zone {ZONE}");
         assert!(text.starts_with(&words) && text.contains("cutover check --policy"), "{text}");
         assert_eq!(stage.counted(operation, "refused"), if operation == "GetHostedZone" { 4 } else { 1 });
     }
