@@ -19,6 +19,7 @@ mod proof;
 mod proxy;
 mod raw;
 mod raw_backend;
+mod reception;
 mod resolver;
 pub mod route53;
 mod settings;

@@ -3,6 +3,8 @@
 use axum::body::Body;
 use axum::response::Response;
 
+use crate::harness::reception::Turned;
+
 /// An error, as Amazon words it.
 #[derive(Clone, Debug)]
 pub struct Wrong {
@@ -41,6 +43,12 @@ impl Wrong {
             )
         };
         respond(status, text)
+    }
+}
+
+impl From<Turned> for Wrong {
+    fn from(turned: Turned) -> Wrong {
+        Wrong::new(turned.status, &turned.code, &turned.message)
     }
 }
 

@@ -7,7 +7,6 @@ mod store;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -20,6 +19,7 @@ use tokio::task::JoinHandle;
 use self::answer::{Wrong, xml};
 pub use self::set::{Alias, Set};
 use self::store::Store;
+use super::reception::{Asked, Reception, Rules};
 
 /// The fake; dropping it ends it.
 pub struct FakeRoute53 {
@@ -28,35 +28,16 @@ pub struct FakeRoute53 {
     task: JoinHandle<()>,
 }
 
-/// A request that came, signed or not.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    pub operation: &'static str,
-    pub user_agent: String,
-    /// Of the signature; empty where there is none.
-    pub access_key: String,
-    pub session_token: Option<String>,
-    /// What came of it: `ok`, or the code of the error.
-    pub outcome: String,
-}
-
 struct Inside {
     store: Store,
-    asked: Vec<Asked>,
-    /// What is answered instead, and how often.
-    failures: Vec<(&'static str, usize, Wrong)>,
-    /// Where the account's limit counts: 10 a second, 50 at once.
-    rate: Option<(f64, Instant)>,
-    /// The only access key that is known; none: any is.
-    access_key: Option<String>,
+    reception: Reception,
 }
 
 impl FakeRoute53 {
     pub async fn start() -> FakeRoute53 {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let store = Store::default();
-        let inside = Inside { store, asked: Vec::new(), failures: Vec::new(), rate: None, access_key: None };
+        let inside = Inside { store: Store::default(), reception: Reception::new(RULES) };
         let inside = Arc::new(Mutex::new(inside));
         let router = Router::new().fallback(answer_to).with_state(inside.clone());
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -127,32 +108,27 @@ impl FakeRoute53 {
 
     /// Answers so many requests of this operation (`*`: any) with an error instead.
     pub fn fail(&self, operation: &'static str, times: usize, status: u16, code: &str, message: &str) {
-        let wrong = Wrong::new(status, code, message);
-        self.inside().failures.push((operation, times, wrong));
+        self.inside().reception.fail(operation, times, status, code, message);
     }
 
     /// As IAM does where no policy allows it, for ever.
     pub fn deny(&self, operation: &'static str) {
-        let message = format!(
-            "User: arn:aws:iam::123456789012:user/cutover is not authorized to perform: route53:{operation} because no \
-             identity-based policy allows the route53:{operation} action"
-        );
-        self.fail(operation, usize::MAX, 403, "AccessDenied", &message);
+        self.inside().reception.deny(operation);
     }
 
     /// No more failures.
     pub fn mend(&self) {
-        self.inside().failures.clear();
+        self.inside().reception.mend();
     }
 
     /// Counts requests from now on: 10 a second, 50 at once.
     pub fn throttle(&self) {
-        self.inside().rate = Some((BURST, Instant::now()));
+        self.inside().reception.throttle();
     }
 
     /// Only this access key is known from now on.
     pub fn know_only(&self, access_key: &str) {
-        self.inside().access_key = Some(access_key.to_owned());
+        self.inside().reception.know_only(access_key);
     }
 
     /// The refusal of a batch in the form that is documented instead of the one that is sent.
@@ -162,12 +138,12 @@ impl FakeRoute53 {
 
     /// Every request so far.
     pub fn asked(&self) -> Vec<Asked> {
-        self.inside().asked.clone()
+        self.inside().reception.asked().to_vec()
     }
 
     /// How often this was asked.
     pub fn count(&self, operation: &str) -> usize {
-        self.inside().asked.iter().filter(|asked| asked.operation == operation).count()
+        self.inside().reception.count(operation)
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -188,70 +164,27 @@ async fn answer_to(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let operation = Operation::of(&method, uri.path());
-    let mut asked = Asked {
-        operation: operation.as_ref().map_or("?", Operation::name),
-        user_agent: text("user-agent").unwrap_or_default(),
-        access_key: access_key(&headers).unwrap_or_default(),
-        session_token: text("x-amz-security-token"),
-        outcome: "ok".to_owned(),
-    };
     let mut inside = lock(&inside);
+    let asked = inside.reception.read(operation.as_ref().map_or("?", Operation::name), &headers, &body);
     let answer = match operation {
         None => Err(Wrong::new(404, "UnknownOperationException", "there is no such operation")),
         Some(operation) => inside.answer(&asked, operation, uri.query().unwrap_or_default(), &body),
     };
-    if let Err(wrong) = &answer {
-        asked.outcome = wrong.code.clone();
-    }
+    inside.reception.note(asked, answer.as_ref().err().map_or("ok", |wrong| &wrong.code));
     let older_form = inside.store.older_form;
-    inside.asked.push(asked);
     answer.map_or_else(|wrong| wrong.response(older_form), xml)
 }
 
 impl Inside {
     fn answer(&mut self, asked: &Asked, operation: Operation, query: &str, body: &[u8]) -> Result<String, Wrong> {
-        self.authenticate(asked)?;
-        self.limit()?;
-        self.fail(asked.operation)?;
+        self.reception.admit(asked)?;
         match operation {
             Operation::GetZone(zone) => self.store.describe(&zone),
             Operation::List(zone) => self.store.list(&zone, query),
             Operation::Change(zone) => self.store.change(&zone, body),
             Operation::GetChange(change) => self.store.progress(&change),
         }
-    }
-
-    fn authenticate(&self, asked: &Asked) -> Result<(), Wrong> {
-        if asked.access_key.is_empty() {
-            return Err(Wrong::new(403, "MissingAuthenticationToken", "Missing Authentication Token"));
-        }
-        match &self.access_key {
-            Some(known) if *known != asked.access_key => {
-                let message = "The security token included in the request is invalid.";
-                Err(Wrong::new(403, "InvalidClientTokenId", message))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn limit(&mut self) -> Result<(), Wrong> {
-        let Some((left, since)) = &mut self.rate else { return Ok(()) };
-        *left = (*left + since.elapsed().as_secs_f64() * RATE).min(BURST);
-        *since = Instant::now();
-        if *left < 1.0 {
-            return Err(Wrong::new(400, "Throttling", "Rate exceeded"));
-        }
-        *left -= 1.0;
-        Ok(())
-    }
-
-    fn fail(&mut self, operation: &str) -> Result<(), Wrong> {
-        let applies = |(of, times, _): &&mut (&str, usize, Wrong)| (*of == "*" || *of == operation) && *times > 0;
-        let Some((_, times, wrong)) = self.failures.iter_mut().find(applies) else { return Ok(()) };
-        *times -= 1;
-        Err(wrong.clone())
     }
 }
 
@@ -285,22 +218,17 @@ impl Operation {
     }
 }
 
-/// Of a signature that is there and whole: whether it is right is for Amazon to know.
-fn access_key(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("authorization")?.to_str().ok()?;
-    let rest = text.strip_prefix("AWS4-HMAC-SHA256 Credential=")?;
-    let (scope, rest) = rest.split_once(',')?;
-    let parts: Vec<&str> = scope.split('/').collect();
-    let [key, _day, _region, "route53", "aws4_request"] = parts[..] else { return None };
-    let whole = rest.contains("SignedHeaders=") && rest.contains("Signature=") && headers.contains_key("x-amz-date");
-    whole.then(|| key.to_owned())
-}
-
 fn lock(inside: &Mutex<Inside>) -> MutexGuard<'_, Inside> {
     // A story that has failed has still to be told why.
     inside.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Requests a second of one account, and how many at once after a rest.
-const RATE: f64 = 10.0;
-const BURST: f64 = 50.0;
+const RULES: Rules = Rules {
+    service: "route53",
+    rate: 10.0,
+    burst: 50.0,
+    unsigned: (403, "MissingAuthenticationToken"),
+    unknown_key: (403, "InvalidClientTokenId"),
+    denied: (403, "AccessDenied"),
+    throttled: (400, "Throttling"),
+};
