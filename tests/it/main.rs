@@ -11,6 +11,7 @@ mod edge;
 mod harness;
 mod managed;
 mod operate;
+mod opsworks;
 mod plan;
 mod reload;
 mod retire;

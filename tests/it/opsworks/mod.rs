@@ -1,0 +1,3 @@
+//! Stacks at Amazon by their real wire formats, against doubles on loopback only.
+
+mod double;
