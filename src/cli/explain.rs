@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::config::{
-    CanaryStep, Config, CutoverRules, Dns, DnsMode, DnsRecord, DnsStart, Listener, Service, Tls, TlsVersion,
+    CanaryStep, Config, CutoverRules, Discover, DiscoverFrom, Dns, DnsMode, DnsRecord, DnsStart, Listener, Service,
+    Tls, TlsVersion,
 };
 use crate::names::Color;
 use crate::time::Human;
@@ -69,20 +70,23 @@ fn service_says(service: &Service) -> Vec<String> {
         "/" => String::new(),
         path => format!(" under {path}"),
     };
-    let endpoints = |color: Color| match service.stacks[color].endpoints.len() {
-        1 => format!("{color} (1 endpoint)"),
-        count => format!("{color} ({count} endpoints)"),
+    let endpoints = |color: Color| match (&service.stacks[color].discover, service.stacks[color].endpoints.len()) {
+        (Some(_), _) => format!("{color} (discovered)"),
+        (None, 1) => format!("{color} (1 endpoint)"),
+        (None, count) => format!("{color} ({count} endpoints)"),
     };
     let health = &service.health;
     let asked = health.path.as_ref().map_or("by connecting".to_owned(), |path| format!("at {path}"));
     let (rules, drain) = (&service.cutover, &service.cutover.drain);
-    let mut says = vec![
-        format!(
-            "serve `{}` for {hosts}{path}, from {} or {}",
-            service.name,
-            endpoints(Color::Blue),
-            endpoints(Color::Green)
-        ),
+    let mut says = vec![format!(
+        "serve `{}` for {hosts}{path}, from {} or {}",
+        service.name,
+        endpoints(Color::Blue),
+        endpoints(Color::Green)
+    )];
+    let discovers = service.stacks.iter().filter_map(|(color, stack)| Some((color, stack.discover.as_ref()?)));
+    says.extend(discovers.map(|(color, discover)| discover_says(color, discover)));
+    says.extend([
         format!(
             "check its endpoints {asked} every {}: up after {} passes, down after {} failures",
             Human(health.interval),
@@ -95,10 +99,23 @@ fn service_says(service: &Service) -> Vec<String> {
             Human(drain.requests),
             Human(drain.tunnels)
         ),
-    ];
+    ]);
     says.extend(decisions_say(rules));
     says.extend(service.dns.as_ref().map(|dns| dns_says(dns, rules.bake.is_some())));
     says
+}
+
+fn discover_says(color: Color, discover: &Discover) -> String {
+    let Discover { from, interval, min_share } = discover;
+    let ttl = match from.get_ref() {
+        DiscoverFrom::Dns(_) => ", or when the TTL is over",
+        _ => "",
+    };
+    let says = from.get_ref().says();
+    format!(
+        "ask for {color}'s endpoints every {}{ttl}: {says}; believe no answer that leaves less than {min_share} of them",
+        Human(*interval)
+    )
 }
 
 /// What comes before and after the switch of everyone, in that order.

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 use super::report::Wrong;
 use super::section::Section;
-use super::value::{address, duration, misplaced, name, whole};
+use super::value::{duration, misplaced, name, name_server, whole};
 use crate::names::{DnsName, RecordType, Side};
 
 /// How a service's names follow it.
@@ -401,14 +401,6 @@ fn record_value(value: &DeValue, kind: Option<RecordType>) -> Result<String, Wro
         // What it should be is not known; the type has been noted.
         Some(RecordType::Txt) | None => Ok(text.to_owned()),
     }
-}
-
-fn name_server(value: &DeValue) -> Result<SocketAddr, Wrong> {
-    let found = address(value)?;
-    if found.port() == 0 {
-        return Err(Wrong::new(format!("`{found}` has port 0, and nobody can be asked there"), "write port 53"));
-    }
-    Ok(found)
 }
 
 const TTL: Duration = Duration::from_secs(60);

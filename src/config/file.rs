@@ -17,8 +17,8 @@ use super::value::{
     tls_version, unnamed, whole, word,
 };
 use super::{
-    AccessLog, Admin, AdminLimits, AdminTimeouts, Aws, CertificateFiles, Config, Edge, EdgeLimits, EdgeTimeouts,
-    FieldNames, Health, Limits, Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
+    AccessLog, Admin, AdminLimits, AdminTimeouts, Aws, CertificateFiles, Config, Discover, Edge, EdgeLimits,
+    EdgeTimeouts, FieldNames, Health, Limits, Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
 };
 use crate::names::{Color, HostPattern, PathPrefix, PerColor};
 
@@ -284,12 +284,20 @@ fn service(
 fn stacks(service: &mut Section) -> PerColor<Stack> {
     let page = service.page;
     let mut all = Vec::new();
-    let mut ids = PerColor::default();
+    let (mut ids, mut discovers) = (PerColor::default(), PerColor::<Option<Discover>>::default());
     let mut empty = true;
     for color in Color::BOTH {
         let mut stack = service.section(color.as_str());
         ids[color] = stack.get("stack", word);
         let found = stack.list("endpoints", endpoint);
+        if let Some(at) = stack.place("discover").filter(|_| stack.place("endpoints").is_some()) {
+            let message = format!("`discover` and `endpoints` both say what {color} is");
+            page.note(
+                at,
+                Wrong::new(message, "remove `endpoints` to have them discovered, or `discover` to name them"),
+            );
+        }
+        discovers[color] = stack.optional("discover").and_then(Discover::read);
         // A section with a misspelt key is not empty: that one mistake is enough.
         empty &= service.is_empty(color.as_str()) || stack.place("endpoints").is_some() && stack.is_empty("endpoints");
         all.extend(found.into_iter().map(|found| Spanned::new(found.span(), (color, found.into_inner()))));
@@ -305,6 +313,13 @@ fn stacks(service: &mut Section) -> PerColor<Stack> {
             ),
         },
     );
+    let sources: Vec<_> = discovers.iter().filter_map(|(_, discover)| Some(discover.as_ref()?.from.clone())).collect();
+    page.compare(&sources, PartialEq::eq, |_, _, line| {
+        Wrong::new(
+            format!("blue is discovered from the same source, on line {line}"),
+            "blue and green must be different processes: else a cutover would move nothing",
+        )
+    });
     // A line that could not be read may have held some, and it may have been a header.
     if empty && !page.doubts(&(0..0)) {
         let help = format!("add `[{}.blue]` with `endpoints = [\"10.0.1.10:8080\"]`", service.name);
@@ -312,13 +327,17 @@ fn stacks(service: &mut Section) -> PerColor<Stack> {
     }
     PerColor::from_fn(|color| {
         let own = all.iter().map(Spanned::get_ref).filter(|(of, _)| *of == color);
-        Stack { endpoints: own.map(|(_, endpoint)| *endpoint).collect(), stack: ids[color].take() }
+        let endpoints = own.map(|(_, endpoint)| *endpoint).collect();
+        Stack { endpoints, discover: discovers[color].take(), stack: ids[color].take() }
     })
 }
 
 /// Where answers have to name their stack, it has to be known what that is.
 fn name_stacks(service: &Section, stacks: &PerColor<Stack>, health: &Health) {
-    let nameless = |color: &Color| !stacks[*color].endpoints.is_empty() && stacks[*color].stack.is_none();
+    let nameless = |color: &Color| {
+        let Stack { endpoints, discover, stack } = &stacks[*color];
+        (!endpoints.is_empty() || discover.is_some()) && stack.is_none()
+    };
     for color in Color::BOTH.iter().filter(|color| health.expect_stack.is_some() && nameless(color)) {
         let help = format!("add `stack = \"..\"` to `[{}.{color}]`, or remove `expect_stack`", service.name);
         let wrong = Wrong::new(format!("`expect_stack` asks which stack answers, and {color} has no `stack`"), help);

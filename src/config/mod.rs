@@ -99,7 +99,7 @@ impl Config {
         let (root, _) = DeTable::parse_recoverable(&readable);
         let page = page::Page::new(text, path, flaws);
         let config = file::read(&page, root.get_ref());
-        let report = Report::new(path, text, page.into_mistakes()).with(look(&config));
+        let report = Report::new(path, text, page.into_mistakes()).with(discover::doubts(&config)).with(look(&config));
         if report.mistakes.is_empty() { Ok((config, report)) } else { Err(report) }
     }
 }
@@ -233,8 +233,10 @@ pub struct Service {
 /// One color's side of a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Stack {
-    /// May be empty; none is named twice.
+    /// May be empty; none is named twice. In a proxy that runs, what has been discovered stands here too.
     pub endpoints: Vec<SocketAddr>,
+    /// How they are learned, where the file does not name them.
+    pub discover: Option<Discover>,
     /// What its health checks are answered with, where [`Health::expect_stack`] asks for that.
     pub stack: Option<String>,
 }

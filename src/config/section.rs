@@ -1,5 +1,6 @@
 //! One section of the file: hands out typed values key by key, and at its end notes every key nobody asked for.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -111,6 +112,18 @@ impl<'p> Section<'p> {
         let sections =
             found.into_iter().map(|(name, value)| (name.span(), name.to_string(), below(name.get_ref(), value)));
         sections.filter(|(_, _, section)| section.is_table()).collect()
+    }
+
+    /// The values below `key`, by names that are free; those that are not good are noted.
+    pub fn texts(
+        &mut self,
+        key: &'static str,
+        read: impl Fn(&'p DeValue<'p>) -> Result<String, Wrong>,
+    ) -> BTreeMap<String, String> {
+        let value = self.find(key);
+        let mut all = self.below(key, value, as_inline);
+        let found = all.table.take().into_iter().flatten();
+        found.filter_map(|(name, value)| Some((name.get_ref().to_string(), self.page.read(value, &read)?))).collect()
     }
 
     fn find(&mut self, key: &'static str) -> Option<&'p Spanned<DeValue<'p>>> {

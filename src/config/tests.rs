@@ -10,7 +10,7 @@ use super::*;
 #[test]
 fn the_shortest_file_is_all_defaults() {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-    let stack = |text| Stack { endpoints: vec![address(text)], stack: None };
+    let stack = |text| Stack { endpoints: vec![address(text)], ..Stack::default() };
     let expected = Config {
         admin: Admin::default(),
         state: State::default(),
@@ -131,23 +131,49 @@ fn full_file() -> String {
     text.lines().map(line).collect()
 }
 
+/// The file as it is, and once more for each source of endpoints that it shows in a comment, for either color.
+fn full_files() -> Vec<String> {
+    let full = full_file();
+    let sources: Vec<_> = full.lines().filter_map(|line| line.strip_prefix("# discover =")).collect();
+    let endpoints: Vec<_> = full.lines().filter(|line| line.starts_with("endpoints =")).collect();
+    assert_eq!((sources.len(), endpoints.len()), (5, 2), "a color's endpoints stand on one line, as does each source");
+    let discovered = |source| endpoints.iter().map(move |line| (line, format!("discover ={source}")));
+    let mut files: Vec<_> =
+        sources.iter().flat_map(discovered).map(|(line, source)| full.replace(*line, &source)).collect();
+    files.push(full);
+    files
+}
+
+#[test]
+fn the_full_file_shows_the_defaults_of_discovery() {
+    for file in full_files() {
+        let config = Config::parse(&file, Path::new("")).unwrap_or_else(|report| panic!("{report}"));
+        let discovered =
+            config.services[0].stacks.iter().filter_map(|(_, stack)| stack.discover.as_ref().zip(Some(stack)));
+        for (Discover { interval, min_share, .. }, stack) in discovered {
+            assert_eq!((interval.as_secs(), *min_share, stack.endpoints.len()), (10, Share(5_000), 0));
+        }
+    }
+}
+
 /// The reader itself is asked for its keys: an unknown one in every table makes it list those it knows.
 #[test]
 fn the_full_file_shows_every_key_there_is() {
-    let text = full_file();
-    let (mut shown, mut gaps) = (BTreeSet::new(), BTreeSet::from([0]));
-    walk(&text, "", DeTable::parse(&text).unwrap().get_ref(), &mut shown, &mut gaps);
-    let mut strange = text.clone();
-    for gap in gaps.iter().rev() {
-        strange.insert_str(*gap, if text[..*gap].ends_with('{') { "zzz = 1, " } else { "\nzzz = 1\n" });
-    }
-    let report = Config::parse(&strange, Path::new("")).unwrap_err();
-    assert_eq!(report.mistakes.len(), gaps.len(), "{report}");
-    let mut known = BTreeSet::from(["service.shop".to_owned()]);
-    for mistake in &report.mistakes {
-        let section = mistake.message.split('`').nth(3).map_or(String::new(), |section| format!("{section}."));
-        let keys = mistake.help.as_ref().unwrap().split('`').skip(1).step_by(2);
-        known.extend(keys.map(|key| format!("{section}{key}")));
+    let (mut shown, mut known) = (BTreeSet::new(), BTreeSet::from(["service.shop".to_owned()]));
+    for text in full_files() {
+        let mut gaps = BTreeSet::from([0]);
+        walk(&text, "", DeTable::parse(&text).unwrap().get_ref(), &mut shown, &mut gaps);
+        let mut strange = text.clone();
+        for gap in gaps.iter().rev() {
+            strange.insert_str(*gap, if text[..*gap].ends_with('{') { "zzz = 1, " } else { "\nzzz = 1\n" });
+        }
+        let report = Config::parse(&strange, Path::new("")).unwrap_err();
+        assert_eq!(report.mistakes.len(), gaps.len(), "{report}");
+        for mistake in &report.mistakes {
+            let section = mistake.message.split('`').nth(3).map_or(String::new(), |section| format!("{section}."));
+            let keys = mistake.help.as_ref().unwrap().split('`').skip(1).step_by(2);
+            known.extend(keys.map(|key| format!("{section}{key}")));
+        }
     }
     assert_eq!(known, shown);
 }
@@ -156,6 +182,10 @@ fn the_full_file_shows_every_key_there_is() {
 fn walk(text: &str, above: &str, table: &DeTable, shown: &mut BTreeSet<String>, gaps: &mut BTreeSet<usize>) {
     for (key, value) in table {
         let path = format!("{above}{key}");
+        if path.ends_with(NAMED_FREELY) {
+            shown.insert(path);
+            continue;
+        }
         let items = value.get_ref().as_array().map_or(vec![value], |items| items.iter().collect());
         for item in items {
             let Some(below) = item.get_ref().as_table() else { continue };
@@ -173,10 +203,11 @@ fn walk(text: &str, above: &str, table: &DeTable, shown: &mut BTreeSet<String>, 
 /// What two configs are compared by knows every key that can be written.
 #[test]
 fn no_key_can_change_unseen() {
-    let text = full_file();
     let (mut shown, mut compared) = (BTreeSet::new(), BTreeSet::new());
-    walk(&text, "", DeTable::parse(&text).unwrap().get_ref(), &mut shown, &mut BTreeSet::new());
-    flatten("", &diff::tree(&Config::parse(&text, Path::new("")).unwrap()), &mut compared);
+    for text in full_files() {
+        walk(&text, "", DeTable::parse(&text).unwrap().get_ref(), &mut shown, &mut BTreeSet::new());
+        flatten("", &diff::tree(&Config::parse(&text, Path::new("")).unwrap()), &mut compared);
+    }
     let address = |path: &String| ["listener.0.0.0.0:80", "listener.0.0.0.0:443"].contains(&path.as_str());
     compared.retain(|path| !address(path));
     let compared: BTreeSet<_> =
@@ -189,6 +220,9 @@ fn flatten(above: &str, value: &serde_json::Value, paths: &mut BTreeSet<String>)
     let items = value.as_array().map_or(vec![value], |items| items.iter().collect());
     for (key, value) in items.into_iter().filter_map(|item| item.as_object()).flatten() {
         paths.insert(format!("{above}{key}"));
+        if format!("{above}{key}").ends_with(NAMED_FREELY) {
+            continue;
+        }
         flatten(&format!("{above}{key}."), value, paths);
     }
 }
@@ -326,4 +360,6 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A section whose keys are whatever somebody called them.
+const NAMED_FREELY: &str = ".discover.ec2.tags";
 const SLIPS: &str = "[\\[\\]{}\"'=,.#\\n\r\t \u{0}0-9a-cé😀]{0,6}";

@@ -101,6 +101,15 @@ pub fn endpoint(value: &DeValue) -> Result<SocketAddr, Wrong> {
     }
 }
 
+/// Where a name server is.
+pub fn name_server(value: &DeValue) -> Result<SocketAddr, Wrong> {
+    let found = address(value)?;
+    if found.port() == 0 {
+        return Err(Wrong::new(format!("`{found}` has port 0, and nobody can be asked there"), "write port 53"));
+    }
+    Ok(found)
+}
+
 /// A whole number within `range`.
 pub fn whole<T: TryFrom<i64>>(range: RangeInclusive<i64>) -> impl Fn(&DeValue) -> Result<T, Wrong> {
     move |value| {
