@@ -5,6 +5,7 @@ use std::time::Duration;
 
 pub use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, sleep};
 
 /// Now, by the wall clock, cut to milliseconds: what journals, answers and tables show.
 pub fn now() -> Timestamp {
@@ -53,6 +54,43 @@ impl Moment {
     }
 }
 
+/// The wall clock as it was at the beginning, carried on by one that does not jump.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    began: Timestamp,
+    at: Instant,
+}
+
+impl Clock {
+    pub fn new() -> Clock {
+        Clock { began: now(), at: Instant::now() }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.began.checked_add(self.at.elapsed()).unwrap_or(self.began)
+    }
+
+    pub async fn until(&self, at: Timestamp) {
+        sleep(Duration::try_from(at.duration_since(self.now())).unwrap_or_default()).await;
+    }
+}
+
+impl Default for Clock {
+    fn default() -> Clock {
+        Clock::new()
+    }
+}
+
+/// The pause after so many tries in a row. Full jitter: anything up to a bound that doubles, so that many who were refused
+/// at one time do not come back at one time.
+pub fn pause(tries: u32) -> Duration {
+    longest_pause(tries).mul_f64(fastrand::f64())
+}
+
+pub fn longest_pause(tries: u32) -> Duration {
+    SHORTEST.saturating_mul(1 << tries.saturating_sub(1).min(6)).min(LONGEST)
+}
+
 /// A duration as people write it: `850 µs`, `12 ms`, `3.2 s`, `10m`, with three digits at the most.
 pub struct Human(pub Duration);
 
@@ -80,6 +118,9 @@ impl fmt::Display for Human {
 fn to_millis(at: Timestamp) -> Timestamp {
     Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }
+
+const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

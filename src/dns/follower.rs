@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::desk::{Denied, Desk, Mail, Wish, can_lead};
 use super::figures::Figures;
-use super::hands::{Clock, Hands, attempt};
+use super::hands::{Hands, attempt};
 use super::machine::{self, Effect, Event};
 use super::plan::{self, Aim, Plan, Terms, Why, plan, ttl};
 use super::shift::{Evidence, Goal, Shift, Stage, Step};
@@ -18,6 +18,7 @@ use super::zone::{RecordSet, Zone};
 use crate::config::{self, Drift};
 use crate::journal::{Journal, JournalError};
 use crate::names::{Color, ServiceName, Side};
+use crate::time::Clock;
 
 /// The color that is live once no cutover is under way, and since what.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::machine::{Effect, Event};
 use super::plan::{leading, names, own, same};
@@ -13,7 +13,7 @@ use super::verify::{Heard, Proof, prove};
 use super::zone::{NameServer, RecordSet, Zone, ZoneError};
 use crate::config;
 use crate::names::{DnsName, Side};
-use crate::time::{self, Timestamp};
+use crate::time::{self, Clock, Timestamp};
 
 /// What effects work with.
 #[derive(Clone)]
@@ -21,27 +21,6 @@ pub struct Hands {
     pub zone: Arc<dyn Zone>,
     pub rules: Arc<config::Dns>,
     pub clock: Clock,
-}
-
-/// The wall clock as it was at the beginning, carried on by one that does not jump.
-#[derive(Clone, Copy)]
-pub struct Clock {
-    began: Timestamp,
-    at: Instant,
-}
-
-impl Clock {
-    pub fn new() -> Clock {
-        Clock { began: time::now(), at: Instant::now() }
-    }
-
-    pub fn now(&self) -> Timestamp {
-        self.began.checked_add(self.at.elapsed()).unwrap_or(self.began)
-    }
-
-    async fn until(&self, at: Timestamp) {
-        sleep(Duration::try_from(at.duration_since(self.now())).unwrap_or_default()).await;
-    }
 }
 
 impl Hands {
@@ -66,7 +45,7 @@ impl Hands {
                     Event::Woke
                 }
                 Effect::Later(effect, tries) => {
-                    sleep(jitter(tries)).await;
+                    sleep(time::pause(tries)).await;
                     hands.perform(*effect, to).await
                 }
                 Effect::Rest => {
@@ -85,7 +64,7 @@ impl Hands {
             Effect::Send(_) | Effect::Ask(_) => CALL,
             Effect::Later(effect, tries) => {
                 let then = self.deadline(effect);
-                return then.checked_add(longest(*tries)).unwrap_or(then);
+                return then.checked_add(time::longest_pause(*tries)).unwrap_or(then);
             }
             Effect::Rest => REST,
         };
@@ -148,22 +127,11 @@ pub fn attempt() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 
-/// Full jitter: anything up to a bound that doubles, so that many who were refused at one time do not come back at one time.
-fn jitter(tries: u32) -> Duration {
-    longest(tries).mul_f64(fastrand::f64())
-}
-
-fn longest(tries: u32) -> Duration {
-    SHORTEST.saturating_mul(1 << tries.saturating_sub(1).min(6)).min(LONGEST)
-}
-
 fn silent() -> ZoneError {
     ZoneError::Unreachable(format!("nothing came within {} s", CALL.as_secs()))
 }
 
 /// A call to the zone; whoever implements it has a shorter deadline of its own.
 const CALL: Duration = Duration::from_secs(60);
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(60);
 /// Between two tries where only somebody else can mend what is wrong.
 const REST: Duration = Duration::from_mins(10);
