@@ -208,7 +208,7 @@ fn looked_up(value: &DeValue) -> Result<DnsName, Wrong> {
 }
 
 /// What Amazon calls something: up to 255 characters, spaces among them.
-fn text(value: &DeValue) -> Result<String, Wrong> {
+pub fn text(value: &DeValue) -> Result<String, Wrong> {
     let help = "write it as AWS shows it, without spaces at its ends";
     let text = value.as_str().ok_or_else(|| Wrong::new(misplaced(value, "a name"), help))?;
     let is_good = (1..=255).contains(&text.chars().count()) && text.trim() == text && !text.contains(char::is_control);

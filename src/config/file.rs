@@ -18,7 +18,8 @@ use super::value::{
 };
 use super::{
     AccessLog, Admin, AdminLimits, AdminTimeouts, Aws, CertificateFiles, Config, Discover, Edge, EdgeLimits,
-    EdgeTimeouts, FieldNames, Health, Limits, Listener, LogFile, Service, Stack, State, Timeouts, Tls, TlsVersion,
+    EdgeTimeouts, FieldNames, Health, Limits, Listener, LogFile, Service, Stack, StackRules, State, Timeouts, Tls,
+    TlsVersion,
 };
 use crate::names::{Color, HostPattern, PathPrefix, PerColor};
 
@@ -275,6 +276,7 @@ fn service(
         timeouts: timeouts(section.section("timeouts")),
         limits: limits(section.section("limits")),
         cutover: super::cutover::read(section.section("cutover")),
+        stack_rules: StackRules::read(section.section("stacks")),
         dns: section.optional("dns").and_then(|section| Dns::read(section, &key, names)),
         // Last, so that a bad name hides nothing.
         name: service?,

@@ -13,6 +13,7 @@ mod file;
 mod page;
 mod report;
 mod section;
+mod stack;
 mod syntax;
 mod value;
 
@@ -39,6 +40,7 @@ pub use edge::{Edge, EdgeLimits, EdgeTimeouts};
 pub use fields::FieldNames;
 pub use file::clash;
 pub use report::{Finding, Mistake, Report, Weight, Wrong};
+pub use stack::{StackRules, StackTimeouts};
 pub use toml::Spanned;
 pub use value::{Share, parse_duration};
 
@@ -226,6 +228,9 @@ pub struct Service {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub cutover: CutoverRules,
+    /// How the colors' stacks are looked after, where they have any.
+    #[serde(rename = "stacks")]
+    pub stack_rules: StackRules,
     /// Left out: no name follows it.
     pub dns: Option<Dns>,
 }

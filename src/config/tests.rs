@@ -25,6 +25,7 @@ fn the_shortest_file_is_all_defaults() {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             cutover: CutoverRules::default(),
+            stack_rules: StackRules::default(),
             dns: None,
         }],
         access_log: None,
@@ -51,6 +52,9 @@ fn the_full_file_shows_the_defaults() {
     assert_eq!(service.health, Health { path: Some("/healthz".into()), expect_stack, ..Health::default() });
     assert_eq!(service.stacks.green.stack.as_deref(), Some("release-42"));
     assert_eq!(service.timeouts, Timeouts::default());
+    let StackRules { app, service_role_arn, .. } = service.stack_rules.clone();
+    assert_eq!((app.as_deref(), service_role_arn.is_some()), (Some("shop"), true));
+    assert_eq!(service.stack_rules, StackRules { app, service_role_arn, ..StackRules::default() });
     assert_eq!(service.limits, Limits { request_body: Some(10 << 20), ..Limits::default() });
     let CutoverRules { canary, sticky, preview, mirror, .. } = service.cutover.clone();
     let step = |weight, lasts| CanaryStep { weight: Share(weight), lasts: Duration::from_mins(lasts) };
@@ -126,6 +130,8 @@ fn full_file() -> String {
         "# endpoint_url =",
         "# profile =",
         "# region =",
+        "# app =",
+        "# service_role_arn =",
     ];
     let line = |line: &str| line[if out.iter().any(|key| line.starts_with(key)) { 2 } else { 0 }..].to_owned() + "\n";
     text.lines().map(line).collect()

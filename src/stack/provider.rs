@@ -1,5 +1,7 @@
 //! A provider of stacks, as the steps need it: what there is, what is to be done, and why it was not.
 
+use std::fmt;
+
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +97,13 @@ pub struct Wanted {
     pub min: u32,
     pub desired: u32,
     pub max: u32,
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Wanted { min, desired, max } = self;
+        write!(f, "min {min}, desired {desired}, max {max}")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -98,6 +98,7 @@ mod tests {
             timeouts: config::Timeouts::default(),
             limits: config::Limits::default(),
             cutover: config::CutoverRules::default(),
+            stack_rules: config::StackRules::default(),
             dns: None,
         }
     }
