@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::desk::Denied;
 use super::driver::Mail;
-use super::state::Cutover;
+use super::state::{Cutover, Phase, Stop};
 use crate::table::{Entry, Preview};
 use crate::time;
 
@@ -41,7 +41,7 @@ impl Want {
     pub fn decide(self, entry: &Entry, current: Option<Cutover>) -> Result<Option<Option<Preview>>, Denied> {
         match self {
             Want::Open(preview) if preview.to == entry.live => Err(Denied::LiveAlready(preview.to)),
-            Want::Open(preview) => match current.filter(|cutover| !leads_to(cutover, preview)) {
+            Want::Open(preview) => match current.filter(|cutover| !leaves_open(cutover, preview)) {
                 Some(cutover) => Err(Denied::Held(Box::new(cutover))),
                 // Whoever was invited for longer stays so.
                 None => Ok(Some(Some(entry.preview.filter(|open| open.until > preview.until).unwrap_or(preview)))),
@@ -52,10 +52,18 @@ impl Want {
     }
 }
 
-/// Whether the cutover is still on its way to the color that is to be previewed. After the switch it drains the other one,
-/// and a pool that is opened anew is never empty.
-fn leads_to(cutover: &Cutover, preview: Preview) -> bool {
-    cutover.to == preview.to && cutover.live() == cutover.from && !cutover.is_back()
+/// Whether a preview disturbs nothing that the cutover does: a pool that is opened anew is never empty, so none of a color
+/// that is being drained, or is about to be.
+fn leaves_open(cutover: &Cutover, preview: Preview) -> bool {
+    match cutover.phase {
+        // An operator who is to approve wants to see what.
+        Phase::Prepare | Phase::Gates | Phase::Canary | Phase::Confirm => preview.to == cutover.to,
+        Phase::Paused if cutover.paused != Some(Stop::Bake) => preview.to == cutover.to,
+        // The old color has drained, and the way back would publish it, which ends the preview.
+        Phase::Bake | Phase::Dns | Phase::Paused => preview.to == cutover.from,
+        Phase::Switch | Phase::Drain | Phase::RollBack | Phase::DrainBack => false,
+        Phase::Done | Phase::Aborted | Phase::RolledBack => true,
+    }
 }
 
 /// Has the driver look once the preview has expired, if there still is a driver then.

@@ -133,6 +133,26 @@ async fn a_rollback_during_the_bake_goes_back_at_once() {
 }
 
 #[tokio::test]
+async fn the_old_color_can_be_looked_at_once_it_has_drained_and_going_back_ends_that() {
+    let (blue, _green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.get("/slow").await });
+    blue.waiting(1).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "drain").await;
+    proxy.run(&["preview", "blue"]).await.assert_code(4);
+    blue.release();
+    slow.await.unwrap();
+    until_phase(&proxy, "bake").await;
+    proxy.run(&["preview", "blue"]).await.assert_code(0);
+    assert_eq!(proxy.service("shop").await["preview"]["to"], "blue");
+    proxy.run(&["rollback"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["drained"]), (&json!("rolled_back"), &json!(true)), "{history}");
+    assert_eq!(proxy.service("shop").await["preview"], Value::Null);
+}
+
+#[tokio::test]
 async fn what_is_not_found_good_by_the_deadline_goes_back() {
     let rules = "deadline = \"1500ms\"\nbake = { for = \"500ms\", extend = \"1h\", min_requests = 1000 }";
     let (_blue, _green, proxy) = shop(|s| s.extra("cutover", rules)).await;

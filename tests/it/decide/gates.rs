@@ -4,10 +4,11 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use http::Request;
 use serde_json::{Value, json};
 
 use super::{begin, ended, order, reasons, shop, until_phase};
-use crate::harness::{Address, Backend, Client, Cutover, Health, PATIENCE, RawBackend, Service, eventually};
+use crate::harness::{Address, Backend, Client, Cutover, Health, PATIENCE, RawBackend, Service, body, eventually};
 
 /// What status says of a gate of the cutover under way.
 async fn gate(proxy: &Cutover, name: &str) -> Value {
@@ -39,6 +40,26 @@ async fn a_switch_waits_for_an_operator_and_goes_on_when_he_says_so() {
     let qa = &history["gates"][1];
     assert_eq!((&qa["name"], &qa["state"], &qa["says"]), (&json!("qa"), &json!("passed"), &json!("approved by uid 0")));
     proxy.run(&["approve"]).await.assert_code(1);
+}
+
+#[tokio::test]
+async fn an_operator_looks_at_green_before_he_approves_it_and_nobody_else_does() {
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", "gate = [{ name = \"qa\", approve = true }]")).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "gates").await;
+    let field = proxy.run(&["preview", "green", "--header"]).await.assert_code(0).stdout;
+    let (name, value) = field.trim_end().split_once(": ").unwrap();
+    let look = || Request::get("/").header(name, value).body(body::empty()).unwrap();
+    let mut client = Client::http1(&proxy).await;
+    assert_eq!(client.send(look()).await.backend(), Some("green"));
+    assert_eq!(client.get("/").await.backend(), Some("blue"));
+    assert_eq!(proxy.run(&["preview", "blue"]).await.code, 1, "blue is what everyone sees");
+    assert_eq!(gate(&proxy, "qa").await["state"], "waiting");
+    proxy.run(&["approve"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["proof"]["requests_to_old_since"]), (&json!("done"), &json!(0)));
+    assert_eq!(client.send(look()).await.backend(), Some("green"), "a link leads to green still, as everything does");
+    assert_eq!(green.requests(), 2);
 }
 
 #[tokio::test]
