@@ -2,6 +2,7 @@
 
 mod bake;
 mod canary;
+mod crash;
 mod gates;
 
 use serde_json::{Value, json};
