@@ -49,6 +49,11 @@ impl Service {
             Service::OpsWorks => "opsworks",
         }
     }
+
+    /// Whether each region has one of its own, which knows nothing of the others.
+    pub const fn is_regional(self) -> bool {
+        !matches!(self, Service::Route53)
+    }
 }
 
 /// One request, as far as it decides what a failure means.

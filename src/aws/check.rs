@@ -1,27 +1,54 @@
 //! Whether everything that is read at Amazon may be read with these credentials: each is tried, nothing is changed.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::Account;
-use super::call::{CHANGE_RECORD_SETS, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation};
+use super::call::{CHANGE_RECORD_SETS, DESCRIBE_INSTANCES, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation};
 use super::failure::{Failure, verdict};
-use super::policy::ZoneUse;
 use super::route53::call;
+use super::source::{may_look_up, operations};
+use super::uses::{SourceUse, Uses, ZoneUse};
+use crate::discovery::Answer;
 use crate::dns::{Data, RecordSet, ZoneError};
-use crate::names::DnsName;
+use crate::names::{Color, DnsName, ServiceName};
 
 /// One thing that was tried.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Tried {
     /// As in a policy: `route53:GetHostedZone`.
     pub permission: String,
-    /// What it was tried on: the zone, and the name where there is one.
-    pub zone: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<DnsName>,
+    #[serde(flatten)]
+    pub on: On,
     pub outcome: Outcome,
     /// What was found, or what to do.
     pub says: String,
+}
+
+/// What it was tried on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum On {
+    Zone {
+        zone: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        name: Option<DnsName>,
+    },
+    Source {
+        source: String,
+        service: ServiceName,
+        color: Color,
+    },
+}
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            On::Zone { zone, .. } => zone.fmt(f),
+            On::Source { source, service, color } => write!(f, "{source} ({service}, {color})"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -33,32 +60,88 @@ pub enum Outcome {
     NotTried,
 }
 
-/// Tries every zone and name, one after the other at the account's pace.
-pub async fn try_all(account: &Account, uses: &[ZoneUse]) -> Vec<Tried> {
+/// Tries everything, one after the other at the account's pace.
+pub async fn try_all(account: &Account, uses: &Uses) -> Vec<Tried> {
     let mut all = Vec::new();
-    for used in uses {
-        let zone = account.zone(&used.zone);
-        let tried = |operation: Operation, name: Option<&DnsName>, result: Result<String, String>| Tried {
-            permission: operation.to_string(),
-            zone: used.zone.clone(),
-            name: name.cloned(),
-            outcome: if result.is_ok() { Outcome::Ok } else { Outcome::Failed },
-            says: result.unwrap_or_else(|says| says),
-        };
-        let described = zone.describe().await.map_err(|error| error.to_string());
-        let described = described.and_then(|info| has_all(&info.name, used));
-        all.push(tried(GET_HOSTED_ZONE, None, described));
-        for name in &used.names {
-            let found = zone.records(name).await;
-            let found = found.map(|sets| sets_say(name, &sets)).map_err(|error| error.to_string());
-            all.push(tried(LIST_RECORD_SETS, Some(name), found));
-        }
-        let followed = may_follow_changes(account, &used.zone).await.map_err(|error| error.to_string());
-        all.push(tried(GET_CHANGE, None, followed.map(|()| "changes can be followed".to_owned())));
-        let not_tried = tried(CHANGE_RECORD_SETS, None, Ok("not tried, since it would change something".to_owned()));
-        all.push(Tried { outcome: Outcome::NotTried, ..not_tried });
+    for used in &uses.zones {
+        all.extend(try_zone(account, used).await);
+    }
+    for used in &uses.sources {
+        all.extend(try_source(account, used).await);
     }
     all
+}
+
+async fn try_zone(account: &Account, used: &ZoneUse) -> Vec<Tried> {
+    let mut all = Vec::new();
+    let zone = account.zone(&used.zone);
+    let tried = |operation: Operation, name: Option<&DnsName>, result: Result<String, String>| {
+        tried(operation, On::Zone { zone: used.zone.clone(), name: name.cloned() }, result)
+    };
+    let described = zone.describe().await.map_err(|error| error.to_string());
+    let described = described.and_then(|info| has_all(&info.name, used));
+    all.push(tried(GET_HOSTED_ZONE, None, described));
+    for name in &used.names {
+        let found = zone.records(name).await;
+        let found = found.map(|sets| sets_say(name, &sets)).map_err(|error| error.to_string());
+        all.push(tried(LIST_RECORD_SETS, Some(name), found));
+    }
+    let followed = may_follow_changes(account, &used.zone).await.map_err(|error| error.to_string());
+    all.push(tried(GET_CHANGE, None, followed.map(|()| "changes can be followed".to_owned())));
+    let not_tried = tried(CHANGE_RECORD_SETS, None, Ok("not tried, since it would change something".to_owned()));
+    all.push(Tried { outcome: Outcome::NotTried, ..not_tried });
+    all
+}
+
+/// Asks the source as discovery will. How far it came says which of its questions failed.
+async fn try_source(account: &Account, used: &SourceUse) -> Vec<Tried> {
+    let Some(source) = account.source(&used.from) else { return Vec::new() };
+    let on = On::Source { source: source.says(), service: used.service.clone(), color: used.color };
+    let operations = operations(&used.from);
+    let before = operations.iter().map(|operation| account.asked(*operation)).collect::<Vec<_>>();
+    let answer = source.ask().await.map_err(|error| error.to_string());
+    let was_asked = |at: usize| account.asked(operations[at]) > before[at];
+    let last = (0..operations.len()).rfind(|at| was_asked(*at)).unwrap_or(0);
+    let mut all = Vec::new();
+    for (at, operation) in operations.iter().enumerate() {
+        let result = match &answer {
+            _ if at < last => Ok("answered".to_owned()),
+            answer if at == last => answer.as_ref().map(answer_says).map_err(String::clone),
+            // Of an empty group, and after a failure, nobody has been looked up.
+            _ if *operation == DESCRIBE_INSTANCES => {
+                let may = may_look_up(account).await;
+                may.map(|()| "instances can be looked up".to_owned()).map_err(|error| error.to_string())
+            }
+            _ => {
+                let not_tried = tried(*operation, on.clone(), Ok("not tried after that".to_owned()));
+                all.push(Tried { outcome: Outcome::NotTried, ..not_tried });
+                continue;
+            }
+        };
+        all.push(tried(*operation, on.clone(), result));
+    }
+    all
+}
+
+fn tried(operation: Operation, on: On, result: Result<String, String>) -> Tried {
+    let outcome = if result.is_ok() { Outcome::Ok } else { Outcome::Failed };
+    Tried { permission: operation.to_string(), on, outcome, says: result.unwrap_or_else(|says| says) }
+}
+
+/// The first few of each.
+fn answer_says(answer: &Answer) -> String {
+    let few = |all: Vec<String>| match all.len().checked_sub(MOST_SHOWN).filter(|more| *more > 0) {
+        Some(more) => format!("{} and {more} more", all[..MOST_SHOWN].join(", ")),
+        None => all.join(", "),
+    };
+    let endpoints = match &answer.endpoints[..] {
+        [] => "it proposes no endpoint".to_owned(),
+        some => format!("it proposes {}", few(some.iter().map(|found| found.address.to_string()).collect())),
+    };
+    match &answer.left_out[..] {
+        [] => endpoints,
+        some => format!("{endpoints}; left out: {}", few(some.to_vec())),
+    }
 }
 
 /// A name elsewhere would only come to light with the first change.
@@ -104,3 +187,4 @@ async fn may_follow_changes(account: &Account, zone: &str) -> Result<(), ZoneErr
 }
 
 const NO_CHANGE: &str = "C0CUTOVERCHECK";
+const MOST_SHOWN: usize = 10;

@@ -60,12 +60,7 @@ pub fn verdict(call: Call, failure: Failure) -> CallError {
                 answer.says()
             )),
             Kind::Credentials(remedy) => CallError::Refused(format!("{operation}: {}; {remedy}", answer.says())),
-            Kind::Missing => CallError::Refused(format!(
-                "there is no {subject} in the account of these credentials ({}); correct `{}` in the config, or use \
-                 credentials of the account that has it",
-                answer.says(),
-                subject.key
-            )),
+            Kind::Missing => missing(call, &answer.says()),
             Kind::Misplaced => CallError::Refused(format!(
                 "{subject} cannot have these records ({}); correct `{}`, or `name` and `type` of the record",
                 answer.says(),
@@ -74,6 +69,16 @@ pub fn verdict(call: Call, failure: Failure) -> CallError {
             Kind::Input => CallError::Refused(format!("{operation} on {subject}: {}", answer.says())),
         },
     }
+}
+
+/// There is no such thing, as far as whoever answered can see.
+pub fn missing(Call { operation, subject }: Call, says: &str) -> CallError {
+    let (within, region) = if operation.service.is_regional() { (" and this region", ", `region`") } else { ("", "") };
+    CallError::Refused(format!(
+        "there is no {subject} in the account of these credentials{within} ({says}); correct `{}`{region} in the config, or \
+         use credentials of the account that has it",
+        subject.key
+    ))
 }
 
 enum Kind {

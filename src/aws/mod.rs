@@ -5,10 +5,15 @@ mod check;
 mod error;
 mod failure;
 mod limiter;
+mod partition;
 mod policy;
+mod query;
 mod records;
 mod request;
 mod route53;
+mod source;
+mod uses;
+mod xml;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,11 +33,15 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 use tokio::time::Instant;
 
 use self::call::OPERATIONS;
-pub use self::check::{Outcome, Tried, try_all};
+pub use self::check::{On, Outcome, Tried, try_all};
+use self::error::CallError;
 use self::limiter::Pace;
-pub use self::policy::{Policy, ZoneUse, zone_uses};
+pub use self::policy::Policy;
 use self::route53::Route53;
-use crate::config::Aws;
+use self::source::AmazonSource;
+pub use self::uses::{SourceUse, Uses, ZoneUse};
+use crate::config::{Aws, DiscoverFrom};
+use crate::discovery::Source;
 use crate::dns::Zone;
 use crate::metrics::CallSheet;
 
@@ -43,7 +52,11 @@ pub struct Account {
 }
 
 struct Shared {
+    sdk: SdkConfig,
+    /// As the config, the environment or the profile say, if any does.
+    region: Option<String>,
     route53: aws_sdk_route53::Client,
+    opsworks: aws_sdk_opsworks::Client,
     pace: Pace,
     calls: Arc<CallSheet>,
     operation: Duration,
@@ -52,12 +65,16 @@ struct Shared {
 impl Account {
     /// Asks nobody yet: credentials are got with the first call, and again before they expire.
     pub async fn open(config: &Aws, calls: Arc<CallSheet>) -> Account {
-        let sdk = sdk(config).await;
+        let region = region(config).region().await;
+        let sdk = sdk(config, region.clone()).await;
         let shared = Shared {
+            region: region.map(|region| region.to_string()),
+            opsworks: aws_sdk_opsworks::Client::new(&sdk),
             route53: aws_sdk_route53::Client::new(&sdk),
             pace: Pace::new(config.requests_per_second),
             calls,
             operation: config.timeouts.operation,
+            sdk,
         };
         Account { shared: Arc::new(shared) }
     }
@@ -72,6 +89,30 @@ impl Account {
         Arc::new(Route53::new(self.clone(), id))
     }
 
+    /// Who says which endpoints a color has, where that is somebody at Amazon.
+    pub fn source(&self, from: &DiscoverFrom) -> Option<Arc<dyn Source>> {
+        let amazon = AmazonSource::new(self.clone(), from)?;
+        Some(Arc::new(amazon))
+    }
+
+    /// Where a service is asked that each region has for itself. A guess would find other endpoints, or none, and call
+    /// that an answer; only behind an `endpoint_url` is it a word in the signature and nothing more.
+    fn region(&self) -> Result<&str, CallError> {
+        match (&self.shared.region, self.shared.sdk.endpoint_url()) {
+            (Some(region), _) => Ok(region),
+            (None, Some(_)) => Ok(DEFAULT_REGION),
+            (None, None) => Err(CallError::Refused(NO_REGION.to_owned())),
+        }
+    }
+
+    /// OpsWorks, where there is one to ask.
+    fn opsworks(&self) -> Result<&aws_sdk_opsworks::Client, CallError> {
+        match self.shared.sdk.endpoint_url() {
+            Some(_) => Ok(&self.shared.opsworks),
+            None => Err(CallError::Refused(ENDED.to_owned())),
+        }
+    }
+
     /// When a call that begins now has to be over.
     fn deadline(&self) -> Instant {
         Instant::now() + self.shared.operation
@@ -80,14 +121,14 @@ impl Account {
 
 /// The usual chain of sources (environment, profile, web identity, container, IMDSv2), our own TLS, and no repeats: what is
 /// repeated, and when, is decided by those who know what a repeat would do.
-async fn sdk(config: &Aws) -> SdkConfig {
+async fn sdk(config: &Aws, region: Option<Region>) -> SdkConfig {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(config.timeouts.connect)
         .read_timeout(config.timeouts.attempt)
         .operation_attempt_timeout(config.timeouts.attempt)
         .operation_timeout(config.timeouts.operation)
         .build();
-    let (http_client, region) = (http_client(), region(config).region().await);
+    let (http_client, region) = (http_client(), region.unwrap_or(Region::from_static(DEFAULT_REGION)));
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http_client.clone())
         .timeout_config(timeouts)
@@ -108,13 +149,13 @@ async fn sdk(config: &Aws) -> SdkConfig {
         loader = loader.profile_name(profile);
     }
     if let Some(file) = &config.credentials_file {
-        let around = ProviderConfig::without_region().with_http_client(http_client).with_region(region);
+        let around = ProviderConfig::without_region().with_http_client(http_client).with_region(Some(region));
         loader = loader.credentials_provider(credentials_of(file, config.profile.as_deref(), &around));
     }
     loader.load().await
 }
 
-/// Never from the instance: a start must not wait for anybody, and Route 53 is the same in all regions.
+/// Never from the instance: a start must not wait for anybody.
 fn region(config: &Aws) -> RegionProviderChain {
     let profile = ProfileFileRegionProvider::builder();
     let profile = match &config.profile {
@@ -124,7 +165,6 @@ fn region(config: &Aws) -> RegionProviderChain {
     RegionProviderChain::first_try(config.region.clone().map(Region::new))
         .or_else(EnvironmentVariableRegionProvider::new())
         .or_else(profile.build())
-        .or_else(DEFAULT_REGION)
 }
 
 fn credentials_of(file: &Path, profile: Option<&str>, around: &ProviderConfig) -> ProfileFileCredentialsProvider {
@@ -142,4 +182,10 @@ fn http_client() -> SharedHttpClient {
 }
 
 const NAME: &str = "cutover";
+/// For Route 53, which is the same everywhere.
 const DEFAULT_REGION: &str = "us-east-1";
+const NO_REGION: &str = "no region is configured, and endpoints of another region are others: write `region` under [aws], \
+                         set AWS_REGION, or name one in the profile";
+const ENDED: &str = "AWS ended OpsWorks Stacks on 26 May 2024: nobody answers there any more; discover by `ec2` with the tags \
+                     that OpsWorks gave its instances (`opsworks:stack`), by `asg` or by `target_group`; for an emulator or a \
+                     compatible service say where it is, `endpoint_url` under [aws]";

@@ -1,44 +1,15 @@
-//! What the config uses at Amazon, and the least IAM policy that allows exactly that.
+//! The least IAM policy that allows exactly what a config uses at Amazon.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::call::{CHANGE_RECORD_SETS, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation};
-use crate::config::Config;
-use crate::names::{DnsName, RecordType, ServiceName};
-
-/// What is done in one hosted zone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ZoneUse {
-    pub zone: String,
-    /// The names that follow a service.
-    pub names: BTreeSet<DnsName>,
-    /// Whose they are: the config names each there.
-    pub services: BTreeMap<DnsName, ServiceName>,
-    /// Where the marks of their owners stand.
-    pub marks: BTreeSet<DnsName>,
-    /// Of what types sets are written there.
-    pub kinds: BTreeSet<RecordType>,
-}
-
-/// Every zone of the config, each once, by its id.
-pub fn zone_uses(config: &Config) -> Vec<ZoneUse> {
-    let mut uses = BTreeMap::<&str, ZoneUse>::new();
-    for (service, dns) in config.services.iter().filter_map(|service| Some((&service.name, service.dns.as_ref()?))) {
-        let zone = uses.entry(&dns.zone).or_default();
-        zone.zone.clone_from(&dns.zone);
-        for record in &dns.records {
-            zone.names.insert(record.name.clone());
-            zone.services.insert(record.name.clone(), service.clone());
-            // Names without room for one are none the config lets pass.
-            zone.marks.extend(record.name.mark());
-            zone.kinds.extend([record.kind, RecordType::Txt]);
-        }
-    }
-    uses.into_values().collect()
-}
+use super::partition::Partition;
+use super::source::operations;
+use super::uses::{SourceUse, Uses, ZoneUse};
+use crate::names::DnsName;
 
 /// As IAM takes it.
 #[derive(Debug, Serialize)]
@@ -60,22 +31,39 @@ struct Statement {
 }
 
 impl Policy {
-    /// The least that allows what is done in these zones. A batch is allowed by one statement or not at all, so that each
-    /// zone's has to name everything that is written there.
-    pub fn of(uses: &[ZoneUse], region: Option<&str>) -> Policy {
-        let partition = partition(region);
-        let arn = |zone: &ZoneUse| arn(partition, &zone.zone);
-        let changes = format!("arn:{partition}:route53:::change/*");
-        let mut statement = vec![
-            allow("CutoverReadsItsZones", &[GET_HOSTED_ZONE, LIST_RECORD_SETS], uses.iter().map(arn).collect()),
-            allow("CutoverFollowsItsChanges", &[GET_CHANGE], vec![changes]),
-        ];
-        statement.extend(uses.iter().map(|zone| Statement {
-            condition: Some(condition(zone)),
-            ..allow(&format!("CutoverChanges{}", zone.zone), &[CHANGE_RECORD_SETS], vec![arn(zone)])
-        }));
+    /// In this region, where the config names one.
+    pub fn of(uses: &Uses, region: Option<&str>) -> Policy {
+        let mut statement = of_zones(&uses.zones, Partition::of(region).name);
+        statement.extend(of_sources(&uses.sources, region));
         Policy { version: "2012-10-17", statement }
     }
+}
+
+/// A batch is allowed by one statement or not at all, so that each zone's has to name everything that is written there.
+fn of_zones(zones: &[ZoneUse], partition: &str) -> Vec<Statement> {
+    if zones.is_empty() {
+        return Vec::new();
+    }
+    let arn = |zone: &ZoneUse| arn(partition, &zone.zone);
+    let changes = format!("arn:{partition}:route53:::change/*");
+    let mut statements = vec![
+        allow("CutoverReadsItsZones", &[GET_HOSTED_ZONE, LIST_RECORD_SETS], zones.iter().map(arn).collect()),
+        allow("CutoverFollowsItsChanges", &[GET_CHANGE], vec![changes]),
+    ];
+    statements.extend(zones.iter().map(|zone| Statement {
+        condition: Some(condition(zone)),
+        ..allow(&format!("CutoverChanges{}", zone.zone), &[CHANGE_RECORD_SETS], vec![arn(zone)])
+    }));
+    statements
+}
+
+/// These lists can be allowed for all there is or not at all, but in one region.
+fn of_sources(sources: &[SourceUse], region: Option<&str>) -> Option<Statement> {
+    let asked: BTreeSet<String> =
+        sources.iter().flat_map(|used| operations(&used.from)).map(Operation::to_string).collect();
+    let condition = region.map(|region| json!({ "StringEquals": { "aws:RequestedRegion": region } }));
+    let statement = Statement { condition, ..allow("CutoverFindsItsEndpoints", &[], vec!["*".to_owned()]) };
+    (!asked.is_empty()).then(|| Statement { action: asked.into_iter().collect(), ..statement })
 }
 
 fn allow(sid: &str, operations: &[Operation], resource: Vec<String>) -> Statement {
@@ -99,15 +87,6 @@ fn arn(partition: &str, zone: &str) -> String {
     format!("arn:{partition}:route53:::hostedzone/{zone}")
 }
 
-/// China and the GovCloud are worlds of their own.
-fn partition(region: Option<&str>) -> &'static str {
-    match region {
-        Some(region) if region.starts_with("cn-") => "aws-cn",
-        Some(region) if region.starts_with("us-gov-") => "aws-us-gov",
-        _ => "aws",
-    }
-}
-
 /// As the condition key has it: lower case, no dot at the end, and what is no letter, digit, `-` or `_` in octal.
 fn normalized(name: &DnsName) -> String {
     name.as_str().replace('*', "\\052")
@@ -116,6 +95,8 @@ fn normalized(name: &DnsName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{DiscoverFrom, Ec2Instances, OpsWorksLayer, ScalingGroup, TargetGroup};
+    use crate::names::{Color, RecordType};
 
     fn zone(id: &str, names: &[&str], kinds: &[RecordType]) -> ZoneUse {
         let names: BTreeSet<DnsName> = names.iter().map(|name| name.parse().unwrap()).collect();
@@ -126,11 +107,11 @@ mod tests {
 
     #[test]
     fn the_policy_names_each_zone_name_and_type_and_nothing_else() {
-        let uses = [
+        let zones = vec![
             zone("Z1", &["shop.example.com", "*.shop.example.com"], &[RecordType::A, RecordType::Txt]),
             zone("Z2", &["api.example.org"], &[RecordType::Cname, RecordType::Txt]),
         ];
-        let policy = json!(Policy::of(&uses, Some("eu-west-1")));
+        let policy = json!(Policy::of(&Uses { zones, sources: vec![] }, Some("eu-west-1")));
         let statements = policy["Statement"].as_array().unwrap();
         assert_eq!(statements.len(), 4);
         assert_eq!(
@@ -156,10 +137,46 @@ mod tests {
     #[test]
     fn each_partition_has_names_of_its_own() {
         let of = |region| {
-            json!(Policy::of(&[zone("Z1", &["a.test"], &[])], region))["Statement"][2]["Resource"][0].to_string()
+            let uses = Uses { zones: vec![zone("Z1", &["a.test"], &[])], sources: vec![] };
+            json!(Policy::of(&uses, region))["Statement"][2]["Resource"][0].to_string()
         };
         assert_eq!(of(None), "\"arn:aws:route53:::hostedzone/Z1\"");
         assert_eq!(of(Some("cn-north-1")), "\"arn:aws-cn:route53:::hostedzone/Z1\"");
         assert_eq!(of(Some("us-gov-east-1")), "\"arn:aws-us-gov:route53:::hostedzone/Z1\"");
+    }
+    #[test]
+    fn sources_may_read_what_they_ask_for_and_no_more() {
+        let of = |from: &[DiscoverFrom], region| {
+            let source = |from: &DiscoverFrom| SourceUse {
+                service: "shop".parse().unwrap(),
+                color: Color::Green,
+                from: from.clone(),
+            };
+            let uses = Uses { zones: vec![], sources: from.iter().map(source).collect() };
+            json!(Policy::of(&uses, region))["Statement"].clone()
+        };
+        let ec2 = DiscoverFrom::Ec2(Ec2Instances { tags: [("a".into(), "b".into())].into(), port: 80 });
+        let asg = DiscoverFrom::Asg(ScalingGroup { name: "shop".into(), port: 80 });
+        let group = DiscoverFrom::TargetGroup(TargetGroup { group: "shop".into() });
+        let layer = |layer: Option<&str>| {
+            DiscoverFrom::OpsWorks(OpsWorksLayer { stack: "shop".into(), layer: layer.map(str::to_owned), port: 80 })
+        };
+        let everywhere = json!([{
+            "Sid": "CutoverFindsItsEndpoints", "Effect": "Allow", "Action": ["ec2:DescribeInstances"], "Resource": ["*"],
+        }]);
+        assert_eq!(of(&[ec2.clone(), ec2.clone()], None), everywhere);
+        let statement = of(&[asg, group, ec2], Some("eu-west-1"));
+        let actions = json!([
+            "autoscaling:DescribeAutoScalingGroups",
+            "ec2:DescribeInstances",
+            "elasticloadbalancing:DescribeTargetGroups",
+            "elasticloadbalancing:DescribeTargetHealth"
+        ]);
+        assert_eq!(statement[0]["Action"], actions);
+        assert_eq!(statement[0]["Condition"], json!({ "StringEquals": { "aws:RequestedRegion": "eu-west-1" } }));
+        let whole = json!(["opsworks:DescribeInstances", "opsworks:DescribeStacks"]);
+        assert_eq!(of(&[layer(None)], None)[0]["Action"], whole);
+        assert_eq!(of(&[layer(Some("rails-app"))], None)[0]["Action"][1], "opsworks:DescribeLayers");
+        assert_eq!(of(&[], None), json!([]));
     }
 }

@@ -13,7 +13,7 @@ use hyper_util::client::legacy::Error as ConnectError;
 use tokio::time::{Instant, timeout_at};
 
 use super::Account;
-use super::call::Call;
+use super::call::{Call, Operation};
 use super::error::CallError;
 use super::failure::{Answer, Failure, split, verdict};
 
@@ -59,6 +59,12 @@ impl Account {
         let ended = answer.as_ref().map_or_else(|failure| verdict(call, failure.clone()).result(), |_| "ok");
         self.shared.calls.count(call.operation.service.prefix(), call.operation.name, ended);
         Ok(answer)
+    }
+
+    /// How often this operation has been asked for, however that ended.
+    pub fn asked(&self, operation: Operation) -> u64 {
+        let is_it = |[service, name, _]: &[&str; 3]| *service == operation.service.prefix() && *name == operation.name;
+        self.shared.calls.counts().filter(|(names, _)| is_it(names)).map(|(_, count)| count).sum()
     }
 }
 

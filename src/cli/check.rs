@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::explain::{dns_as_json, explain};
 use super::{Failure, Global, out};
-use crate::aws::{self, Account, Tried};
+use crate::aws::{self, Account, Tried, Uses};
 use crate::config::{Config, Report};
 use crate::proxy::{Purpose, inspect};
 use crate::time;
@@ -64,9 +64,10 @@ fn as_json(config: &Config, report: Report, tried: Option<&[Tried]>) -> serde_js
 }
 
 fn print_policy(config: &Config) -> Result<(), Failure> {
-    let uses = aws::zone_uses(config);
+    let uses = Uses::of(config);
     if uses.is_empty() {
-        let text = "the config uses nothing at AWS, and needs no policy: no service has a `dns` section";
+        let text = "the config uses nothing at AWS, and needs no policy: no service has a `dns` section, and none discovers \
+                    its endpoints there";
         return Err(Failure::Usage(text.to_owned()));
     }
     let policy = aws::Policy::of(&uses, config.aws.region.as_deref());
@@ -78,22 +79,23 @@ fn try_aws(config: &Config) -> Result<Vec<Tried>, Failure> {
     let runtime = runtime.map_err(|error| Failure::Failed(format!("no runtime for asking AWS: {error}")))?;
     Ok(runtime.block_on(async {
         let account = Account::open(&config.aws, Arc::new(Account::sheet())).await;
-        aws::try_all(&account, &aws::zone_uses(config)).await
+        aws::try_all(&account, &Uses::of(config)).await
     }))
 }
 
 fn aws_says(tried: &[Tried]) -> String {
     if tried.is_empty() {
-        return "\nNothing at AWS is used: no service has a `dns` section.\n".to_owned();
+        return "\nNothing at AWS is used: no service has a `dns` section, and none discovers its endpoints there.\n"
+            .to_owned();
     }
     let mut text = "\nAt AWS, with the credentials found here:\n".to_owned();
-    for Tried { permission, zone, outcome, says, .. } in tried {
+    for Tried { permission, on, outcome, says } in tried {
         let (style, word) = match outcome {
             aws::Outcome::Ok => (GOOD, "ok"),
             aws::Outcome::Failed => (BAD, "failed"),
             aws::Outcome::NotTried => (anstyle::Style::new(), "-"),
         };
-        text.push_str(&format!("  {style}{word:<6}{style:#}  {permission} on {zone}: {says}\n"));
+        text.push_str(&format!("  {style}{word:<6}{style:#}  {permission} on {on}: {says}\n"));
     }
     if tried.iter().any(|one| one.outcome == aws::Outcome::NotTried) {
         text.push_str("`cutover check --policy` prints the IAM policy that allows all of these, and no more.\n");
