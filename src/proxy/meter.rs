@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::loss::Loss;
 use crate::metrics::{ConnectionSheet, Counter};
 
 /// Follows the frames of one direction by their headers alone; payloads are skipped.
@@ -26,6 +27,8 @@ enum Kind {
     /// It carries something forward.
     Work,
     Reset,
+    /// What the first frame has to be: settings that are no answer to others.
+    Greeting,
     Control,
 }
 
@@ -57,8 +60,8 @@ impl Frames {
         carries
     }
 
-    /// Tells of each frame once its header is whole, until `each` says that it is enough; then false.
-    fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Kind) -> bool) -> bool {
+    /// Tells of each frame once its header is whole, until `each` says that it is enough.
+    fn follow(&mut self, mut bytes: &[u8], mut each: impl FnMut(Kind) -> bool) {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let both = self.skip.min(bytes.len());
@@ -73,11 +76,10 @@ impl Frames {
             if self.have == FRAME_HEADER {
                 self.begin();
                 if !each(self.kind) {
-                    return false;
+                    return;
                 }
             }
         }
-        true
     }
 
     /// A whole header is there.
@@ -92,6 +94,7 @@ impl Frames {
             DATA if self.skip > 0 || flags & END_STREAM != 0 => Kind::Work,
             WINDOW_UPDATE | GOAWAY => Kind::Work,
             RST_STREAM => Kind::Reset,
+            SETTINGS if flags & ACK == 0 => Kind::Greeting,
             _ => Kind::Control,
         };
     }
@@ -100,6 +103,7 @@ impl Frames {
 /// Counts what the client of one connection sends.
 pub struct Meter {
     frames: Frames,
+    has_begun: bool,
     limit: u32,
     controls: u32,
     since: Instant,
@@ -111,25 +115,33 @@ pub struct Meter {
 impl Meter {
     /// At most `limit` such frames in [`PERIOD`].
     pub fn new(limit: u32, sheet: Arc<ConnectionSheet>) -> Meter {
-        Meter { frames: Frames::from_client(), limit, controls: 0, since: Instant::now(), credit: 0, sheet }
+        let frames = Frames::from_client();
+        Meter { frames, has_begun: false, limit, controls: 0, since: Instant::now(), credit: 0, sheet }
     }
 
-    /// Bytes have come; false where they are a flood.
-    pub fn came(&mut self, bytes: &[u8]) -> bool {
-        let Meter { frames, limit, controls, since, credit, sheet } = self;
-        frames.follow(bytes, |kind| match kind {
-            Kind::Control if *credit > 0 => {
-                *credit -= 1;
-                true
-            }
-            // Nothing that was sent calls for a reset.
-            Kind::Reset => {
-                sheet.resets[0].add(1);
-                control(controls, *limit, since)
-            }
-            Kind::Control => control(controls, *limit, since),
-            Kind::Head | Kind::HeadEnd | Kind::Work => true,
-        })
+    /// Bytes have come, unless they are ones for which the connection is to be lost.
+    pub fn came(&mut self, bytes: &[u8]) -> Result<(), Loss> {
+        let Meter { frames, has_begun, limit, controls, since, credit, sheet } = self;
+        let mut loss = None;
+        frames.follow(bytes, |kind| {
+            loss = match kind {
+                // RFC 9113, 3.4; h2 does not ask for it.
+                _ if !std::mem::replace(has_begun, true) => (kind != Kind::Greeting).then_some(Loss::Broken),
+                Kind::Control | Kind::Greeting if *credit > 0 => {
+                    *credit -= 1;
+                    None
+                }
+                // Nothing that was sent calls for a reset.
+                Kind::Reset => {
+                    sheet.resets[0].add(1);
+                    control(controls, *limit, since)
+                }
+                Kind::Control | Kind::Greeting => control(controls, *limit, since),
+                Kind::Head | Kind::HeadEnd | Kind::Work => None,
+            };
+            loss.is_none()
+        });
+        loss.map_or(Ok(()), Err)
     }
 
     /// Bytes of messages have been sent.
@@ -148,16 +160,16 @@ impl Meter {
     }
 }
 
-/// One more of them; false where they are too many.
-fn control(controls: &mut u32, limit: u32, since: &mut Instant) -> bool {
+/// One more of them: a loss where they are too many.
+fn control(controls: &mut u32, limit: u32, since: &mut Instant) -> Option<Loss> {
     *controls += 1;
     if *controls <= limit {
-        return true;
+        return None;
     }
     // The clock is read once for so many frames.
     let is_flood = since.elapsed() < PERIOD;
     (*controls, *since) = (1, Instant::now());
-    !is_flood
+    is_flood.then_some(Loss::Flood)
 }
 
 /// What every HTTP/2 connection of a client begins with (RFC 9113, 3.4).
@@ -167,10 +179,12 @@ const FRAME_HEADER: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// What `http2_controls` is a number in.
 const PERIOD: Duration = Duration::from_secs(10);
@@ -191,8 +205,15 @@ mod tests {
     /// Whether all of it may pass, in pieces of that size.
     fn passes(limit: u32, frames: &[Vec<u8>], piece: usize) -> bool {
         let mut meter = Meter::new(limit, sheet());
-        let all = [PREFACE, &frames.concat()].concat();
-        all.chunks(piece).all(|piece| meter.came(piece))
+        let all = [PREFACE, &frame(SETTINGS, 0, 6), &frames.concat()].concat();
+        all.chunks(piece).all(|piece| meter.came(piece).is_ok())
+    }
+
+    /// Past the greeting.
+    fn greeted() -> Meter {
+        let mut meter = Meter::new(10, sheet());
+        assert!(meter.came(&[PREFACE, &frame(SETTINGS, 0, 6)].concat()).is_ok());
+        meter
     }
 
     #[test]
@@ -211,28 +232,34 @@ mod tests {
     #[test]
     fn who_is_sent_something_may_ask_how_long_it_took() {
         let (ping, reset) = (frame(6, 0, 8), frame(RST_STREAM, 0, 4));
-        let mut meter = Meter::new(10, sheet());
-        assert!(meter.came(PREFACE));
+        let mut meter = greeted();
         for _ in 0..100 {
             meter.went(100);
-            assert!(meter.came(&ping));
+            assert!(meter.came(&ping).is_ok());
         }
         meter.went(1 << 30);
-        assert!((0..20).all(|_| meter.came(&ping)) && !meter.came(&ping), "what is earned is bounded");
-        let mut meter = Meter::new(10, sheet());
-        assert!(meter.came(PREFACE));
+        assert!((0..20).all(|_| meter.came(&ping).is_ok()) && meter.came(&ping).is_err(), "what is earned is bounded");
+        let mut meter = greeted();
         meter.went(1 << 20);
-        assert!((0..10).all(|_| meter.came(&reset)) && !meter.came(&reset), "a reset is not earned");
+        assert!((0..10).all(|_| meter.came(&reset).is_ok()) && meter.came(&reset).is_err(), "a reset is not earned");
+    }
+
+    #[test]
+    fn what_does_not_begin_with_settings_is_no_http2() {
+        for (kind, flags) in [(HEADERS, 5), (6, 0), (SETTINGS, ACK), (WINDOW_UPDATE, 0)] {
+            let mut meter = Meter::new(10, sheet());
+            assert_eq!(meter.came(PREFACE), Ok(()));
+            assert_eq!(meter.came(&frame(kind, flags, 0)), Err(Loss::Broken));
+        }
     }
 
     #[test]
     fn a_head_is_open_until_its_last_byte_has_come() {
-        let mut meter = Meter::new(10, sheet());
+        let mut meter = greeted();
         let mut came = |bytes: &[u8]| {
-            assert!(meter.came(bytes));
+            assert!(meter.came(bytes).is_ok());
             meter.is_in_head()
         };
-        assert!(!came(PREFACE));
         let (part, more, last) = (frame(HEADERS, 0, 30), frame(CONTINUATION, 0, 30), frame(CONTINUATION, 4, 30));
         assert!(came(&part) && came(&more) && came(&last[..38]) && !came(&last[38..]));
         assert!(!came(&frame(HEADERS, 5, 30)) && !came(&frame(DATA, 0, 30)[..20]));
@@ -250,10 +277,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_count_begins_anew_after_a_while() {
-        let mut meter = Meter::new(10, sheet());
-        assert!(meter.came(PREFACE));
+        let mut meter = greeted();
         for _ in 0..20 {
-            assert!((0..10).all(|_| meter.came(&frame(6, 0, 8))));
+            assert!((0..10).all(|_| meter.came(&frame(6, 0, 8)).is_ok()));
             tokio::time::advance(PERIOD).await;
         }
     }

@@ -159,7 +159,7 @@ impl Proxy {
     /// The steps of a request, in order; the first that fails ends it.
     async fn relay(
         &self,
-        visitor: &Visitor,
+        visitor: &Rc<Visitor>,
         head: &mut request::Parts,
         body: Incoming,
         record: &mut Record,
@@ -209,14 +209,14 @@ impl Proxy {
         host: &str,
         head: &request::Parts,
         body: Incoming,
-        visitor: &Visitor,
+        visitor: &Rc<Visitor>,
         record: &mut Record,
     ) -> Result<Box<Upload>, Refusal> {
         let lane = self.lanes.find(host, head.uri.path())?;
         record.addressed(&lane);
         let rules = &lane.service.rules;
         headers::vet_length(&head.headers, rules.limits.request_body)?;
-        let mut upload = Box::new(Upload::new(body, rules, &visitor.edge.rules, visitor.capacity(), record.bytes_in()));
+        let mut upload = Box::new(Upload::new(body, rules, visitor.clone(), record.bytes_in()));
         if !headers::streams_both_ways(&head.headers) {
             upload.fill(rules.limits.request_buffer).await?;
         }

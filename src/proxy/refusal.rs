@@ -154,7 +154,7 @@ pub fn client_gone() -> StatusCode {
 }
 
 /// The field every answer of the proxy's own carries, and no other.
-const MARK: &str = "cutover-error";
+pub const MARK: &str = "cutover-error";
 
 #[cfg(test)]
 mod tests {

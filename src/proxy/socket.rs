@@ -93,21 +93,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         }
         let came = &buf.filled()[before..];
         let Watched { frames, pulse, .. } = &mut *self;
-        let is_flood = match frames {
+        match frames {
             Some((meter, _)) => {
-                let is_flood = !meter.came(came);
-                if is_flood {
-                    pulse.loses(Loss::Flood);
+                if let Err(loss) = meter.came(came) {
+                    pulse.loses(loss);
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                 }
                 pulse.set_in_block(meter.is_in_head());
-                is_flood
             }
-            None => {
-                pulse.came(came);
-                false
-            }
-        };
-        Poll::Ready(if is_flood { Err(io::ErrorKind::InvalidData.into()) } else { Ok(()) })
+            None => pulse.came(came),
+        }
+        Poll::Ready(Ok(()))
     }
 }
 

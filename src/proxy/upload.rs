@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 
 use super::body::Fault;
 use super::capacity::Capacity;
+use super::converse::Visitor;
 use super::headers;
 use super::refusal::Refusal;
 use super::stall::Stall;
@@ -37,17 +38,13 @@ pub struct Upload {
     quiet: Duration,
     /// Counts what comes, where that is of interest.
     count: Option<Rc<Cell<u64>>>,
+    visitor: Rc<Visitor>,
 }
 
 impl Upload {
     /// A body that is yet to come.
-    pub fn new(
-        inner: Incoming,
-        rules: &config::Service,
-        edge: &config::Edge,
-        capacity: Arc<Capacity>,
-        count: Option<Rc<Cell<u64>>>,
-    ) -> Upload {
+    pub fn new(inner: Incoming, rules: &config::Service, visitor: Rc<Visitor>, count: Option<Rc<Cell<u64>>>) -> Upload {
+        let edge = &visitor.edge.rules;
         Upload {
             ahead: VecDeque::new(),
             inner: Some(inner),
@@ -56,9 +53,10 @@ impl Upload {
             stall: Stall::new(rules.timeouts.body, rules.limits.body_rate),
             room: None,
             moved: Rc::default(),
-            capacity,
+            capacity: visitor.capacity(),
             quiet: edge.timeouts.park,
             count,
+            visitor,
         }
     }
 
@@ -138,6 +136,11 @@ impl Upload {
         // hyper does not ask for the end behind the last byte of a body whose length is known.
         if self.inner.as_ref().is_some_and(Body::is_end_stream) {
             self.inner = None;
+        }
+        // hyper reads trailers to the next CRLF CRLF, also over lines that end otherwise: what comes behind them could have
+        // been meant as another request, so that none is taken from this connection.
+        if frame.is_trailers() && !self.visitor.http2 {
+            self.visitor.is_told.set(true);
         }
         headers::clean_trailers(frame, self.trailers).map_err(|_| Fault::LongTrailers)
     }

@@ -9,9 +9,9 @@ use http_body::Frame;
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
-use super::{OURS, PER_FIELD, drop_claims, drop_hop_by_hop, members};
+use super::{OURS, PER_FIELD, drop_hop_by_hop, drop_what_misleads, members};
 use crate::config::Limits;
-use crate::proxy::refusal::Refusal;
+use crate::proxy::refusal::{MARK, Refusal};
 
 /// A backend's answer as far as its head tells.
 pub struct Reply {
@@ -70,8 +70,12 @@ fn parse(input: &Bytes, headless: bool, limits: &Limits) -> Result<Option<(usize
     if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(Some((end, None)));
     }
-    let (headers, hop) = gather(input, answer.headers, minor)?;
+    let (mut headers, hop) = gather(input, answer.headers, minor)?;
     let is_empty = headless || matches!(code, 101 | 204 | 304);
+    if status == StatusCode::NO_CONTENT {
+        // Not even what a GET would have had (RFC 9110, 8.6).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -148,6 +152,8 @@ fn gather(input: &Bytes, fields: &[Header], minor: u8) -> Result<(HeaderMap, Hop
                 continue;
             }
             "keep-alive" | "proxy-connection" | "te" | "http2-settings" | "proxy-authorization" => continue,
+            // It says that the proxy answered itself, and no backend may.
+            MARK => continue,
             _ => {}
         }
         let value = HeaderValue::from_maybe_shared(input.slice_ref(value)).map_err(|_| Refusal::BadAnswer)?;
@@ -196,7 +202,7 @@ pub fn clean_trailers(mut frame: Frame<Bytes>, most: usize) -> Result<Frame<Byte
     FORBIDDEN_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
     OURS.iter().for_each(|name| drop(trailers.remove(*name)));
     drop_hop_by_hop(trailers);
-    drop_claims(trailers);
+    drop_what_misleads(trailers);
     Ok(frame)
 }
 
@@ -209,7 +215,7 @@ pub fn close(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
 }
 
-const FORBIDDEN_TRAILERS: [HeaderName; 26] = [
+const FORBIDDEN_TRAILERS: [HeaderName; 27] = [
     header::HOST,
     header::TRAILER,
     header::CACHE_CONTROL,
@@ -236,6 +242,7 @@ const FORBIDDEN_TRAILERS: [HeaderName; 26] = [
     header::CONTENT_ENCODING,
     header::CONTENT_TYPE,
     header::CONTENT_RANGE,
+    HeaderName::from_static(MARK),
 ];
 /// Fields that there is room for without an allocation.
 const FEW: usize = 100;

@@ -35,15 +35,20 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
     HOP_BY_HOP.iter().for_each(|name| drop(headers.remove(name)));
 }
 
-/// Drops what would speak for the proxy, under whatever name.
-fn drop_claims(headers: &mut HeaderMap) {
+/// Drops what would speak for the proxy, under whatever name, and names that HTTP/1.1 could not have.
+fn drop_what_misleads(headers: &mut HeaderMap) {
     let believed = FieldNames::default();
     let is_claim = |name: &&HeaderName| {
         let name = name.as_str();
-        name.starts_with(FORWARDED) || is_alias(name) || believed.hold(name)
+        name.starts_with(FORWARDED) || is_alias(name) || believed.hold(name) || is_odd(name)
     };
     let claims: Vec<HeaderName> = headers.keys().filter(is_claim).cloned().collect();
     claims.iter().for_each(|name| drop(headers.remove(name)));
+}
+
+/// What HTTP/2 lets through and no token may have (RFC 9110, 5.6.2).
+fn is_odd(name: &str) -> bool {
+    name.contains('"')
 }
 
 /// Many backends read `X_Forwarded_For` as `X-Forwarded-For`: what the proxy says, about the client or the framing, must
@@ -458,6 +463,7 @@ mod tests {
             ("x-forwarded-ssl", "x"),
             ("x-real-ip", "x"),
             ("trailer", "x-sum"),
+            ("x\"sum", "1"),
         ];
         let clean = clean_trailers(Frame::trailers(map(&fields)), 1000).unwrap().into_trailers().unwrap();
         assert_eq!(clean.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);

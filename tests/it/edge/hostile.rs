@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::held;
 use crate::harness::frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, field, head};
-use crate::harness::{Backend, Client, PATIENCE, Raw, RawBackend, eventually};
+use crate::harness::{Backend, Client, PATIENCE, Raw, RawBackend, body, eventually};
 
 #[tokio::test]
 async fn what_is_ambiguous_reaches_no_backend_and_hides_no_other_request() {
@@ -103,6 +103,9 @@ async fn an_http2_request_that_breaks_its_word_reaches_no_backend() {
         client.request(1, method, path, END_STREAM).await;
         assert_ended(&mut client, path).await;
     }
+    let mut client = Frames::greeting(&proxy).await;
+    client.request(1, "GET", "/", END_STREAM).await;
+    client.until_closed().await;
     assert_eq!(blue.requests(), 0, "{:?}", blue.heads());
 }
 
@@ -130,6 +133,48 @@ async fn interim_answers_without_end_are_none() {
     };
     let (answer, ()) = tokio::join!(flood, others);
     assert_eq!((answer.status, answer.header("cutover-error")), (504, Some("first-byte-timeout")));
+}
+
+#[tokio::test]
+async fn what_is_taken_for_trailers_hides_no_other_request() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    // A reader to whom a lone LF ends a line sees two requests in the first two, and may have them of two clients.
+    for trailers in ["\n", "X-Sum: 1\n\r\n", "X-Sum: 1\r\n\r\n"] {
+        let mut raw = Raw::connect(&proxy).await;
+        let head = "POST /echo HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\n\r\n";
+        raw.write(format!("{head}1\r\na\r\n0\r\n{trailers}{HIDDEN}{HIDDEN}")).await;
+        let answer = raw.answer().await;
+        assert!(answer.status != 200 || answer.head.contains("connection: close\r\n"), "{trailers:?}: {}", answer.head);
+        assert_eq!(raw.until_closed().await, b"", "{trailers:?}");
+    }
+    assert!(blue.heads().iter().all(|head| head.target != "/hidden"), "{:?}", blue.heads());
+}
+
+#[tokio::test]
+async fn a_backend_cannot_speak_for_the_proxy() {
+    let (lie, trailer) = ("Cutover-Error: no-color\r\n", "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n");
+    let blue = RawBackend::answering(format!("HTTP/1.1 200 OK\r\n{lie}{trailer}\r\n0\r\n{lie}X-Sum: 1\r\n\r\n"));
+    let proxy = held(&blue, "", "", "").start().await;
+    let ask = http::Request::get("/").header("te", "trailers").body(body::empty()).unwrap();
+    let answer = Client::http1(&proxy).await.send(ask).await;
+    assert_eq!((answer.status, answer.refusal(), answer.trailers.get("cutover-error")), (200, None, None));
+    assert_eq!(answer.trailers["x-sum"], "1");
+}
+
+#[tokio::test]
+async fn an_answer_that_can_have_no_body_says_nothing_of_one() {
+    let blue = RawBackend::start(|_, socket| {
+        use std::io::Write;
+        let _ = socket.write_all(b"HTTP/1.1 204 No Content\r\nContent-Length: 4\r\n\r\n");
+    });
+    let proxy = held(&blue, "", "", "").start().await;
+    for method in ["GET", "HEAD"] {
+        let mut raw = Raw::connect(&proxy).await;
+        raw.write(format!("{method} / HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
+        let head = raw.head().await;
+        assert!(head.starts_with("HTTP/1.1 204") && !head.contains("content-length"), "{method}: {head}");
+    }
 }
 
 #[tokio::test]
