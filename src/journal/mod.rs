@@ -410,7 +410,8 @@ mod tests {
         let mut lines = Line::of(&deed("old", "api", 4)).unwrap().text().to_owned();
         let mut count = 0;
         while (lines.len() as u64) < COMPACT_AT + 1 {
-            lines.extend(Line::of(&deed(&format!("c{count}"), "shop", 4)).unwrap().text());
+            let long = Deed { reason: "because ".repeat(100), ..deed(&format!("c{count}"), "shop", 4) };
+            lines.extend(Line::of(&long).unwrap().text());
             count += 1;
         }
         fs::write(&path, lines).unwrap();

@@ -145,7 +145,9 @@ mod tests {
             let _ = stream.read(&mut [0; 4096]).unwrap();
             stream.write_all(answer.as_bytes()).unwrap();
         });
-        probe(address, "shop", Some("v42"), &Health { path: Some("/healthz".to_owned()), ..rules }).await
+        // Long enough for a busy machine.
+        let timeout = Duration::from_secs(60);
+        probe(address, "shop", Some("v42"), &Health { path: Some("/healthz".to_owned()), timeout, ..rules }).await
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::time::Instant;
 
 use http::Request;
 use http_body_util::BodyExt;
@@ -184,10 +185,9 @@ async fn a_tunnel_has_its_line_when_it_ends() {
         assert_eq!(socket.hear().await.as_deref(), Some("blue"));
         socket.say("hello").await;
         assert_eq!(socket.hear().await.as_deref(), Some("hello"));
-        assert_eq!(
-            proxy.metrics().await.value("cutover_requests_total", &[("code", "1xx")]),
-            1.0 + f64::from(path.ends_with("backend"))
-        );
+        let upgraded = || async { proxy.metrics().await.value("cutover_requests_total", &[("code", "1xx")]) };
+        let expected = 1.0 + f64::from(path.ends_with("backend"));
+        assert!(eventually(PATIENCE, || async { upgraded().await == expected }).await, "{}", upgraded().await);
         match path {
             "/ws?client" => drop(socket),
             _ => {
@@ -348,6 +348,7 @@ async fn a_pipe_nobody_reads_holds_up_no_request_and_what_is_dropped_is_counted(
     let service = |s: Service| s.blue([&blue]).health("/healthz");
     let settings = Cutover::with().service("shop", service).access_log("buffer = \"256KiB\"");
     mknodat(CWD, settings.log_file(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let begun = Instant::now();
     let mut proxy = settings.start().await;
     // Lines of a good size, so that the pipe and every buffer behind it are soon full.
     let crowd = Crowd::of(16).path(&format!("/{}", "x".repeat(1500))).start(&proxy);
@@ -356,7 +357,8 @@ async fn a_pipe_nobody_reads_holds_up_no_request_and_what_is_dropped_is_counted(
     crowd.seen_more(500).await;
     let told = || async { proxy.stderr().contains("lines are dropped") };
     assert!(eventually(PATIENCE, told).await, "nobody is told");
-    assert!(proxy.stderr().matches("lines are dropped").count() <= 4);
+    let times = proxy.stderr().matches("lines are dropped").count() as u64;
+    assert!(times <= 1 + begun.elapsed().as_secs() / 5, "each five seconds at the most, not {times} times");
 
     let mut pipe = File::open(proxy.log_file()).unwrap();
     let reader = std::thread::spawn(move || {

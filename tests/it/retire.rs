@@ -52,7 +52,7 @@ async fn a_request_left_behind_by_the_drain_is_waited_for() {
     let mut slow = Client::http1(&proxy).await;
     let slow = tokio::spawn(async move { slow.get("/slow").await });
     blue.waiting(1).await;
-    proxy.run(&["switch", "green", "--timeout", "10s"]).await;
+    proxy.run(&["switch", "green"]).await;
     assert_eq!(codes(&permit(&proxy, "blue").await), ["in-flight"]);
     let late = proxy.run(&["retire", "blue", "--wait", "--timeout", "100ms"]).await.assert_code(1);
     assert!(late.stdout.contains("1 request is still inside blue"), "{late:#?}");
@@ -113,7 +113,7 @@ async fn a_wait_outlives_a_restart_of_the_proxy() {
     let mut slow = Client::http1(&proxy).await;
     let slow = tokio::spawn(async move { slow.try_send(Request::get("/slow").body(body::empty()).unwrap()).await });
     blue.waiting(1).await;
-    proxy.run(&["switch", "green", "--timeout", "10s"]).await;
+    proxy.run(&["switch", "green"]).await;
     let waiting = proxy.spawn(&["retire", "blue", "--wait"]);
     let waits = || async { waiting.stderr().contains("1 request is still inside blue") };
     assert!(eventually(PATIENCE, waits).await, "{}", waiting.stderr());

@@ -62,12 +62,12 @@ async fn killed_under_load_at_any_instant_the_live_color_and_the_history_come_ba
     for round in 0..8 {
         let to = if proxy.service("shop").await["live"] == "blue" { "green" } else { "blue" };
         let crowd = Crowd::of(8).start(&proxy);
-        crowd.seen(200).await;
+        crowd.seen(50).await;
         // Killed a little later each time, somewhere between the wish and long after the end.
         let command = proxy.spawn(&["switch", to]);
         for _ in 0..round * 2 {
             tokio::task::yield_now().await;
-            crowd.seen_more(round * 10).await;
+            crowd.seen_more(round * 5).await;
         }
         proxy.kill9().await;
         drop((command, crowd));

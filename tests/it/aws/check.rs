@@ -37,7 +37,7 @@ impl Desk {
 
     /// Runs the command with nothing of AWS in its environment but this.
     pub async fn check(&self, args: &[&str], env: &[(&'static str, &str)]) -> Ran {
-        self.check_within(PATIENCE * 3, args, env).await
+        self.check_within(PATIENCE, args, env).await
     }
 
     pub async fn check_within(&self, limit: Duration, args: &[&str], env: &[(&'static str, &str)]) -> Ran {

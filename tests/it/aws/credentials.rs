@@ -98,7 +98,7 @@ async fn a_silent_source_is_waited_for_only_so_long() {
     let url = format!("http://{}", silent.local_addr().unwrap());
     let env = [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", url.as_str())];
     let desk = Desk::new(&fake.url());
-    let ran = desk.check_within(PATIENCE * 8, &["--aws", "--json"], &env).await.assert_code(1);
+    let ran = desk.check_within(PATIENCE * 2, &["--aws", "--json"], &env).await.assert_code(1);
     let aws = ran.json()["aws"].clone();
     for one in aws.as_array().unwrap().iter().filter(|one| one["outcome"] != "not_tried") {
         let says = one["says"].as_str().unwrap();

@@ -87,9 +87,10 @@ async fn a_color_that_hangs_delays_nobody_and_what_is_too_much_is_dropped() {
     tally.assert_nothing_lost();
     assert_eq!(tally.from("blue"), tally.requests);
     let pool = house.pool(Color::Green);
-    let under_way = green.requests();
+    let under_way = tally.requests - pool.mirrored().count(Mirrored::Dropped) as usize;
     assert!((1..=4).contains(&under_way), "two on each worker at the most, not {under_way}");
-    assert_eq!(pool.mirrored().count(Mirrored::Dropped), (tally.requests - under_way) as u64);
+    green.waiting(under_way).await;
+    assert_eq!(green.requests(), under_way);
     // They are inside: whoever drains green sees them.
     assert_eq!(pool.turnstile.inside().requests, under_way as u64);
     house.end_split().await;

@@ -6,6 +6,7 @@ mod shares;
 mod sticky;
 
 use cutover::names::Color;
+use futures_util::future::join_all;
 use http::Request;
 use http::request::Builder;
 
@@ -46,6 +47,25 @@ async fn ask(client: &mut Client, cookie: Option<&str>) -> Answer {
     assert_eq!(answer.status, 200, "{answer:?}");
     answer
 }
+
+/// Asks for `/` with each of these cookies, some at a time and each with its own place among them.
+async fn ask_all(house: &House, cookies: &[Option<String>]) -> Vec<Answer> {
+    let mut clients = Vec::new();
+    for n in 0..SIDE_BY_SIDE {
+        clients.push(if n % 2 == 0 { Client::http1(house).await } else { Client::http2(house).await });
+    }
+    let asked = clients.iter_mut().enumerate().map(async |(n, client)| {
+        let mut answers = Vec::new();
+        for cookie in cookies.iter().skip(n).step_by(SIDE_BY_SIDE) {
+            answers.push(ask(client, cookie.as_deref()).await);
+        }
+        answers
+    });
+    let mut answers: Vec<_> = join_all(asked).await.into_iter().map(Vec::into_iter).collect();
+    (0..cookies.len()).map(|n| answers[n % SIDE_BY_SIDE].next().unwrap()).collect()
+}
+
+const SIDE_BY_SIDE: usize = 8;
 
 /// The cookie of this name that the answer sets, as a client sends it back.
 fn given(answer: &Answer, name: &str) -> Option<String> {

@@ -66,10 +66,10 @@ async fn status_and_metrics_tell_the_shares_and_who_is_live() {
 #[tokio::test]
 async fn a_switch_out_of_a_split_under_load_loses_nothing_and_leaves_nobody_behind() {
     let (blue, green, house) = house(|s| s).await;
-    let crowds = [Crowd::of(24), Crowd::of(8).http2(), Crowd::of(16).think(Duration::from_millis(5))];
+    let crowds = [Crowd::of(8), Crowd::of(4).http2(), Crowd::of(16).think(Duration::from_millis(5))];
     let crowds = crowds.map(|crowd| crowd.start(&house));
     hundreds(&crowds[0], 2).await;
-    for _ in 0..15 {
+    for _ in 0..8 {
         for share in [0, 1_000, 5_000, 9_999] {
             house.split(share).await;
             crowds[0].seen_more(30).await;

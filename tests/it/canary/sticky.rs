@@ -2,33 +2,31 @@
 
 use http::Request;
 
-use super::{ask, assert_fair, bare, given, house};
-use crate::harness::{Client, WebSocket};
+use super::{ask, ask_all, assert_fair, bare, given, house};
+use crate::harness::{Answer, Client, WebSocket};
 
 const COOKIE: &str = "cutover-shop";
 
 #[tokio::test]
 async fn clients_with_cookies_stay_on_their_side_and_only_move_to_green_as_the_share_grows() {
     let (_blue, _green, house) = house(|s| s).await;
-    let [mut http1, mut http2] = [Client::http1(&house).await, Client::http2(&house).await];
     house.split(500).await;
-    let mut clients = Vec::new();
-    for i in 0..400 {
-        let answer = ask(if i % 2 == 0 { &mut http1 } else { &mut http2 }, None).await;
-        let cookie = given(&answer, COOKIE).expect("clients of both colors get the cookie");
-        clients.push((cookie, answer.backend() == Some("green")));
-    }
+    let first = ask_all(&house, &vec![None; 400]).await;
+    let is_green = |answer: &Answer| answer.backend() == Some("green");
+    let mut green: Vec<bool> = first.iter().map(is_green).collect();
+    let cookie = |answer| given(answer, COOKIE).expect("clients of both colors get the cookie");
+    let mut cookies: Vec<_> = first.iter().map(|answer| Some(cookie(answer))).collect();
     for share in [500, 1_000, 2_500, 5_000, 9_000, 10_000] {
         house.split(share).await;
-        for (i, (cookie, is_green)) in clients.iter_mut().enumerate() {
-            let answer = ask(if i % 2 == 0 { &mut http2 } else { &mut http1 }, Some(cookie)).await;
-            assert_eq!(given(&answer, COOKIE), None, "who has the cookie is not given another");
-            let now_green = answer.backend() == Some("green");
-            assert!(now_green || !*is_green, "a client came back to blue at {share}");
-            *is_green = now_green;
-        }
-        let green = clients.iter().filter(|(_, is_green)| *is_green).count();
-        assert_fair(green, clients.len(), share);
+        // Each on another connection than before.
+        cookies.rotate_right(1);
+        green.rotate_right(1);
+        let answers = ask_all(&house, &cookies).await;
+        assert!(answers.iter().all(|answer| given(answer, COOKIE).is_none()), "who has the cookie gets no other");
+        let now: Vec<bool> = answers.iter().map(is_green).collect();
+        assert!(green.iter().zip(&now).all(|(was, is)| *is || !*was), "a client came back to blue at {share}");
+        green = now;
+        assert_fair(green.iter().filter(|is| **is).count(), green.len(), share);
     }
 }
 
@@ -80,15 +78,16 @@ async fn a_forged_cookie_counts_as_none() {
     house.split(2_500).await;
     let mut client = Client::http1(&house).await;
     let good = given(&ask(&mut client, None).await, COOKIE).unwrap();
-    let mut green = 0;
-    for n in 0..400 {
+    let forged = |n: usize| {
         let id = format!("{COOKIE}={n:016x}");
-        let forged = format!("{id}{}", &good[id.len()..]);
-        let answer = ask(&mut client, Some(&forged)).await;
-        assert!(given(&answer, COOKIE).is_some_and(|another| another != forged), "it is replaced");
-        green += usize::from(answer.backend() == Some("green"));
-    }
-    assert_fair(green, 400, 2_500);
+        Some(format!("{id}{}", &good[id.len()..]))
+    };
+    let forged: Vec<_> = (0..400).map(forged).collect();
+    let answers = ask_all(&house, &forged).await;
+    let replaced =
+        |(answer, forged): (&Answer, &Option<String>)| given(answer, COOKIE).is_some_and(|it| Some(it) != *forged);
+    assert!(answers.iter().zip(&forged).all(replaced), "each is replaced");
+    assert_fair(answers.iter().filter(|answer| answer.backend() == Some("green")).count(), 400, 2_500);
     for forged in ["", "green", "x.y.z", "\"", &good[COOKIE.len() + 1..good.len() - 1]] {
         let answer = ask(&mut client, Some(&format!("{COOKIE}={forged}"))).await;
         assert!(given(&answer, COOKIE).is_some(), "{forged}");

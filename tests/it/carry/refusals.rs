@@ -73,10 +73,13 @@ async fn no_healthy_endpoint_is_503() {
 #[tokio::test]
 async fn a_backend_that_does_not_begin_to_answer_is_504() {
     let blue = Backend::start("blue").await;
-    let proxy = with(|s| s.blue([&blue]).extra("timeouts", "first_byte = \"100ms\"")).await;
+    let hasty = |s: Service| s.hosts(&["shop.test"]).blue([&blue]).extra("timeouts", "first_byte = \"100ms\"");
+    let patient = |s: Service| s.hosts(&["patient.test"]).blue([&blue]);
+    let proxy = Cutover::with().service("shop", hasty).service("patient", patient).start().await;
     for mut client in both(&proxy).await {
         assert_refused(&proxy, client.get("/slow").await, 504).await;
-        assert_eq!(client.get("/").await.status, 200);
+        let next = Request::get("http://patient.test/").body(body::empty()).unwrap();
+        assert_eq!(client.send(next).await.status, 200, "the connection goes on");
     }
 }
 

@@ -85,11 +85,12 @@ async fn a_client_that_goes_away_frees_the_connection_behind() {
             }
             drop(client);
             assert_eq!(blue.requests(), begun + 1);
-            assert!(eventually(PATIENCE, || async { blue.connections() == 0 }).await, "{path}");
+            assert!(eventually(PATIENCE, || async { blue.connections() == 0 && blue.held() == 0 }).await, "{path}");
         }
     }
     let blue = [("service", "shop"), ("color", "blue")];
-    assert_eq!(proxy.metrics().await.value("cutover_requests_in_flight", &blue), 0.0);
+    let nobody = || async { proxy.metrics().await.value("cutover_requests_in_flight", &blue) == 0.0 };
+    assert!(eventually(PATIENCE, nobody).await, "a request is counted for ever");
 }
 
 #[tokio::test]

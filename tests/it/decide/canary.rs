@@ -12,20 +12,30 @@ const LONG: &str = "canary = [{ weight = \"50%\", for = \"20m\" }]";
 
 #[tokio::test]
 async fn shares_grow_step_by_step_and_end_with_the_switch() {
-    let lax = "bake = { for = \"1s\", min_requests = 20, max_slowdown = \"600%\", max_error_share = \"10%\" }";
-    let (_blue, green, proxy) = shop(|s| s.extra("cutover", &format!("{STEPS}\n{lax}"))).await;
-    [&_blue, &green].iter().for_each(|backend| backend.take(Duration::from_millis(30)));
-    let crowd = Crowd::of(32).think(Duration::from_millis(5)).start(&proxy);
-    crowd.seen(200).await;
+    let lax = "bake = { for = \"100ms\", min_requests = 5, max_slowdown = \"600%\" }";
+    let (blue, green, proxy) = shop(|s| s.extra("cutover", &format!("{STEPS}\n{lax}"))).await;
+    [&blue, &green].iter().for_each(|backend| backend.take(Duration::from_millis(30)));
+    // Fewer than it takes to find a color bad: where the machine is busy for a moment, all of them are slow at once.
+    let crowd = Crowd::of(4).think(Duration::from_millis(5)).start(&proxy);
+    crowd.seen(100).await;
     let done = proxy.spawn(&["switch", "green", "--wait", "done", "--json"]);
-    until_phase(&proxy, "canary").await;
-    let first = || async { proxy.service("shop").await["green"]["weight"].as_f64() == Some(0.3) };
-    assert!(eventually(PATIENCE, first).await, "{}", proxy.service("shop").await);
-    assert_eq!(proxy.service("shop").await["live"], "blue");
-    let second = || async { proxy.service("shop").await["cutover"]["step"] == 2 };
-    assert!(eventually(PATIENCE, second).await, "{}", proxy.service("shop").await);
-    let answer = done.ended_within(Duration::from_secs(60)).await.assert_code(0).json();
+    let mut weights = Vec::new();
+    while weights.last() != Some(&1.0) {
+        let service = proxy.service("shop").await;
+        let weight = service["green"]["weight"].as_f64().unwrap();
+        assert_eq!(service["live"], if weight < 1.0 { "blue" } else { "green" }, "{service}");
+        weights.push(weight);
+    }
+    weights.dedup();
+    // Whether a step is seen is a matter of luck; what is seen must be right.
+    assert!(weights.is_sorted() && weights.iter().all(|weight| [0.0, 0.3, 0.6, 1.0].contains(weight)), "{weights:?}");
+    let answer = done.ended().await.assert_code(0).json();
     assert_eq!((&answer["outcome"], &answer["generation"]), (&json!("done"), &json!(1)), "{answer}");
+    let journal = std::fs::read_to_string(proxy.state_dir().join("journal.jsonl")).unwrap();
+    let lines = journal.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mut steps: Vec<_> = lines.filter_map(|line| line["cutover"]["step"].as_u64()).collect();
+    steps.dedup();
+    assert_eq!(steps, [0, 1], "{journal}");
     assert!(green.requests() > 0);
     crowd.stop().await.assert_nothing_lost();
     assert_eq!(proxy.service("shop").await["green"]["weight"], 1.0);

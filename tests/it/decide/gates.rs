@@ -173,7 +173,8 @@ async fn a_command_that_hangs_is_ended_with_all_it_has_started() {
     let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
     assert_eq!(status, 409, "{problem}");
     assert!(reasons(&problem).contains("sh took longer than 1 s and was ended"), "{problem}");
-    let size = || std::fs::metadata(&marks).unwrap().len();
+    // On a very busy machine it may have been ended before it had written anything.
+    let size = || std::fs::metadata(&marks).map_or(0, |file| file.len());
     let still = || async {
         let before = size();
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
@@ -208,7 +209,9 @@ async fn a_deadline_counts_from_the_wish_also_over_a_restart() {
     let rules = "deadline = \"2s\"\ngate = [{ name = \"qa\", approve = true, expires = \"1h\" }]";
     let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", rules)).await;
     begin(&proxy).await;
-    until_phase(&proxy, "gates").await;
+    // Or over already, on a machine that takes as long as that.
+    let there = || async { ["gates", "idle"].contains(&proxy.service("shop").await["phase"].as_str().unwrap()) };
+    assert!(eventually(PATIENCE, there).await);
     proxy.kill9().await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     proxy.restart().await;

@@ -1,11 +1,11 @@
 //! The way of names behind a switch, with the provider well, dead and dying.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::stage::{Stage, ZONE};
-use crate::harness::{Client, Resolver, Service};
+use crate::harness::{Client, PATIENCE, Resolver, Service, eventually};
 
 const BLUE: [&str; 1] = ["198.51.100.1"];
 const GREEN: [&str; 2] = ["198.51.100.2", "198.51.100.3"];
@@ -15,8 +15,11 @@ async fn names_follow_a_switch_to_every_name_server_and_back() {
     let stage = Stage::settled().await;
     assert_eq!(stage.seen_at(2).await, BLUE);
     let (_client, mut events) = stage.proxy.watch("/v1/events").await;
+    stage.route53.pending_for(usize::MAX);
     stage.switch("green").await;
     assert_eq!(stage.seen_at(0).await, BLUE, "the switch does not wait for names");
+    stage.route53.pending_for(0);
+    stage.route53.sync();
     let dns = stage.until_at("green").await;
     for server in 0..4 {
         assert_eq!(stage.seen_at(server).await, GREEN);
@@ -66,19 +69,12 @@ async fn a_dead_provider_changes_nothing_of_the_switch_and_names_follow_when_it_
     let stage = Stage::settled().await;
     let mut client = Client::http1(&stage.proxy).await;
     assert_eq!(client.get("/").await.backend(), Some("blue"));
-    let begun = Instant::now();
     let well = stage.switch("green").await;
-    let took = begun.elapsed();
     stage.until_at("green").await;
 
     stage.route53.fail("*", usize::MAX, 503, "ServiceUnavailable", "the control plane is away");
-    let begun = Instant::now();
+    // It stays dead until the switch has returned: who waited for it would wait for ever.
     let dead = stage.switch("blue").await;
-    assert!(
-        begun.elapsed() < took + Duration::from_secs(2),
-        "{:?} with it dead, {took:?} with it well",
-        begun.elapsed()
-    );
     for (answer, live) in [(&well, "green"), (&dead, "blue")] {
         assert_eq!((&answer["drained"], &answer["live"]), (&true.into(), &live.into()), "{answer:#}");
     }
@@ -152,8 +148,8 @@ async fn a_resolver_that_disobeys_leads_to_the_old_color_longer_than_the_ttl() {
     });
     stage.switch("green").await;
     stage.until_at("green").await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(good.addresses("shop.example.com").await, GREEN);
+    let obeys = || async { good.addresses("shop.example.com").await == GREEN };
+    assert!(eventually(PATIENCE, obeys).await, "its answer has expired");
     assert_eq!(stubborn.addresses("shop.example.com").await, BLUE);
     assert_eq!(stage.route53.records(ZONE).iter().filter(|set| set.kind == "A").count(), 3);
 }

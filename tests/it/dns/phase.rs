@@ -38,6 +38,7 @@ async fn names_move_once_the_new_color_has_been_found_good_and_whoever_wants_to_
     assert!(plan.contains(&waits), "{plan}");
     let done = stage.proxy.spawn(&["switch", "green", "--wait", "done", "--json"]);
     until_phase(&stage, "bake").await;
+    stage.route53.pending_for(usize::MAX);
     let before = jiff::Timestamp::now();
     let mut client = Client::http1(&stage.proxy).await;
     for _ in 0..60 {
@@ -45,6 +46,8 @@ async fn names_move_once_the_new_color_has_been_found_good_and_whoever_wants_to_
     }
     let service = until_phase(&stage, "dns").await;
     assert!(service["cutover"]["way_back"]["is_safe"].is_boolean(), "it can still go back: {service:#}");
+    stage.route53.pending_for(0);
+    stage.route53.sync();
     let answer = done.ended_within(LONG).await.assert_code(0).json();
     assert_eq!((&answer["outcome"], &answer["reasons"]), (&json!("done"), &json!([])), "{answer:#}");
     let dns = stage.dns().await;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::held;
 use crate::harness::frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, field, head};
-use crate::harness::{Backend, Client, PATIENCE, Raw, RawBackend, body, eventually};
+use crate::harness::{Backend, Client, PATIENCE, Raw, RawBackend, Service, body, eventually};
 
 #[tokio::test]
 async fn what_is_ambiguous_reaches_no_backend_and_hides_no_other_request() {
@@ -123,12 +123,14 @@ async fn interim_answers_without_end_are_none() {
         true => while socket.write_all(&b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(1000)).is_ok() {},
         false => drop(socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")),
     });
-    let proxy = held(&blue, "", "", "first_byte = \"1s\"").start().await;
+    let calm = |s: Service| s.hosts(&["calm.test"]).blue([&blue]);
+    let proxy = held(&blue, "", "", "first_byte = \"1s\"").service("calm", calm).start().await;
     let mut flooded = Client::http1(&proxy).await;
     let flood = flooded.get("/flood");
     let others = async {
         for _ in 0..20 {
-            assert_eq!(Client::http1(&proxy).await.get("/").await.status, 200, "beside the flood");
+            let answer = Client::http1(&proxy).await.host("calm.test").get("/").await;
+            assert_eq!(answer.status, 200, "beside the flood");
         }
     };
     let (answer, ()) = tokio::join!(flood, others);

@@ -16,10 +16,14 @@ async fn lost(proxy: &Cutover, place: usize, reason: &str, count: f64) {
 async fn each_way_to_lose_a_connection_is_counted_by_its_reason() {
     let blue = Backend::start("blue").await;
     let ca = Ca::new();
-    let timeouts = "opening = \"100ms\"\nhandshake = \"100ms\"\nsend = \"200ms\"";
-    let proxy = held(&blue, "http2_controls = 50", timeouts, "").tls(&ca, &["shop.test"]).start().await;
-    Raw::connect(&proxy).await.until_closed().await;
-    lost(&proxy, 0, "silent", 1.0).await;
+    let hasty = held(&blue, "", "opening = \"100ms\"\nhandshake = \"100ms\"", "").tls(&ca, &["shop.test"]);
+    let hasty = hasty.start().await;
+    Raw::connect(&hasty).await.until_closed().await;
+    lost(&hasty, 0, "silent", 1.0).await;
+    Raw::connect(hasty.tls_address()).await.until_closed().await;
+    lost(&hasty, 1, "handshake-slow", 1.0).await;
+
+    let proxy = held(&blue, "http2_controls = 50", "send = \"200ms\"", "").tls(&ca, &["shop.test"]).start().await;
     let mut raw = Raw::connect(&proxy).await;
     raw.write("HELO mail.test\r\nMAIL FROM:<a@b.test> SIZE=1\r\n").await;
     raw.until_closed().await;
@@ -31,8 +35,6 @@ async fn each_way_to_lose_a_connection_is_counted_by_its_reason() {
     raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     raw.until_closed().await;
     lost(&proxy, 1, "handshake-failed", 1.0).await;
-    Raw::connect(proxy.tls_address()).await.until_closed().await;
-    lost(&proxy, 1, "handshake-slow", 1.0).await;
     let mut client = Frames::connect(&proxy, 65_535).await;
     while client.bytes(&frame(PING, 0, 0, b"12345678")).await {}
     lost(&proxy, 0, "flood", 1.0).await;

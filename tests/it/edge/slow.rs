@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+
 use super::{held, open};
 use crate::harness::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, head};
 use crate::harness::{Backend, Ca, Client, Cutover, PATIENCE, Raw, Service, body, eventually};
@@ -43,14 +45,17 @@ async fn a_head_has_its_time_on_every_request() {
 #[tokio::test]
 async fn empty_lines_stop_no_clock() {
     let blue = Backend::start("blue").await;
-    // Longer than a connection is quiet before it is parked, which is what empty lines once hindered.
-    let proxy = held(&blue, "", "", "idle = \"1200ms\"\nhead = \"150ms\"").start().await;
-    let (mut idle, mut dawdling) = (Raw::connect(&proxy).await, Raw::connect(&proxy).await);
+    // Both as long as a connection is quiet before it is parked, which is what empty lines once hindered, and longer.
+    let parked = "park = \"20ms\"";
+    let proxy = held(&blue, "", parked, "idle = \"200ms\"").start().await;
+    let mut idle = Raw::connect(&proxy).await;
     idle.write("\r\n").await;
-    dawdling.write("\r\n").await;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    dawdling.write("GET / HTTP/1.1\r\n").await;
     assert_eq!(idle.until_closed().await, b"");
+    let proxy = held(&blue, "", parked, "head = \"150ms\"").start().await;
+    let mut dawdling = Raw::connect(&proxy).await;
+    dawdling.write("\r\n").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    dawdling.write("GET / HTTP/1.1\r\n").await;
     assert_eq!(dawdling.answer().await.status, 408);
 }
 
@@ -150,16 +155,20 @@ async fn a_stream_without_a_window_is_reset_beside_one_that_lives() {
 #[tokio::test]
 async fn an_answer_that_is_silent_for_long_is_not_a_slow_client() {
     let blue = Backend::start("blue").await;
-    let proxy = held(&blue, "", "send = \"100ms\"\nhttp2_ping = \"5s\"", "idle = \"100ms\"").start().await;
-    for http2 in [false, true] {
-        let mut client = if http2 { Client::http2(&proxy).await } else { Client::http1(&proxy).await };
-        let request = http::Request::get("/events").body(body::empty()).unwrap();
-        let mut events = client.open(request).await;
+    // Long enough for a client on a busy machine to ask, and short enough to be waited out.
+    let proxy = held(&blue, "", "send = \"1s\"\nhttp2_ping = \"60s\"", "idle = \"1s\"").start().await;
+    let mut clients = [Client::http1(&proxy).await, Client::http2(&proxy).await];
+    let opened = clients.iter_mut().map(async |client| {
+        let mut events = client.open(http::Request::get("/events").body(body::empty()).unwrap()).await;
         assert_eq!(events.chunk().await.unwrap(), "data: blue\n\n");
-        blue.waiting(1).await;
-        // What must not happen is given several times the time in which it would.
-        tokio::time::sleep(Duration::from_millis(400)).await;
-        blue.release();
+        events
+    });
+    let opened = join_all(opened).await;
+    blue.waiting(2).await;
+    // What must not happen is given more than the time in which it would.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    blue.release();
+    for events in opened {
         assert_eq!(events.rest().await.text(), "data: released\n\n");
     }
 }

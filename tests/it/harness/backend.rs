@@ -74,6 +74,11 @@ impl Backend {
         within(&format!("{n} requests to wait at {}", self.name()), self.shared.gate.waiting(n)).await;
     }
 
+    /// How many wait at the gate now.
+    pub fn held(&self) -> usize {
+        self.shared.gate.held()
+    }
+
     /// Requests so far, health checks not among them.
     pub fn requests(&self) -> usize {
         self.shared.requests.load(Ordering::Relaxed)

@@ -27,6 +27,11 @@ impl Gate {
         let _ = state.wait_for(|state| state.releases > waiting.since).await;
     }
 
+    /// How many wait now.
+    pub fn held(&self) -> usize {
+        self.0.borrow().waiting
+    }
+
     /// Resolves when `n` or more wait.
     pub async fn waiting(&self, n: usize) {
         let _ = self.0.subscribe().wait_for(|state| state.waiting >= n).await;

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 
 use super::client::Opened;
 use super::settings::{Settings, TOKEN};
-use super::{Address, Client, Metrics, PATIENCE, Process, Ran, body, eventually};
+use super::{Address, Backend, Client, Health, Metrics, PATIENCE, Process, Ran, body, eventually};
 
 pub struct Cutover {
     settings: Settings,
@@ -162,6 +162,26 @@ impl Cutover {
     /// Asks for the same by a signal, and does not wait for it.
     pub fn hang_up(&self) {
         self.process.signal(Signal::HUP);
+    }
+
+    /// Takes the green of `shop` down, and lets it pass a check since: fewer than it takes to be up.
+    pub async fn begin_to_rise(&self, green: &Backend) {
+        let seen = async |key: &str, value: Value| {
+            let is = || async { self.service("shop").await["green"]["endpoints"][0].pointer(key) == Some(&value) };
+            assert!(eventually(PATIENCE, is).await, "green's {key} is not {value}");
+        };
+        green.health(Health::Failing(500));
+        seen("/state", "down".into()).await;
+        green.health(Health::Passing);
+        seen("/last_check/passed", true.into()).await;
+    }
+
+    /// The same, and there it stays: a switch to it waits for as long as the story likes.
+    pub async fn never_rise(&mut self, green: &Backend) {
+        let health = |lines: &'static str| |settings: Settings| settings.service("shop", |s| s.extra("health", lines));
+        self.reload_with(health("rise = 100")).await;
+        self.begin_to_rise(green).await;
+        self.reload_with(health("interval = \"1h\"")).await;
     }
 
     /// Where the listener at this place of the config really listens.

@@ -45,11 +45,10 @@ async fn an_endpoint_that_leaves_gets_no_new_requests_and_loses_none() {
     let crowd = load(&proxy);
     crowd.seen(100).await;
     let mut slow = Vec::new();
-    while asked_for_slow(&other).await < 2 {
+    while other.held() < 2 {
         let mut client = Client::http1(&proxy).await;
         slow.push(tokio::spawn(async move { client.get("/slow").await }));
-        let sent = slow.len();
-        let arrived = || async { asked_for_slow(&blue).await + asked_for_slow(&other).await == sent };
+        let arrived = || async { blue.held() + other.held() == slow.len() };
         assert!(eventually(PATIENCE, arrived).await);
     }
     proxy.reload_with(|settings| settings.service("shop", |s| s.blue([&blue]))).await;
@@ -64,11 +63,6 @@ async fn an_endpoint_that_leaves_gets_no_new_requests_and_loses_none() {
     }
     crowd.stop().await.assert_nothing_lost();
     assert!(eventually(PATIENCE, || async { other.sockets() == 0 }).await, "its connections are closed");
-}
-
-/// Requests that wait at the gate, as far as this backend has been asked for something slow.
-async fn asked_for_slow(backend: &Backend) -> usize {
-    backend.heads().iter().filter(|head| head.target == "/slow").count()
 }
 
 #[tokio::test]
@@ -110,18 +104,8 @@ async fn the_live_color_cannot_lose_the_last_endpoint_that_is_up() {
 
 #[tokio::test]
 async fn endpoints_stay_what_a_cutover_has_looked_at_until_it_has_switched() {
-    let (blue, green, mut proxy) = shop(|s| s.extra("health", "rise = 100\ninterval = \"100ms\"")).await;
-    let seen = |key: &'static str, value: Value| {
-        let proxy = &proxy;
-        move || {
-            let value = value.clone();
-            async move { proxy.service("shop").await["green"]["endpoints"][0].pointer(key) == Some(&value) }
-        }
-    };
-    green.health(Health::Failing(500));
-    assert!(eventually(PATIENCE, seen("/state", json!("down"))).await);
-    green.health(Health::Passing);
-    assert!(eventually(PATIENCE, seen("/last_check/passed", json!(true))).await);
+    let (blue, green, mut proxy) = shop(|s| s).await;
+    proxy.never_rise(&green).await;
     let switch = proxy.spawn(&["switch", "green"]);
     let phase = |phase: &'static str| {
         let proxy = &proxy;

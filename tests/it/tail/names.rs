@@ -61,11 +61,14 @@ async fn a_restart_begins_the_silence_anew_and_permits_nothing_meanwhile() {
     stage.switch("green").await;
     stage.until_at("green").await;
     stage.until_codes(&[]).await;
+    // Longer than anybody could take to ask.
+    stage.proxy.rewrite(|settings| settings.service("shop", |s| s.extra("dns", "tail = { silence = \"1h\" }")));
     stage.proxy.restart().await;
     let first = stage.permit().await;
     assert_eq!(first["may"], false, "{first:#}");
     let known = ["dns-unknown", "dns-sync", "tail-unknown", "tail"];
     assert!(codes(&first).iter().all(|code| known.contains(&code.as_str())), "{first:#}");
+    stage.proxy.reload_with(|settings| settings.service("shop", |s| s.extra("dns", TAIL))).await;
     stage.until_codes(&[]).await;
     let tail = stage.proxy.service("shop").await["tail"].clone();
     assert!(tail["since"].as_str() > tail["shifted"].as_str(), "{tail:#}");
@@ -94,7 +97,7 @@ async fn while_the_provider_is_dead_the_color_that_names_still_lead_to_may_not_g
 async fn impatient() -> Stage {
     let describe = |service: Service| {
         let service = service.hosts(&["shop.test"]).extra("cutover", "rollback_window = \"0s\"");
-        service.extra("dns", "tail = { silence = \"2s\", nudge = 50 }")
+        service.extra("dns", TAIL)
     };
     let stage = Stage::start(describe, |_| {}).await;
     stage.until_at("blue").await;
@@ -207,6 +210,7 @@ async fn walk(
     lost
 }
 
+const TAIL: &str = "tail = { silence = \"2s\", nudge = 50 }";
 /// Between two requests of a client.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The pauses between two looks at a change are some seconds.

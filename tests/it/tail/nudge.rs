@@ -7,7 +7,7 @@ use http::Request;
 
 use super::{counted, shifted, span};
 use crate::harness::frames::{END_STREAM, Frame, Frames, GOAWAY, HEADERS};
-use crate::harness::{Backend, Client, Inside, Raw, WebSocket, body};
+use crate::harness::{Backend, Client, Inside, PATIENCE, Raw, WebSocket, body, eventually};
 
 const HOUR: Duration = Duration::from_secs(3600);
 /// So many that every connection's turn has come.
@@ -103,7 +103,9 @@ async fn nobody_is_told_before_the_answer_has_expired_nor_on_a_young_connection_
         proxy.service.tail.begin(shift);
         assert_eq!(client.get("/").await.header("connection"), None, "{rate} {shift:?}");
     }
-    assert_eq!(proxy.service.tail.total(), Counts { requests: 3, connections: 3, told: 0 });
+    let counts = Counts { requests: 3, connections: 3, told: 0 };
+    let total = || proxy.service.tail.total();
+    assert!(eventually(PATIENCE, || async { total() == counts }).await, "{:?}", total());
 }
 
 #[tokio::test]
