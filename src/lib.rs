@@ -62,6 +62,8 @@ pub mod metrics;
 pub mod seal;
 /// The turnstile: who is inside a pool, exactly, and whether anyone may still enter.
 pub mod turnstile;
+/// DNS on the wire: one question to one name server, and its answer.
+pub mod wire;
 
 // floor: ground — words and clocks that know nothing of the rest
 /// The names of things: services, colors, hosts, paths, checked once at the edge.

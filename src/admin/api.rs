@@ -21,7 +21,7 @@ use super::access::{self, Peer};
 use super::preview::{self, AskPreview};
 use super::problem::Problem;
 use super::view::{AdminView, Outcome, Past, Status};
-use super::{Scene, events, names, reload, retire, scrape};
+use super::{Scene, discover, events, names, reload, retire, scrape};
 use crate::config;
 use crate::cutover::{Cutover, Denied, Desk, Granted, Plan, Until, Wish};
 use crate::names::{BadName, Color};
@@ -68,6 +68,7 @@ pub fn routes(state: Arc<State>) -> Router {
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .merge(names::routes())
+        .merge(discover::routes())
         .fallback(async || Problem::not_found("there is nothing here; the API begins at /v1/status"))
         .method_not_allowed_fallback(async || Problem::wrong_method("this path takes another method"))
         .with_state(state)
@@ -278,7 +279,8 @@ async fn listen(Shared(state): App) -> Response {
     let (told, reloads) = (state.scene.told.subscribe(), state.scene.config.told());
     let alive = state.scene.admin.load().timeouts.events;
     let (tails, names) = (state.scene.tails.subscribe(), state.scene.names_told.subscribe());
-    events::stream(now(&state), told, reloads, tails, names, alive).into_response()
+    let discovered = state.scene.discovered.subscribe();
+    events::stream(now(&state), told, reloads, tails, names, discovered, alive).into_response()
 }
 
 async fn metrics(Shared(state): App) -> Response {

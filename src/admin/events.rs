@@ -1,4 +1,5 @@
-//! `GET /v1/events`: whatever happens to cutovers, the config, names and their tails, as server-sent events.
+//! `GET /v1/events`: whatever happens to cutovers, the config, names and their tails, and to what is discovered,
+//! as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::ReloadTold;
 use crate::cutover::Told;
+use crate::discovery;
 use crate::dns;
 use crate::tail;
 
@@ -21,11 +23,13 @@ pub fn stream(
     reloads: Receiver<ReloadTold>,
     tails: Receiver<tail::Told>,
     names: Receiver<dns::Status>,
+    discovered: Receiver<discovery::Status>,
     alive: Duration,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let first = event("status", &first);
     let rest = stream::select(all("cutover", told), all("reload", reloads));
     let rest = stream::select(rest, stream::select(all("tail", tails), all("dns", names)));
+    let rest = stream::select(rest, all("discovery", discovered));
     Sse::new(stream::iter([first]).chain(rest)).keep_alive(KeepAlive::new().interval(alive))
 }
 

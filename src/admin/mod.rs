@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod discover;
 mod events;
 mod names;
 mod preview;
@@ -25,6 +26,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{broadcast, mpsc};
 
 pub use self::access::Token;
+pub use self::discover::Discovered;
 pub use self::preview::Previewed;
 pub use self::problem::{BAD_CONFIG, HELD, Problem};
 pub use self::reload::{
@@ -37,10 +39,11 @@ pub use self::view::{
 use crate::access_log::Shelf;
 use crate::config;
 use crate::cutover::{Desk, Told};
+use crate::discovery;
 use crate::dns;
 use crate::journal::Journal;
 use crate::metrics::{CallSheet, RefusalSheet};
-use crate::names::ServiceName;
+use crate::names::{Color, PerColor, ServiceName};
 use crate::proxy::{Capacity, Listener};
 use crate::table::Switchboard;
 use crate::tail;
@@ -78,6 +81,9 @@ pub struct Scene {
     /// One for each service that names follow.
     pub names: ArcSwap<Vec<dns::Desk>>,
     pub names_told: broadcast::Sender<dns::Status>,
+    /// One for each color whose endpoints are discovered.
+    pub scouts: ArcSwap<Vec<discovery::Desk>>,
+    pub discovered: broadcast::Sender<discovery::Status>,
     pub told: broadcast::Sender<Told>,
     pub tails: broadcast::Sender<tail::Told>,
     pub started: Timestamp,
@@ -90,7 +96,13 @@ impl Scene {
 
     /// What is shown of a service; nothing of one that has just been taken out of the table.
     pub fn view(&self, desk: &Desk) -> Option<ServiceView> {
-        ServiceView::of(desk, self.names(desk.name()).map(|names| names.status()))
+        let discovery = PerColor::from_fn(|color| self.scout(desk.name(), color).map(|scout| scout.status()));
+        ServiceView::of(desk, self.names(desk.name()).map(|names| names.status()), discovery)
+    }
+
+    /// Where a color's endpoints are discovered, if they are.
+    pub fn scout(&self, service: &ServiceName, color: Color) -> Option<discovery::Desk> {
+        self.scouts.load().iter().find(|scout| scout.service == *service && scout.color == color).cloned()
     }
 
     /// Where the service's names are looked after, if it has any.

@@ -7,6 +7,7 @@ use super::view::phases;
 use super::{ConfigState, Scene};
 use crate::access_log::AccessLog;
 use crate::cutover::{Desk, Figures, GateState, Phase};
+use crate::discovery::{self, Standing};
 use crate::dns;
 use crate::metrics::{self as m, CODES, LatencySum, Mirrored, Page, RefusalSheet};
 use crate::names::Color;
@@ -20,6 +21,7 @@ pub fn page(scene: &Scene) -> String {
     let mut page = Page::new();
     scene.desks.load().iter().for_each(|desk| service(&mut page, scene, desk));
     scene.names.load().iter().for_each(|desk| names(&mut page, desk));
+    scene.scouts.load().iter().for_each(|desk| discovered(&mut page, desk));
     refusals(&mut page, "-", &scene.nowhere);
     listeners(&mut page, &scene.listeners.load());
     for (place, outcome) in ConfigState::OUTCOMES.iter().enumerate() {
@@ -75,6 +77,25 @@ fn names(page: &mut Page, desk: &dns::Desk) {
     }
     for (place, outcome) in dns::Figures::OUTCOMES.iter().enumerate() {
         page.put(&m::DNS_CHANGES, &[service, outcome], desk.figures.changes(place) as f64);
+    }
+}
+
+/// Of a color whose endpoints are discovered.
+fn discovered(page: &mut Page, desk: &discovery::Desk) {
+    let (service, color, status) = (desk.service.as_str(), desk.color.as_str(), desk.status());
+    if let Some(age) = status.age_s {
+        page.put(&m::DISCOVERY_AGE, &[service, color], age);
+    }
+    for (place, result) in discovery::Figures::RESULTS.iter().enumerate() {
+        page.put(&m::DISCOVERY_ANSWERS, &[service, color, result], desk.figures.answers(place) as f64);
+    }
+    for standing in Standing::ALL {
+        let count = status.endpoints.iter().filter(|endpoint| endpoint.standing == standing).count();
+        page.put(&m::DISCOVERY_ENDPOINTS, &[service, color, standing.as_str()], count as f64);
+    }
+    page.put(&m::DISCOVERY_ENDPOINTS, &[service, color, "refused"], status.refused.len() as f64);
+    for state in discovery::State::ALL {
+        page.put(&m::DISCOVERY_STATE, &[service, color, state.as_str()], f64::from(u8::from(status.state == state)));
     }
 }
 

@@ -6,6 +6,7 @@ use super::Scene;
 use super::reload::ConfigView;
 use crate::config::Share;
 use crate::cutover::{Cutover, Desk, Flight, Gate, Judgement, Kind, Phase, WayBack};
+use crate::discovery;
 use crate::dns;
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
@@ -129,6 +130,9 @@ pub struct ColorView {
     pub tunnels: u64,
     pub upstream: Upstream,
     pub endpoints: Vec<EndpointView>,
+    /// Where they are learned; null where the config names them.
+    #[serde(default)]
+    pub discovery: Option<discovery::Status>,
 }
 
 /// Connections to the color's endpoints.
@@ -246,7 +250,11 @@ impl ListenerView {
 
 impl ServiceView {
     /// `None` only for a service that has just been taken out of the table.
-    pub fn of(desk: &Desk, dns: Option<dns::Status>) -> Option<ServiceView> {
+    pub fn of(
+        desk: &Desk,
+        dns: Option<dns::Status>,
+        mut discovery: PerColor<Option<discovery::Status>>,
+    ) -> Option<ServiceView> {
         let entry = desk.entry()?;
         let current = desk.current();
         Some(ServiceView {
@@ -258,7 +266,9 @@ impl ServiceView {
             cutover: current.map(|cutover| CutoverView::of(cutover, desk)),
             dns,
             tail: entry.service.tail.span().map(|span| TailView::from(span.reading(Moment::now()))),
-            colors: PerColor::from_fn(|color| ColorView::of(&entry.service.pools[color], entry.weight(color))),
+            colors: PerColor::from_fn(|color| {
+                ColorView::of(&entry.service.pools[color], entry.weight(color), discovery[color].take())
+            }),
             preview: entry.preview.map(|preview| PreviewView { to: preview.to, until: preview.until }),
         })
     }
@@ -310,7 +320,7 @@ impl From<Reading> for TailView {
 }
 
 impl ColorView {
-    fn of(pool: &Pool, weight: Share) -> ColorView {
+    fn of(pool: &Pool, weight: Share, discovery: Option<discovery::Status>) -> ColorView {
         let inside = pool.turnstile.inside();
         ColorView {
             weight: f64::from(weight.0) / f64::from(Share::ALL.0),
@@ -321,6 +331,7 @@ impl ColorView {
                 active: pool.sheets.iter().map(|sheet| sheet.upstream_active.get()).sum(),
             },
             endpoints: pool.health().iter().map(EndpointView::from).collect(),
+            discovery,
         }
     }
 }

@@ -25,7 +25,8 @@ impl Reloader {
         self.scene.capacity.look_again();
         self.scene.admin.store(Arc::new(to.config.admin.clone()));
         self.seat(services);
-        self.followers.follow(&to.config, &self.scene).await;
+        self.followers.follow(&to.config, &self.scene, &mut self.accounts).await;
+        self.scouts.follow(&to.config, &self.scene, &mut self.accounts).await;
         if let Some(log) = access_log {
             // Where requests begin their lines from now on; those under way end theirs where they began them.
             self.doors.log_to(log.as_ref()).await;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::accounts::Accounts;
 use crate::admin::Scene;
 use crate::aws::Account;
 use crate::config::{Aws, Config, Dns, DnsStart, DnsTail};
@@ -17,8 +18,6 @@ use crate::tail::{Keeper, Led};
 #[derive(Default)]
 pub struct Followers {
     running: Vec<Running>,
-    /// As long as the config says the same of it, so that its pace is one for all.
-    account: Option<(Aws, Account)>,
 }
 
 struct Running {
@@ -32,7 +31,7 @@ struct Running {
 impl Followers {
     /// Ends those whose rules are others now, and begins what the config asks for. The journal tells the new one how far
     /// the old one had come; one whose rules are equal is not touched.
-    pub async fn follow(&mut self, config: &Config, scene: &Scene) {
+    pub async fn follow(&mut self, config: &Config, scene: &Scene, accounts: &mut Accounts) {
         let stays = |running: &Running| {
             let service = config.services.iter().find(|service| service.name == running.service);
             service.is_some_and(|service| service.dns.as_ref() == Some(&running.rules)) && running.aws == config.aws
@@ -48,12 +47,8 @@ impl Followers {
             let Some(desk) = desk.filter(|_| self.running.iter().all(|it| it.service != service.name)) else {
                 continue;
             };
-            let account = match self.account.take().filter(|(aws, _)| *aws == config.aws) {
-                Some((_, account)) => account,
-                None => Account::open(&config.aws, scene.aws.clone()).await,
-            };
+            let account = accounts.of(&config.aws, scene).await;
             self.running.push(begin(desk, rules, config, &account, scene));
-            self.account = Some((config.aws.clone(), account));
         }
         for desk in desks.iter() {
             let names = self.running.iter().find(|running| running.service == *desk.name());

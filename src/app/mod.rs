@@ -1,5 +1,6 @@
 //! The whole proxy as one value: built from a config, started in order, changed by reloads, stopped in reverse.
 
+mod accounts;
 mod apply;
 mod build;
 mod followers;
@@ -7,6 +8,7 @@ mod plan;
 mod reload;
 mod renew;
 mod running;
+mod scouts;
 mod watch;
 
 use std::net::SocketAddr;
@@ -18,10 +20,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use self::accounts::Accounts;
 use self::build::{Draft, Met, Tasks, sheets};
 use self::followers::Followers;
 use self::reload::Reloader;
 use self::running::Running;
+use self::scouts::Scouts;
 use self::watch::Watch;
 use crate::access_log::{AccessError, AccessLog, Shelf};
 use crate::admin::{Admin, AdminError, AskReload, ConfigState, Scene, Token};
@@ -64,6 +68,7 @@ impl App {
         let Outside { file, inherited, notifier } = outside;
         let journal = Journal::open(&config.state.dir, &[Vital::topic::<Cutover>()])?;
         let seal = Seal::open(&config.state.dir)?;
+        let config = &scouts::seed(config.clone(), None, &journal);
         let handed = inherited.share_out(config)?;
         let mut listeners = Vec::new();
         for (listener, sockets) in config.listeners.iter().zip(&handed.listeners) {
@@ -107,6 +112,8 @@ impl App {
             aws: Arc::new(Account::sheet()),
             names: ArcSwap::default(),
             names_told: broadcast::channel(EVENTS).0,
+            scouts: ArcSwap::default(),
+            discovered: broadcast::channel(EVENTS).0,
             told,
             tails: broadcast::channel(EVENTS).0,
             started: time::now(),
@@ -117,12 +124,16 @@ impl App {
         let crew = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.current());
         let crew = crew.map_err(AppError::Workers)?;
         tasks.into_iter().for_each(Tasks::drive);
-        let mut followers = Followers::default();
-        followers.follow(config, &scene).await;
+        let (mut followers, mut accounts) = (Followers::default(), Accounts::default());
+        followers.follow(config, &scene, &mut accounts).await;
+        let (mut scouts, proposals) = Scouts::new();
+        scouts.follow(config, &scene, &mut accounts).await;
         let running = Running::new(config, known.iter().map(|listener| listener.address), admin.address);
         let (doors, watch) = (crew.doors(), Watch::default());
-        let reloader = Reloader { file, running, scene: scene.clone(), doors, followers, workers, watch, notifier };
-        tokio::spawn(reloader.run(asks));
+        let scene_of = scene.clone();
+        let reloader =
+            Reloader { file, running, scene: scene_of, doors, followers, scouts, accounts, workers, watch, notifier };
+        tokio::spawn(reloader.run(asks, proposals));
         Ok(App { workers: crew, admin, scene, access_log, listeners: known })
     }
 

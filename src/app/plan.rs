@@ -46,11 +46,18 @@ pub enum Fate {
 pub type Opened = (Arc<Listener>, Vec<TcpListener>);
 
 impl Plan {
-    pub async fn make(mut to: Running, from: &Config, scene: &Scene, workers: usize) -> Result<Plan, ReloadError> {
+    /// `matter` is why endpoints come or go, where they do.
+    pub async fn make(
+        mut to: Running,
+        from: &Config,
+        scene: &Scene,
+        workers: usize,
+        matter: Matter,
+    ) -> Result<Plan, ReloadError> {
         // Who is in the way is said before anyone waits for endpoints; then it is made sure of.
-        drop(pause(&to.config.services, scene).await?);
+        drop(pause(&to.config.services, scene, matter).await?);
         let met = meet(&to.config.services, &scene.switchboard.table()).await;
-        let Pauses { gone, waiting } = pause(&to.config.services, scene).await?;
+        let Pauses { gone, waiting } = pause(&to.config.services, scene, matter).await?;
         let table = scene.switchboard.table();
         for (rules, met) in to.config.services.iter().zip(&met) {
             table.entry(&rules.name).map_or(Ok(()), |entry| keeps_serving(entry, rules, met))?;
@@ -82,7 +89,7 @@ struct Pauses {
 }
 
 /// Has the drivers wait whose services go, or get other endpoints.
-async fn pause(services: &[config::Service], scene: &Scene) -> Result<Pauses, ReloadError> {
+async fn pause(services: &[config::Service], scene: &Scene, matter: Matter) -> Result<Pauses, ReloadError> {
     let mut pauses = Pauses::default();
     for desk in scene.desks.load_full().iter() {
         let service = desk.service();
@@ -90,7 +97,7 @@ async fn pause(services: &[config::Service], scene: &Scene) -> Result<Pauses, Re
         match services.iter().find(|rules| rules.name == *desk.name()) {
             None => pauses.gone.push((service, desk.pause(Matter::Service).await.map_err(denied)?)),
             Some(rules) if has_others(&service.rules, rules) => {
-                pauses.waiting.push(desk.pause(Matter::Endpoints).await.map_err(denied)?);
+                pauses.waiting.push(desk.pause(matter).await.map_err(denied)?);
             }
             Some(_) => {}
         }

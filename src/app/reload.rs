@@ -1,5 +1,6 @@
 //! The reload: reads the config anew, plans what can fail, and only then changes what runs. One after the other.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,18 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::MissedTickBehavior;
 
+use super::accounts::Accounts;
 use super::followers::Followers;
 use super::plan::Plan;
 use super::renew::Renewals;
 use super::running::{Running, Step};
+use super::scouts::{self, Scouts};
 use super::watch::{self, Watch};
 use crate::admin::{AskReload, ChangeView, ReloadError, Reloaded, Scene};
-use crate::config::{Config, Finding, Mistake, Report};
+use crate::config::{Config, Finding, Mistake, Report, diff};
+use crate::cutover::Matter;
+use crate::discovery::{NotNow, Proposal};
+use crate::names::{Color, ServiceName};
 use crate::process::{Notifier, status};
 use crate::proxy::{Doors, Purpose, inspect};
 use crate::time;
@@ -27,13 +33,15 @@ pub struct Reloader {
     pub scene: Arc<Scene>,
     pub doors: Doors,
     pub followers: Followers,
+    pub scouts: Scouts,
+    pub accounts: Accounts,
     pub workers: usize,
     pub watch: Watch,
     pub notifier: Notifier,
 }
 
 impl Reloader {
-    pub async fn run(mut self, mut asks: mpsc::Receiver<AskReload>) {
+    pub async fn run(mut self, mut asks: mpsc::Receiver<AskReload>, mut proposals: mpsc::Receiver<Proposal>) {
         let mut ticks = tokio::time::interval(LOOK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -42,6 +50,8 @@ impl Reloader {
                     Some(ask) => self.answer(ask).await,
                     None => return,
                 },
+                // It never ends: the scouts have its other end from here.
+                Some(proposal) = proposals.recv() => self.settle(proposal).await,
                 _ = ticks.tick() => {
                     self.forget_emptied();
                     self.look().await;
@@ -70,6 +80,7 @@ impl Reloader {
         let file = self.file.clone().ok_or(ReloadError::NoFile)?;
         let path = file.display().to_string();
         let (config, report) = read(file).await?;
+        let config = scouts::seed(config, Some(&self.running.config), &self.scene.journal);
         let Step { to, changes, needs_restart } = self.running.step(config);
         let looks = looks(&to.config).await;
         let renewals = Renewals::find(&self.running.config, &to.config, &self.scene).await?;
@@ -81,7 +92,7 @@ impl Reloader {
             (false, true) => "would_apply",
             (false, false) => {
                 if is_other {
-                    let plan = Plan::make(to, &self.running.config, &self.scene, self.workers).await?;
+                    let plan = self.plan(to, Matter::Endpoints).await?;
                     workers_answered = self.apply(plan).await.map(|published| published.answered);
                 }
                 renewals.apply(&self.scene);
@@ -103,6 +114,42 @@ impl Reloader {
             workers: self.workers,
             workers_answered,
         })
+    }
+
+    async fn plan(&self, to: Running, matter: Matter) -> Result<Plan, ReloadError> {
+        Plan::make(to, &self.running.config, &self.scene, self.workers, matter).await
+    }
+
+    /// Gives a color the endpoints that its scout believes in: what runs is the config with them in it, and becomes another
+    /// one as by a reload.
+    async fn settle(&mut self, proposal: Proposal) {
+        let Proposal { service, color, endpoints, reply } = proposal;
+        let mut to = self.running.clone();
+        let known = to.config.services.iter_mut().find(|known| known.name == service);
+        let settled = match known {
+            Some(rules) if rules.stacks[color].discover.is_some() => {
+                // Both colors may have been told of it at one time, and then the first has it.
+                let taken = |endpoint: &&SocketAddr| rules.stacks[color.other()].endpoints.contains(endpoint);
+                match endpoints.iter().find(taken) {
+                    Some(endpoint) => Err(NotNow(format!("{endpoint} is an endpoint of {}", color.other()))),
+                    None => {
+                        rules.stacks[color].endpoints = endpoints;
+                        self.take_over(to, &service, color).await
+                    }
+                }
+            }
+            _ => Err(NotNow("its endpoints are not discovered any more".to_owned())),
+        };
+        // Whoever asked may have gone; what was done is done.
+        let _ = reply.send(settled);
+    }
+
+    async fn take_over(&mut self, to: Running, service: &ServiceName, color: Color) -> Result<(), NotNow> {
+        let changes = diff(&self.running.config, &to.config);
+        let plan = self.plan(to, Matter::Discovered).await.map_err(|error| NotNow(error.to_string()))?;
+        self.apply(plan).await;
+        changes.iter().for_each(|change| tracing::info!(%service, %color, "discovered: {change}"));
+        Ok(())
     }
 
     /// Takes over certificates and keys that have become others, without being told.

@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod complete;
 mod demo;
+mod discover;
 mod dns;
 mod events;
 mod explain;
@@ -81,6 +82,7 @@ enum Command {
     Preview(preview::Preview),
     History(history::History),
     Dns(dns::Dns),
+    Discover(discover::Discover),
     Reload(reload::Reload),
     Retire(retire::Retire),
     Completions(complete::Completions),
@@ -102,6 +104,7 @@ impl Cli {
             Command::Preview(preview) => preview.run(&global),
             Command::History(history) => history.run(&global),
             Command::Dns(dns) => dns.run(&global),
+            Command::Discover(discover) => discover.run(&global),
             Command::Reload(reload) => reload.run(&global),
             Command::Retire(retire) => retire.run(&global),
             Command::Completions(completions) => completions.run(),

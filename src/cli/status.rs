@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use clap::Args;
 
 use super::client::{self, Client, Trouble};
+use super::discover::status_says as discovery_says;
 use super::progress::count;
 use super::{Failure, Global, out, watch};
 use crate::admin::{
@@ -135,6 +136,7 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
             text.push_str("      no endpoints\n");
         }
         view.endpoints.iter().for_each(|endpoint| text.push_str(&endpoint_says(endpoint, width, now)));
+        text.extend(view.discovery.as_ref().map(|status| discovery_says(status, now)));
     }
     text.extend(service.dns.as_ref().map(names_says));
     if let Some(tail) = &service.tail {

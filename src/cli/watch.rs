@@ -14,6 +14,7 @@ use super::status::{self, Look, in_words};
 use super::{Failure, out};
 use crate::admin::ServiceView;
 use crate::cutover::{Phase, Told};
+use crate::discovery;
 use crate::names::ServiceName;
 use crate::tail;
 use crate::time::{self, Human, Timestamp};
@@ -183,6 +184,10 @@ impl News {
             let told: tail::Told = serde_json::from_str(&event.data).ok()?;
             return self.of.as_ref().is_none_or(|service| *service == told.service).then(|| tail_says(&told));
         }
+        if event.name == "discovery" {
+            let told: discovery::Status = serde_json::from_str(&event.data).ok()?;
+            return self.of.as_ref().is_none_or(|service| *service == told.service).then(|| discovery_says(&told));
+        }
         let told: Told = serde_json::from_str(&event.data).ok().filter(|_| event.name == "cutover")?;
         let cutover = &told.cutover;
         if self.of.as_ref().is_some_and(|service| *service != cutover.service) {
@@ -209,6 +214,13 @@ fn tail_says(told: &tail::Told) -> String {
         tail::State::Heard => "somebody comes through the old name again".to_owned(),
     };
     format!("{} {service}: {so}", at(*when))
+}
+
+fn discovery_says(told: &discovery::Status) -> String {
+    let discovery::Status { service, color, state, asked, endpoints, error, held, .. } = told;
+    let why: String = [error, held].into_iter().flatten().map(|why| format!("; {why}")).collect();
+    let (at, state, count) = (at(asked.unwrap_or_else(time::now)), state.as_str(), endpoints.len());
+    format!("{at} {service}: {color} is discovered: {state}, {count} endpoints{why}")
 }
 
 fn told_says(told: &Told) -> String {

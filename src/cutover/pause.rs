@@ -9,8 +9,10 @@ use crate::config::Drain;
 /// What is about to be changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Matter {
-    /// Endpoints come or go.
+    /// Endpoints come or go, since an operator says so.
     Endpoints,
+    /// They come or go since a source says so, which can wait.
+    Discovered,
     /// The service itself goes.
     Service,
 }
@@ -31,6 +33,7 @@ impl Ask {
     pub fn disturbs(&self, cutover: &Cutover) -> bool {
         match self.matter {
             Matter::Endpoints => rests_on_endpoints(cutover),
+            Matter::Discovered => rests_on_endpoints(cutover) || moves(cutover),
             Matter::Service => !cutover.phase.ends(),
         }
     }
@@ -55,6 +58,12 @@ fn rests_on_endpoints(cutover: &Cutover) -> bool {
         Phase::Gates | Phase::Drain | Phase::Bake | Phase::Paused => cutover.returning,
         Phase::Dns | Phase::DrainBack | Phase::Done | Phase::Aborted | Phase::RolledBack => false,
     }
+}
+
+/// Traffic is about to move, or moves. A bake or names may take hours, and so may an operator's word: a color that grows
+/// meanwhile has to get its endpoints.
+fn moves(cutover: &Cutover) -> bool {
+    matches!(cutover.phase, Phase::Gates | Phase::Drain | Phase::DrainBack)
 }
 
 /// A driver that waits. It goes on when this is dropped.

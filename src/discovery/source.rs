@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 
 /// Somebody who knows which endpoints a color has. Each call is one whole answer, however many pages that takes, with a
 /// deadline of its own; what is believed of it, and when to ask again, is decided by the caller.
@@ -26,7 +27,7 @@ pub struct Answer {
 }
 
 /// One endpoint that a source proposes; whether it gets requests is decided by health checks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Found {
     pub address: SocketAddr,
     /// What the source calls it, such as an instance's id.

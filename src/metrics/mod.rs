@@ -113,6 +113,14 @@ families! {
         "1 for what the service's names are doing.";
     DNS_CHANGES = Counter "cutover_dns_changes_total" ["service", "outcome"]
         "Changes handed in at the provider, by what came of it.";
+    DISCOVERY_AGE = Gauge "cutover_discovery_age_seconds" ["service", "color"]
+        "How long ago the last answer came that was believed.";
+    DISCOVERY_ANSWERS = Counter "cutover_discovery_answers_total" ["service", "color", "result"]
+        "Questions to a color's source, by what came of them: believed, empty, shrunk, busy, refused, unreachable.";
+    DISCOVERY_ENDPOINTS = Gauge "cutover_discovery_endpoints" ["service", "color", "standing"]
+        "Endpoints by why they are there: named, lingers, doubted, inherited; and those that were refused.";
+    DISCOVERY_STATE = Gauge "cutover_discovery_state" ["service", "color", "state"]
+        "1 for how a color's discovery stands: asking, current, doubted, failing, held.";
     ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::health::{Check, EndpointHealth, Readiness, State};
+pub use self::health::{Check, EndpointHealth, Pace, Readiness, State};
 use self::keeper::{Ends, Follow, Order};
 pub use self::keeper::{Keeper, meet};
 use crate::config;

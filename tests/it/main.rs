@@ -6,6 +6,7 @@ mod canary;
 mod carry;
 mod decide;
 mod demo;
+mod discover;
 mod dns;
 mod edge;
 mod harness;

@@ -36,6 +36,8 @@ pub enum Manner {
     /// Sends an answer to another question first, as a forger would.
     Forged,
     Refusing,
+    /// Answers that it could not find out.
+    Failing,
 }
 
 struct Inside {
@@ -139,8 +141,9 @@ impl Inside {
         let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
         answer.add_queries(question.queries.clone());
         answer.metadata.authoritative = !self.is(Manner::Lame);
-        if self.is(Manner::Refusing) {
-            answer.metadata.response_code = ResponseCode::Refused;
+        let code = [(Manner::Refusing, ResponseCode::Refused), (Manner::Failing, ResponseCode::ServFail)];
+        if let Some((_, code)) = code.into_iter().find(|(manner, _)| self.is(*manner)) {
+            answer.metadata.response_code = code;
             return answer;
         }
         for query in &question.queries {
@@ -188,6 +191,7 @@ fn records(set: &Set, name: &Name, kind: RecordType) -> Vec<Record> {
         RecordType::A => value.parse().ok().map(|ip| RData::A(rdata::A(ip))),
         RecordType::AAAA => value.parse().ok().map(|ip| RData::AAAA(rdata::AAAA(ip))),
         RecordType::CNAME => Name::from_ascii(value).ok().map(|name| RData::CNAME(rdata::CNAME(name))),
+        RecordType::SRV => srv(value),
         RecordType::TXT => Some(RData::TXT(rdata::TXT::new(vec![value.trim_matches('"').to_owned()]))),
         _ => None,
     };
@@ -196,6 +200,14 @@ fn records(set: &Set, name: &Name, kind: RecordType) -> Vec<Record> {
         None => set.values.clone(),
     };
     values.iter().filter_map(data).map(|data| Record::from_rdata(name.clone(), ttl, data)).collect()
+}
+
+/// `PRIORITY WEIGHT PORT TARGET`.
+fn srv(value: &str) -> Option<RData> {
+    let mut words = value.split(' ');
+    let mut number = || words.next()?.parse::<u16>().ok();
+    let (priority, weight, port) = (number()?, number()?, number()?);
+    Some(RData::SRV(rdata::SRV::new(priority, weight, port, Name::from_ascii(words.next()?).ok()?)))
 }
 
 fn plain(listed: &str) -> String {

@@ -219,6 +219,12 @@ impl Service {
         self.endpoints("green", endpoints)
     }
 
+    /// Has a color's endpoints learned, as these keys say, in place of those that are named.
+    pub fn discover(mut self, color: &str, keys: &str) -> Service {
+        self.sections.entry(color.to_owned()).or_default().remove("endpoints");
+        self.extra(color, &format!("discover = {{ {keys} }}"))
+    }
+
     /// The path asked by health checks; without one a TCP connect is enough.
     pub fn health(self, path: &str) -> Service {
         self.extra("health", &format!("path = {path:?}"))
@@ -234,8 +240,9 @@ impl Service {
         self
     }
 
-    fn endpoints(self, color: &str, endpoints: impl IntoIterator<Item = impl Address>) -> Service {
+    fn endpoints(mut self, color: &str, endpoints: impl IntoIterator<Item = impl Address>) -> Service {
         let endpoints: Vec<_> = endpoints.into_iter().map(|one| one.address().to_string()).collect();
+        self.sections.entry(color.to_owned()).or_default().remove("discover");
         self.extra(color, &format!("endpoints = {endpoints:?}"))
     }
 
