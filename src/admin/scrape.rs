@@ -112,6 +112,7 @@ fn service(page: &mut Page, scene: &Scene, desk: &Desk) {
         let is_previewed = view.preview.as_ref().is_some_and(|preview| preview.to == color);
         page.put(&m::PREVIEW_OPEN, &labels, f64::from(u8::from(is_previewed)));
         mirror(page, &of.pools[color]);
+        warmth(page, &of.pools[color]);
         pool(page, &of.pools[color]);
         for outcome in Phase::OUTCOMES {
             let count = desk.figures.ended(color, outcome) as f64;
@@ -128,7 +129,10 @@ fn service(page: &mut Page, scene: &Scene, desk: &Desk) {
         }
     }
     let old = view.live.other();
-    let to_old = desk.figures.since_closed(old, of.pools[old].turnstile.entries().count);
+    // What a cutover sends to the color that it leads to is meant to go there.
+    let is_led_to = view.cutover.as_ref().is_some_and(|cutover| cutover.to == old && cutover.from == view.live);
+    let begun = desk.figures.since_closed(old, of.pools[old].turnstile.entries().count);
+    let to_old = if is_led_to { 0 } else { begun };
     page.put(&m::TO_OLD, &[name], to_old as f64);
     page.put_latency(&m::SWITCH_DURATION, &[name], &sum([&desk.figures.switches]));
     refusals(page, name, &of.refusals);
@@ -161,6 +165,16 @@ fn mirror(page: &mut Page, pool: &Pool) {
     }
     for (of, sum) in [("copy", &sum.copies), ("original", &sum.originals)] {
         page.put_latency(&m::MIRROR_DURATION, &[labels[0], labels[1], of], sum);
+    }
+}
+
+fn warmth(page: &mut Page, pool: &Pool) {
+    let (name, color, sum) = (pool.service.as_str(), pool.color.as_str(), pool.warmed());
+    for (outcome, count) in [("opened", sum.connections), ("failed", sum.refused)] {
+        page.put(&m::WARM_CONNECTIONS, &[name, color, outcome], count as f64);
+    }
+    for (code, count) in CODES.iter().zip(sum.codes).chain([(&"none", sum.unanswered)]) {
+        page.put(&m::WARM_REQUESTS, &[name, color, code], count as f64);
     }
 }
 

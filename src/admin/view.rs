@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Scene;
 use super::reload::ConfigView;
 use crate::config::Share;
-use crate::cutover::{Cutover, Desk, Flight, Gate, Judgement, Kind, Phase, WayBack};
+use crate::cutover::{Cutover, Desk, Flight, Gate, Judgement, Kind, Phase, Warmed, WayBack};
 use crate::discovery;
 use crate::dns;
 use crate::names::{Color, PerColor, ServiceName};
@@ -89,6 +89,9 @@ pub struct CutoverView {
     /// The way back is wanted, and waits for the old color's health.
     #[serde(default)]
     pub returning: bool,
+    /// How far the new color is warmed up, or what that came to.
+    #[serde(default)]
+    pub warmed: Option<Warmed>,
     /// How the new color does, while it is judged.
     #[serde(default)]
     pub trial: Option<Judgement>,
@@ -187,6 +190,9 @@ pub struct Outcome {
     /// What had to hold before the switch.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// What its warm-up came to.
+    #[serde(default)]
+    pub warmed: Option<Warmed>,
     /// How the new color was judged.
     #[serde(default)]
     pub judged: Option<Judgement>,
@@ -283,6 +289,7 @@ impl CutoverView {
     fn of(cutover: Cutover, desk: &Desk) -> CutoverView {
         CutoverView {
             way_back: desk.way_back(&cutover),
+            warmed: desk.warming().or(cutover.evidence.warmed),
             trial: desk.trial().or(cutover.evidence.judged),
             step: cutover.step.map(|step| step + 1),
             returning: cutover.returning,
@@ -375,6 +382,7 @@ impl Outcome {
             tunnels_closed: 0,
             proof: None,
             gates: Vec::new(),
+            warmed: None,
             judged: None,
             reasons: Vec::new(),
         }
@@ -403,6 +411,7 @@ impl From<Cutover> for Outcome {
                 workers_answered: switched.answered,
             }),
             gates: cutover.gates.clone(),
+            warmed: cutover.evidence.warmed.clone(),
             judged: cutover.evidence.judged.clone(),
             reasons: cutover.evidence.reasons.clone(),
             id: Some(cutover.id),

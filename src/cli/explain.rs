@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::config::{
     CanaryStep, Config, CutoverRules, Discover, DiscoverFrom, Dns, DnsMode, DnsRecord, DnsStart, Listener, Service,
-    Tls, TlsVersion,
+    Tls, TlsVersion, Warm,
 };
 use crate::names::Color;
 use crate::time::Human;
@@ -125,6 +125,7 @@ fn decisions_say(rules: &CutoverRules) -> Vec<String> {
         let names: Vec<&str> = rules.gates.iter().map(|gate| gate.name.as_str()).collect();
         says.push(format!("ask {} before a switch", names.join(", ")));
     }
+    says.extend(rules.warm.as_ref().map(warm_says));
     if !rules.preview.from.is_empty() {
         let from: Vec<String> = rules.preview.from.iter().map(ToString::to_string).collect();
         says.push(format!("show clients of {} the other color while it can be previewed", from.join(", ")));
@@ -146,6 +147,22 @@ fn decisions_say(rules: &CutoverRules) -> Vec<String> {
         ));
     }
     says
+}
+
+fn warm_says(warm: &Warm) -> String {
+    let connections = warm.connections;
+    if warm.requests.is_empty() {
+        return format!("open {connections} connections to each endpoint of the new color before clients see it");
+    }
+    let requests: Vec<String> = warm.requests.iter().map(ToString::to_string).collect();
+    format!(
+        "give each endpoint of the new color {connections} connections and {} requests ({}) over {} before clients see it; \
+         at most {} may fail",
+        warm.requests_each(),
+        requests.join(", "),
+        Human(warm.lasts),
+        warm.max_error_share
+    )
 }
 
 fn dns_says(dns: &Dns, bakes: bool) -> String {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
-use super::status::{in_words, trial_says};
+use super::status::{in_words, trial_says, warmed_says};
 use super::verdict::in_millis;
 use crate::admin::{Outcome, Past};
 use crate::cutover::{Flight, SecondOf};
@@ -28,6 +28,9 @@ pub fn page(past: &Past) -> String {
         let at = gate.at.map_or(String::new(), |at| format!(" at {}", at.strftime("%H:%M:%SZ")));
         let _ = writeln!(text, "  gate {} {}{at}: {}", gate.name, gate.state.as_str(), gate.says);
     }
+    if let Some(warmed) = &past.outcome.warmed {
+        text.push_str(&warmed_says(warmed, *to));
+    }
     if let (Some(micros), Some(proof)) = (past.outcome.switch_us, &past.outcome.proof) {
         let (at, took) = (or_none(Some(proof.switched)), Human(Duration::from_micros(micros)));
         let drain = past.outcome.drain_ms.map_or(String::new(), |drain| format!("; drained in {}", in_millis(drain)));
@@ -40,7 +43,8 @@ pub fn page(past: &Past) -> String {
     if let Some(judged) = &past.outcome.judged {
         text.push_str(&trial_says(judged, *to));
     }
-    for reason in &past.outcome.reasons {
+    let failures = past.outcome.warmed.as_ref().map_or(&[][..], |warmed| &warmed.failures);
+    for reason in past.outcome.reasons.iter().filter(|reason| !failures.contains(reason)) {
         let _ = writeln!(text, "  {reason}");
     }
     if let Some(flight) = &past.flight {

@@ -8,6 +8,7 @@ use super::client::{Client, Trouble};
 use super::out;
 use super::status::{in_words, since};
 use crate::admin::{CutoverView, ServiceView};
+use crate::cutover::Warmed;
 use crate::names::ServiceName;
 use crate::time::{self, Human};
 
@@ -59,6 +60,11 @@ fn says(service: &ServiceView, cutover: &CutoverView) -> String {
     let doing = match cutover.phase.as_str() {
         "prepare" | "confirm" => format!("{} is being checked; {live} is live", cutover.to),
         "gates" => format!("{} waits to be let through; {live} is live", cutover.to),
+        "warm" => format!(
+            "{} is warmed up{}; {live} is live",
+            cutover.to,
+            cutover.warmed.as_ref().map_or(String::new(), so_far)
+        ),
         "canary" => format!("{} has the share of step {}; {live} has the rest", cutover.to, cutover.step.unwrap_or(1)),
         "bake" => format!("{live} is live, and is judged by what it does"),
         "dns" => format!("{live} is live; names follow"),
@@ -81,6 +87,12 @@ fn says(service: &ServiceView, cutover: &CutoverView) -> String {
         more => text.push_str(&format!("\n    and {more} more")),
     }
     text
+}
+
+/// How far a warm-up is.
+fn so_far(warmed: &Warmed) -> String {
+    let (requests, of) = (warmed.requests(), warmed.of_requests);
+    format!(" ({} of {} connections, {requests} of {of} requests)", warmed.connections, warmed.of_connections)
 }
 
 /// A number and its word: `1 request`, `2 requests`.

@@ -9,11 +9,12 @@ use clap::Args;
 use super::client::{self, Client, Trouble};
 use super::discover::status_says as discovery_says;
 use super::progress::count;
+use super::verdict::in_millis;
 use super::{Failure, Global, out, watch};
 use crate::admin::{
     ColorView, CutoverView, EndpointView, PreviewView, RefusedReload, ServiceView, Status as Whole, TailView,
 };
-use crate::cutover::{GateState, Judgement};
+use crate::cutover::{GateState, Judgement, Warmed};
 use crate::dns;
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Human, Timestamp};
@@ -206,6 +207,9 @@ fn cutover_says(cutover: &CutoverView, now: Timestamp) -> String {
         let state = out::styled(style, &format!("{:<7}", gate.state.as_str()));
         let _ = writeln!(text, "    gate {:<width$}  {state}  {}", gate.name, gate.says);
     }
+    if let Some(warmed) = &cutover.warmed {
+        text.push_str(&warmed_says(warmed, cutover.to));
+    }
     if let Some(trial) = &cutover.trial {
         text.push_str(&trial_says(trial, cutover.to));
     }
@@ -213,6 +217,30 @@ fn cutover_says(cutover: &CutoverView, now: Timestamp) -> String {
         let (style, is) = if back.is_safe { (GOOD, "is safe now") } else { (BAD, "is not safe now") };
         let why: String = back.reasons.iter().map(|reason| format!("; {reason}")).collect();
         let _ = writeln!(text, "    going back to {} {}{why}", cutover.from, out::styled(style, is));
+    }
+    text
+}
+
+/// What the new color has been given before clients saw it, and how it took that.
+pub fn warmed_says(warmed: &Warmed, to: Color) -> String {
+    let Warmed { warm_ms, endpoints, connections, of_connections, codes, of_requests, .. } = warmed;
+    let (took, endpoints) = (in_millis(*warm_ms), count(*endpoints, "endpoint"));
+    let (done, failed) = (warmed.requests(), warmed.failed());
+    let style = if failed == 0 { GOOD } else { BAD };
+    let failed = out::styled(style, &format!("{failed} failed"));
+    let elsewhere = match codes[2] {
+        0 => String::new(),
+        redirected => format!(", {redirected} were redirected"),
+    };
+    let requests = match of_requests {
+        0 => String::new(),
+        of => format!(", {done} of {of} requests, {failed}{elsewhere}"),
+    };
+    let mut text = format!(
+        "    warm-up of {to}: {endpoints} in {took}: {connections} of {of_connections} connections{requests}\n"
+    );
+    for failure in &warmed.failures {
+        let _ = writeln!(text, "      {}", out::styled(WARNING, failure));
     }
     text
 }

@@ -8,7 +8,7 @@ use super::progress::count;
 use super::status::in_words;
 use super::{Failure, client, out};
 use crate::admin::{HELD, Outcome, Problem, Proof};
-use crate::cutover::{Kind, Plan};
+use crate::cutover::{Kind, Plan, Warmed};
 use crate::names::{Color, ServiceName};
 use crate::time::Human;
 
@@ -204,6 +204,16 @@ fn figures(outcome: &Outcome) -> String {
             Some(last) => format!("last request to {old}: {}{since}", last.strftime("%H:%M:%S%.6fZ")),
             None => format!("last request to {old}: none since the proxy started{since}"),
         });
+    }
+    if let Some(Warmed { warm_ms, connections, of_requests, .. }) = &outcome.warmed
+        && outcome.proof.is_some()
+    {
+        let (took, connections) = (in_millis(*warm_ms), count(*connections, "connection"));
+        lines.push(format!(
+            "{} was warmed up in {took} before: {connections}, {}",
+            outcome.to,
+            count(*of_requests, "request")
+        ));
     }
     if outcome.tunnels_closed > 0 {
         let closed = count(outcome.tunnels_closed, "tunnel");

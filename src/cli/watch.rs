@@ -230,6 +230,7 @@ fn told_says(told: &Told) -> String {
     let so = match cutover.phase {
         Phase::Prepare => format!("{from} → {to} asked for by {}; {to} is being checked", cutover.by),
         Phase::Gates => format!("{from} is live; {to} waits to be let through"),
+        Phase::Warm => format!("{from} is live; {to} is warmed up"),
         Phase::Canary | Phase::Confirm if cutover.returning => format!("the share of {to} goes back to {from}"),
         Phase::Canary => format!("{from} is live; {to} has the share of step {}", cutover.step.unwrap_or(0) + 1),
         Phase::Confirm => format!("{from} is live; {to} is being checked once more"),

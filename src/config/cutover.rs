@@ -14,6 +14,7 @@ use super::section::Section;
 use super::value::{
     Share, command, duration, header, pointer, rise, share, share_or_none, switch, url, variable, whole, word,
 };
+use super::warm::{self, Warm};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CutoverRules {
@@ -32,6 +33,8 @@ pub struct CutoverRules {
     /// Names are unique.
     #[serde(rename = "gate")]
     pub gates: Vec<GateRules>,
+    /// Left out: the new color is not warmed up.
+    pub warm: Option<Warm>,
     /// Left out: the new color is not watched after the switch.
     pub bake: Option<Bake>,
     /// Empty: the switch moves everyone at once. Each step's share is larger than the one before.
@@ -51,6 +54,7 @@ impl Default for CutoverRules {
             drain: Drain::default(),
             rollback_window: Duration::from_mins(30),
             gates: Vec::new(),
+            warm: None,
             bake: None,
             canary: Vec::new(),
             sticky: Sticky::default(),
@@ -178,8 +182,9 @@ impl Default for Bake {
     }
 }
 
-/// Reads the section.
-pub fn read(mut section: Section) -> CutoverRules {
+/// Reads the section; `upstream_idle` is how many unused connections a worker keeps to an endpoint, and `https` whether
+/// clients come by that.
+pub fn read(mut section: Section, upstream_idle: usize, https: bool) -> CutoverRules {
     let default = CutoverRules::default();
     let min_healthy = section.get("min_healthy", share).unwrap_or(default.min_healthy);
     let min_capacity = section.get("min_capacity", share);
@@ -188,9 +193,10 @@ pub fn read(mut section: Section) -> CutoverRules {
     let window = section.get("rollback_window", duration("0s", "720h")).unwrap_or(default.rollback_window);
     let gates = gates(&mut section, deadline);
     let at = section.place("deadline").or(section.place("bake"));
+    let warm = section.optional("warm").map(|section| warm::read(section, upstream_idle, https));
     let bake = section.optional("bake").map(bake);
-    let mut rules =
-        CutoverRules { min_healthy, min_capacity, deadline, drain, rollback_window: window, gates, bake, ..default };
+    let rules = CutoverRules { min_healthy, min_capacity, deadline, drain, rollback_window: window, ..default };
+    let mut rules = CutoverRules { gates, warm, bake, ..rules };
     canary::read(&mut section, &mut rules);
     keep_in_time(&section, at, &rules);
     rules
@@ -198,10 +204,12 @@ pub fn read(mut section: Section) -> CutoverRules {
 
 /// A deadline that comes before the end of what it is for would undo every cutover.
 fn keep_in_time(section: &Section, at: Option<std::ops::Range<usize>>, rules: &CutoverRules) {
-    let takes = rules.canary.iter().map(|step| step.lasts).sum::<Duration>()
+    let takes = rules.warm.as_ref().map_or(Duration::ZERO, |warm| warm.lasts)
+        + rules.canary.iter().map(|step| step.lasts).sum::<Duration>()
         + rules.bake.as_ref().map_or(Duration::ZERO, |bake| bake.length);
     if takes >= rules.deadline && rules.deadline > Duration::ZERO {
-        let help = "make `deadline` longer than `canary` and `bake` together, with time for the gates before them";
+        let help =
+            "make `deadline` longer than `warm`, `canary` and `bake` together, with time for the gates before them";
         let message = "the deadline comes before the cutover's end: each one would be undone";
         section.page.note_absent(at.unwrap_or(section.span.clone()), Wrong::new(message, help));
     }

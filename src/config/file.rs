@@ -40,7 +40,8 @@ pub fn read<'p>(page: &'p Page<'p>, root: &'p DeTable<'p>) -> Config {
     let state = state(top.section("state"));
     let edge = edge(top.section("edge"));
     let listeners = listeners(page, top.sections("listener"), addresses);
-    let services = services(page, top.named("service"));
+    let https = listeners.iter().any(|listener| listener.tls.is_some());
+    let services = services(page, top.named("service"), https);
     let access_log = top.optional("access_log").and_then(access_log);
     let aws = Aws::read(top.section("aws"));
     Config { admin, state, edge, listeners, services, access_log, aws }
@@ -218,11 +219,11 @@ fn tls(mut section: Section) -> Tls {
     }
 }
 
-fn services(page: &Page, named: Vec<(Range<usize>, String, Section)>) -> Vec<Service> {
+fn services(page: &Page, named: Vec<(Range<usize>, String, Section)>, https: bool) -> Vec<Service> {
     let (mut claims, mut names) = (Vec::new(), Vec::new());
     let services = named
         .into_iter()
-        .filter_map(|(at, name, section)| service(at, name, section, &mut claims, &mut names))
+        .filter_map(|(at, name, section)| service(at, name, section, https, &mut claims, &mut names))
         .collect();
     page.compare(&names, DnsClaim::clashes, |earlier, later, line| later.says(earlier, line));
     let clash = |earlier: &Claim, later: &Claim| (&earlier.host, &earlier.path) == (&later.host, &later.path);
@@ -251,6 +252,7 @@ fn service(
     at: Range<usize>,
     key: String,
     mut section: Section,
+    https: bool,
     claims: &mut Vec<Spanned<Claim>>,
     names: &mut Vec<Spanned<DnsClaim>>,
 ) -> Option<Service> {
@@ -268,14 +270,15 @@ fn service(
     let stacks = stacks(&mut section);
     let health = health(section.section("health"));
     name_stacks(&section, &stacks, &health);
+    let limits = limits(section.section("limits"));
     Some(Service {
         hosts: hosts.into_iter().map(Spanned::into_inner).collect(),
         path: path.unwrap_or(PathPrefix::root()),
         stacks,
         health,
         timeouts: timeouts(section.section("timeouts")),
-        limits: limits(section.section("limits")),
-        cutover: super::cutover::read(section.section("cutover")),
+        cutover: super::cutover::read(section.section("cutover"), limits.upstream_idle, https),
+        limits,
         stack_rules: StackRules::read(section.section("stacks")),
         dns: section.optional("dns").and_then(|section| Dns::read(section, &key, names)),
         // Last, so that a bad name hides nothing.

@@ -16,6 +16,7 @@ mod section;
 mod stack;
 mod syntax;
 mod value;
+mod warm;
 
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ pub use report::{Finding, Mistake, Report, Weight, Wrong};
 pub use stack::{StackRules, StackTimeouts};
 pub use toml::Spanned;
 pub use value::{Share, parse_duration};
+pub use warm::{Warm, WarmRequest};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq)]
@@ -262,6 +264,16 @@ pub struct Health {
     /// Where the answer has to say which stack it is from: everywhere there the color's own `stack`, or the check does not
     /// count.
     pub expect_stack: Option<StackMark>,
+}
+
+impl Service {
+    /// The host that the proxy's own requests name; `None` where the service has none that is one name.
+    pub fn own_host(&self) -> Option<&str> {
+        self.hosts.iter().find_map(|host| match host {
+            HostPattern::Exact(name) => Some(name.as_str()),
+            HostPattern::Below(_) => None,
+        })
+    }
 }
 
 impl Default for Health {

@@ -73,6 +73,7 @@ fn the_full_file_shows_the_defaults() {
     let rules = CutoverRules {
         min_capacity: None,
         gates: Vec::new(),
+        warm: None,
         bake: None,
         canary: Vec::new(),
         sticky: Sticky::default(),
@@ -80,6 +81,11 @@ fn the_full_file_shows_the_defaults() {
         ..service.cutover.clone()
     };
     assert_eq!(CutoverRules { mirror: None, ..rules }, CutoverRules::default());
+    let warm = service.cutover.warm.clone().unwrap();
+    let requests = warm.requests.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(requests, ["GET /", "GET /products?page=1", "HEAD /search"]);
+    assert_eq!((warm.connections, warm.rate, warm.requests_each(), warm.https), (8, 50, 275, true));
+    assert_eq!((warm.lasts.as_secs(), warm.deadline.as_secs(), warm.max_error_share), (10, 30, Share(500)));
     let mirror = mirror.unwrap();
     assert_eq!(
         (mirror.methods, mirror.concurrency, mirror.timeout.as_secs()),

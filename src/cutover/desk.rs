@@ -14,6 +14,7 @@ use super::pause::{Ask, Matter, Paused};
 use super::preview::{PreviewAsk, Want};
 use super::recorder::Recorder;
 use super::state::{Cutover, Phase};
+use super::warmed::Warmed;
 use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
 use crate::pool::{Pool, Readiness};
@@ -162,6 +163,13 @@ impl Desk {
     /// How the new color does, while it is judged.
     pub fn trial(&self) -> Option<Judgement> {
         self.trial.borrow().clone()
+    }
+
+    /// How far a color is warmed up, while it is.
+    pub fn warming(&self) -> Option<Warmed> {
+        let entry = self.entry()?;
+        let warming = entry.warming?;
+        Some(Warmed::look(&warming, &entry.service.pools[warming.to]))
     }
 
     /// Says who looks after the service's names now, `None` where nobody does.

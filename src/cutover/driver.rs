@@ -230,8 +230,8 @@ impl Driver {
         // Reasons that change while it waits are told, not written: the journal is for what a restart has to know.
         let written = if next.differs_for_good(&cutover) { self.write(&next).await } else { Ok(()) };
         match written {
-            Ok(()) => self.enter(next, effects),
-            Err(error) => self.go_on_unwritten(cutover.clone(), next, effects, &error),
+            Ok(()) => self.enter(next, effects).await,
+            Err(error) => self.go_on_unwritten(cutover.clone(), next, effects, &error).await,
         }
         // Not before it is written down: what could not be has been answered as that.
         self.answer_rollback(&cutover, &event);
@@ -243,7 +243,10 @@ impl Driver {
         }
     }
 
-    fn enter(&mut self, next: Cutover, effects: Vec<Effect>) {
+    async fn enter(&mut self, next: Cutover, effects: Vec<Effect>) {
+        if next.phase != Phase::Warm && self.current().is_some_and(|cutover| cutover.phase == Phase::Warm) {
+            self.end_warm_up(next.to).await;
+        }
         if self.current().is_some_and(|cutover| (cutover.phase, cutover.step) != (next.phase, next.step)) {
             self.effects.abort_all();
         }
@@ -262,10 +265,17 @@ impl Driver {
         effects.into_iter().for_each(|effect| self.start(&id, effect));
     }
 
+    /// Closes the color that was warmed up. What warms it is over before that, so that nothing opens it again.
+    async fn end_warm_up(&mut self, color: Color) {
+        self.effects.shutdown().await;
+        self.switchboard.warm(&self.service.name, None).await;
+        self.figures.count_from(color, self.service.pools[color].turnstile.entries().count);
+    }
+
     /// The disk is full or gone. Before the switch that ends the cutover, with nothing changed or its share taken back;
     /// after it, traffic has moved, so the way on is the only safe one, and a restart repeats it from what the journal
     /// last heard.
-    fn go_on_unwritten(&mut self, cutover: Cutover, next: Cutover, effects: Vec<Effect>, error: &JournalError) {
+    async fn go_on_unwritten(&mut self, cutover: Cutover, next: Cutover, effects: Vec<Effect>, error: &JournalError) {
         tracing::error!(id = %cutover.id, "{error}");
         if cutover.live() == cutover.from && !cutover.is_back() {
             let mut reasons = vec![error.to_string()];
@@ -278,7 +288,7 @@ impl Driver {
             let undone = Cutover { phase, ended, paused: None, returning: false, evidence, ..cutover };
             self.unwritten = Some(undone.clone());
             let effects = if ended.is_some() { Vec::new() } else { vec![Effect::Publish(undone.from)] };
-            return self.enter(undone, effects);
+            return self.enter(undone, effects).await;
         }
         if next.phase == Phase::RollBack && !next.must_return() {
             // A way back that cannot be written down is not taken: after a restart it would not have happened. Where the
@@ -286,10 +296,10 @@ impl Driver {
             if let Some(back) = self.returning.take() {
                 let _ = back.reply.send(Err(Denied::Journal(error.to_string())));
             }
-            return self.enter(Cutover { returning: false, ..cutover }, Vec::new());
+            return self.enter(Cutover { returning: false, ..cutover }, Vec::new()).await;
         }
         self.unwritten = Some(next.clone());
-        self.enter(next, effects);
+        self.enter(next, effects).await;
     }
 
     /// What is newer than what could not be written says all that that would have.

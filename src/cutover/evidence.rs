@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judge::{Judgement, Sample, Verdict};
 use super::recorder::Flight;
+use super::warmed::Warmed;
 use crate::time::Timestamp;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -11,6 +12,8 @@ pub struct Evidence {
     /// Why it did not go on, where it did not; what it waits for, where it waits.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub reasons: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub warmed: Option<Warmed>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub switched: Option<Switched>,
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -55,10 +55,15 @@ impl Figures {
         }
     }
 
+    /// So many requests that had begun on the color by now were none of a client.
+    pub fn count_from(&self, color: Color, begun: u64) {
+        self.begun[color].store(begun, Ordering::Release);
+    }
+
     /// Every worker has answered with a table in which `old` is not live; so many requests had begun there by then.
     pub fn count_switch(&self, switched: &Switched, old: Color, begun: u64) {
         self.switches.observe(std::time::Duration::from_micros(switched.switch_us));
-        self.begun[old].store(begun, Ordering::Release);
+        self.count_from(old, begun);
     }
 
     pub fn count_drain(&self, old: Color, drained: &Drained) {

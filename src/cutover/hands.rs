@@ -17,10 +17,11 @@ use super::judge::{Clock, Judgement, Sample, Verdict, judge};
 use super::machine::{Bar, Effect, Event};
 use super::recorder::{Recorder, Watch};
 use super::state::Cutover;
+use super::warmed::Warmed;
 use super::web::Web;
 use crate::config::{Bake, CanaryStep, Drain, Share, Then};
 use crate::names::Color;
-use crate::table::{Service, Split, Switchboard};
+use crate::table::{Service, Split, Switchboard, Warming};
 use crate::time::{self, Moment};
 use crate::turnstile::Entries;
 
@@ -50,6 +51,7 @@ impl Hands {
                 self.check(color, bar).await
             }
             Effect::Ask(name) => self.ask(&name, cutover).await,
+            Effect::Warm(color) => self.warm(color).await,
             Effect::Weigh(step) => Event::Judged(self.weigh(step, cutover).await),
             Effect::Share(step) => {
                 self.share(step, cutover).await;
@@ -92,6 +94,25 @@ impl Hands {
         let waiting = Gate { says: ask::waits(rules, cutover), ..gate.clone() };
         self.tell(cutover, Event::Gate(waiting)).await;
         Event::Gate(ask::ask(&gate, rules, cutover, &Web).await)
+    }
+
+    /// Has every worker do its part, until all have or the time for it is over. The color stays open until the driver
+    /// leaves the phase, however it does.
+    async fn warm(&self, color: Color) -> Event {
+        let service = self.newest();
+        let Some(rules) = service.rules.cutover.warm.clone() else {
+            return Event::Warmed(Warmed::default(), vec!["the config no longer says how to warm up".to_owned()]);
+        };
+        let (pool, deadline, most) = (&service.pools[color], rules.deadline, rules.max_error_share);
+        // After a restart nothing is known of them yet.
+        let _ = tokio::time::timeout(deadline, pool.checked()).await;
+        let warming = Arc::new(Warming::of(pool, rules));
+        self.switchboard.warm(&service.name, Some(warming.clone())).await;
+        // What is not over by then has failed.
+        let _ = tokio::time::timeout(deadline, warming.over()).await;
+        let warmed = Warmed::look(&warming, pool);
+        let against = warmed.against(color, most);
+        Event::Warmed(warmed, against)
     }
 
     async fn tell(&self, cutover: &Cutover, event: Event) {

@@ -10,6 +10,7 @@ use super::evidence::{Drained, Evidence, Switched};
 use super::gate::{Gate, GateKind, GateState};
 use super::judge::{Judgement, Verdict};
 use super::state::{Cutover, Kind, Phase, Stop};
+use super::warmed::Warmed;
 use crate::config::Then;
 use crate::names::Color;
 use crate::pool::Readiness;
@@ -24,6 +25,8 @@ pub enum Event {
     Health(Color, Readiness, Vec<Gate>),
     /// A gate as it stands now.
     Gate(Gate),
+    /// The warm-up is over, with these figures; what speaks against going on, where something does.
+    Warmed(Warmed, Vec<String>),
     /// What the new color's requests say of it.
     Judged(Judgement),
     Published(Color, Switched),
@@ -57,6 +60,8 @@ pub enum Effect {
     CheckLater(Color, Bar),
     /// Ask the gate of this name.
     Ask(String),
+    /// Give the color connections, and requests of the proxy's own.
+    Warm(Color),
     /// Give the new color this step's share, and judge it by that.
     Weigh(u32),
     /// Let it have the share of this step, and no more is said.
@@ -91,6 +96,7 @@ pub fn step(cutover: &Cutover, event: Event) -> Next {
             prepared(cutover, readiness, gates)
         }
         (Gates, Event::Gate(gate)) => gated(cutover, gate),
+        (Warm, Event::Warmed(warmed, against)) => warmed_up(cutover, warmed, against),
         (Canary, Event::Judged(judged)) if !cutover.returning => weighed(cutover, judged),
         (Switch, Event::Published(color, switched)) if color == cutover.to => drain(cutover, Drain, switched),
         (Drain, Event::Drained(color, drained)) if color == cutover.from => {
@@ -122,6 +128,7 @@ fn due(cutover: &Cutover) -> Vec<Effect> {
             let open = cutover.gates.iter().filter(|gate| !gate.is_own() && gate.state == GateState::Waiting);
             open.map(|gate| Effect::Ask(gate.name.clone())).collect()
         }
+        Phase::Warm => vec![Effect::Warm(to)],
         Phase::Canary => cutover.step.map(Effect::Weigh).into_iter().collect(),
         Phase::Confirm if cutover.returning => share(cutover),
         Phase::Confirm => [share(cutover), vec![Effect::Check(to, Bar::Fit)]].concat(),
@@ -166,11 +173,12 @@ fn after(cutover: &Cutover, phase: Phase) -> Phase {
     let steps = cutover.outline.canary;
     match phase {
         Phase::Prepare if has_gates => Phase::Gates,
-        Phase::Prepare | Phase::Gates if steps > 0 => Phase::Canary,
+        Phase::Prepare | Phase::Gates if cutover.outline.warm => Phase::Warm,
+        Phase::Prepare | Phase::Gates | Phase::Warm if steps > 0 => Phase::Canary,
         Phase::Canary if cutover.step.is_some_and(|step| step + 1 < steps) => Phase::Canary,
         // Nothing has taken long enough to look again.
         Phase::Prepare => Phase::Switch,
-        Phase::Gates | Phase::Canary => Phase::Confirm,
+        Phase::Gates | Phase::Warm | Phase::Canary => Phase::Confirm,
         Phase::Confirm => Phase::Switch,
         Phase::Switch => Phase::Drain,
         Phase::Drain if cutover.outline.bake && !cutover.evidence.is_good() => Phase::Bake,
@@ -227,6 +235,17 @@ fn open(next: Cutover) -> Next {
 fn waiting_for(gates: &[Gate]) -> Vec<String> {
     let waiting = gates.iter().filter(|gate| gate.state == GateState::Waiting);
     waiting.map(|gate| format!("gate {}: {}", gate.name, gate.says)).collect()
+}
+
+/// What has not been answered well enough by the proxy's own requests is not shown to a client.
+fn warmed_up(cutover: &Cutover, warmed: Warmed, against: Vec<String>) -> Next {
+    let evidence = Evidence { warmed: Some(warmed), ..cutover.evidence.clone() };
+    let next = Cutover { evidence, ..cutover.clone() };
+    if !against.is_empty() {
+        return undo(&next, against);
+    }
+    let phase = after(&next, Phase::Warm);
+    enter(next, phase)
 }
 
 /// A canary step is over.
@@ -344,7 +363,7 @@ fn follow(cutover: &Cutover, reasons: Vec<String>) -> Next {
 
 fn rollback(cutover: &Cutover, by: &str) -> Next {
     match cutover.phase {
-        Phase::Prepare | Phase::Gates | Phase::Canary | Phase::Confirm => {
+        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm => {
             undo(cutover, vec![format!("rolled back by {by} before the switch")])
         }
         Phase::Paused if cutover.live() == cutover.from => {
@@ -428,7 +447,8 @@ fn drain(cutover: &Cutover, phase: Phase, switched: Switched) -> Next {
         _ if cutover.overdue => (cutover.evidence.reasons.clone(), None),
         _ => (Vec::new(), None),
     };
-    let evidence = Evidence { switched: Some(switched), reasons, judged, ..Evidence::default() };
+    let warmed = cutover.evidence.warmed.clone();
+    let evidence = Evidence { warmed, switched: Some(switched), reasons, judged, ..Evidence::default() };
     let returning = phase == Phase::Drain && cutover.overdue;
     enter(Cutover { evidence, returning, ..cutover.clone() }, phase)
 }

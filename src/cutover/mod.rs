@@ -16,6 +16,7 @@ mod preview;
 mod recorder;
 mod rehearsal;
 mod state;
+mod warmed;
 mod web;
 
 pub use self::desk::{Denied, Desk, Granted, Until, WayBack, Wish};
@@ -28,3 +29,4 @@ pub use self::pause::{Matter, Paused};
 pub use self::recorder::{Figures as SecondOf, Flight, Frame, Span};
 pub use self::rehearsal::Plan;
 pub use self::state::{Cutover, Kind, Phase};
+pub use self::warmed::Warmed;

@@ -13,7 +13,7 @@ use super::gate::{Gate, GateState};
 use super::machine::Bar;
 use super::state::Kind;
 use super::web::Web;
-use crate::config::{self, Bake, Drain};
+use crate::config::{self, Bake, Drain, Warm};
 use crate::names::Color;
 use crate::pool::Readiness;
 use crate::table::Service;
@@ -78,6 +78,7 @@ impl Desk {
             let names: Vec<&str> = rules.gates.iter().map(|gate| gate.name.as_str()).collect();
             steps.push(format!("gates: ask {}", names.join(", ")));
         }
+        steps.extend(rules.warm.as_ref().map(|warm| warm_says(warm, to, pools[to].good())));
         for step in &rules.canary {
             steps.push(format!(
                 "canary: give {to} {} of the clients for {}, and judge it",
@@ -116,6 +117,21 @@ impl Desk {
         let late = if all > limit { ", and some were longer than there is time" } else { "" };
         format!("; in the last minute 99 of 100 took up to {}, the longest {}{late}", Human(most), Human(all))
     }
+}
+
+fn warm_says(warm: &Warm, to: Color, up: usize) -> String {
+    let Warm { connections, lasts, rate, max_error_share, deadline, .. } = warm;
+    let requests = match warm.requests_each() {
+        0 => String::new(),
+        each => {
+            let lasts = Human(*lasts);
+            format!(", then {each} requests over {lasts}, at up to {rate} a second; at most {max_error_share} may fail")
+        }
+    };
+    let deadline = Human(*deadline);
+    format!(
+        "warm: give each of the {up} endpoints of {to} that are up {connections} connections{requests}; within {deadline}"
+    )
 }
 
 fn bake_says(bake: &Bake, to: Color) -> String {

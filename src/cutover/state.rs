@@ -57,6 +57,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Outline {
+    pub warm: bool,
     /// How many steps.
     pub canary: u32,
     pub bake: bool,
@@ -80,6 +81,8 @@ pub enum Phase {
     Prepare,
     /// Others are asked whether it may go on.
     Gates,
+    /// The new color gets connections, and requests of the proxy's own.
+    Warm,
     /// The new color has a share of the traffic, and is judged by it.
     Canary,
     /// It proves its health once more, since all this took a while.
@@ -108,7 +111,7 @@ impl Cutover {
     /// where this is its last.
     pub fn live(&self) -> Color {
         match self.phase {
-            Phase::Prepare | Phase::Gates | Phase::Canary | Phase::Confirm => self.from,
+            Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm => self.from,
             Phase::Paused if self.paused != Some(Stop::Bake) => self.from,
             Phase::Aborted | Phase::RollBack | Phase::DrainBack | Phase::RolledBack => self.from,
             Phase::Switch | Phase::Drain | Phase::Bake | Phase::Paused | Phase::Dns | Phase::Done => self.to,
@@ -143,7 +146,7 @@ impl Cutover {
     /// The new color serves, and nobody has said yet that it does well enough; or that is still to come.
     pub fn is_on_trial(&self) -> bool {
         match self.phase {
-            Phase::Prepare | Phase::Gates | Phase::Canary | Phase::Confirm | Phase::Paused => true,
+            Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm | Phase::Paused => true,
             Phase::Switch | Phase::Drain | Phase::Bake => self.outline.bake && !self.evidence.is_good(),
             _ => false,
         }
@@ -204,9 +207,10 @@ impl Outline {
 
 impl Phase {
     /// The phases a service can be seen in, `idle` aside.
-    pub const ALL: [Phase; 11] = [
+    pub const ALL: [Phase; 12] = [
         Phase::Prepare,
         Phase::Gates,
+        Phase::Warm,
         Phase::Canary,
         Phase::Confirm,
         Phase::Switch,
@@ -227,6 +231,7 @@ impl Phase {
         match self {
             Phase::Prepare => "prepare",
             Phase::Gates => "gates",
+            Phase::Warm => "warm",
             Phase::Canary => "canary",
             Phase::Confirm => "confirm",
             Phase::Switch => "switch",

@@ -203,7 +203,7 @@ pub struct ColorSheet {
 
 impl ColorSheet {
     pub fn count(&self, status: u16, took: Duration) {
-        self.codes[usize::from(status / 100).clamp(1, 5) - 1].add(1);
+        self.codes[class(status)].add(1);
         self.latency.observe(took);
     }
 }
@@ -303,6 +303,59 @@ impl MirrorSum {
     pub fn count(&self, outcome: Mirrored) -> u64 {
         self.outcomes[outcome as usize]
     }
+}
+
+/// One worker's figures for the warming up of one color, alone on its cache lines.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct WarmSheet {
+    /// Kept connections that were opened.
+    pub connections: Counter,
+    /// Connections that could not be.
+    pub refused: Counter,
+    /// Answers by class of the status code.
+    pub codes: [Counter; 5],
+    /// Requests without an answer.
+    pub unanswered: Counter,
+}
+
+impl WarmSheet {
+    pub fn count(&self, status: u16) {
+        self.codes[class(status)].add(1);
+    }
+}
+
+/// The [`WarmSheet`]s of all workers added up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WarmSum {
+    pub connections: u64,
+    pub refused: u64,
+    pub codes: [u64; 5],
+    pub unanswered: u64,
+}
+
+impl WarmSum {
+    pub fn add(&mut self, sheet: &WarmSheet) {
+        self.connections += sheet.connections.get();
+        self.refused += sheet.refused.get();
+        self.codes.iter_mut().zip(&sheet.codes).for_each(|(sum, code)| *sum += code.get());
+        self.unanswered += sheet.unanswered.get();
+    }
+
+    /// What has come since `before`.
+    pub fn since(&self, before: &WarmSum) -> WarmSum {
+        WarmSum {
+            connections: self.connections - before.connections,
+            refused: self.refused - before.refused,
+            codes: std::array::from_fn(|class| self.codes[class] - before.codes[class]),
+            unanswered: self.unanswered - before.unanswered,
+        }
+    }
+}
+
+/// The place of a status code's class in [`CODES`].
+fn class(status: u16) -> usize {
+    usize::from(status / 100).clamp(1, 5) - 1
 }
 
 pub const CODES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];

@@ -13,7 +13,7 @@ use prometheus::{Encoder, TextEncoder};
 pub use self::calls::CallSheet;
 pub use self::cells::{
     CODES, ColorSheet, ConnectionSheet, Counter, Latency, LatencySum, Level, MirrorSheet, MirrorSum, Mirrored,
-    RefusalSheet, Tally,
+    RefusalSheet, Tally, WarmSheet, WarmSum,
 };
 
 /// A metric: its name, what it says, how it moves, and the labels every series of it has.
@@ -61,6 +61,10 @@ families! {
         "Copies of requests for a color, by outcome: agree, differ, failed, unmatched, dropped.";
     MIRROR_DURATION = Histogram "cutover_mirror_duration_seconds" ["service", "color", "of"]
         "Until the head of the answer came, of copies that got one and of their originals.";
+    WARM_CONNECTIONS = Counter "cutover_warm_connections_total" ["service", "color", "outcome"]
+        "Connections to a color's endpoints that a warm-up wanted, by outcome: opened, failed.";
+    WARM_REQUESTS = Counter "cutover_warm_requests_total" ["service", "color", "code"]
+        "The proxy's own requests to a color that is warmed up, by class of the answer; none: there was no answer.";
     PHASE = Gauge "cutover_phase" ["service", "phase"]
         "1 for the phase the service is in.";
     CUTOVERS = Counter "cutover_cutovers_total" ["service", "to", "outcome"]

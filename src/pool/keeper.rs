@@ -12,7 +12,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use super::health::{Check, EndpointHealth, Pace, State};
 use super::{EligibleCell, Endpoint, probe};
 use crate::config;
-use crate::names::{Color, HostPattern};
+use crate::names::Color;
 use crate::time;
 
 /// Whoever asked for a round is told here that it is over.
@@ -241,13 +241,9 @@ struct Terms {
 
 impl Terms {
     fn of(service: &config::Service, color: Color) -> Terms {
-        let exact = |host: &HostPattern| match host {
-            HostPattern::Exact(name) => Some(name.clone()),
-            HostPattern::Below(_) => None,
-        };
         Terms {
             rules: service.health.clone(),
-            host: service.hosts.iter().find_map(exact),
+            host: service.own_host().map(str::to_owned),
             stack: service.stacks[color].stack.clone(),
         }
     }

@@ -14,7 +14,7 @@ pub use self::health::{Check, EndpointHealth, Pace, Readiness, State};
 use self::keeper::{Ends, Follow, Order};
 pub use self::keeper::{Keeper, meet};
 use crate::config;
-use crate::metrics::{ColorSheet, MirrorSheet, MirrorSum};
+use crate::metrics::{ColorSheet, MirrorSheet, MirrorSum, WarmSheet, WarmSum};
 use crate::names::{Color, ServiceName};
 use crate::turnstile::Turnstile;
 
@@ -27,6 +27,8 @@ pub struct Pool {
     pub sheets: Box<[Arc<ColorSheet>]>,
     /// Of the copies of requests for this color; one for each worker.
     pub mirrors: Box<[Arc<MirrorSheet>]>,
+    /// Of what it has been given to warm up; one for each worker.
+    pub warmth: Box<[Arc<WarmSheet>]>,
     /// The endpoints a request may be sent to. Written by the keeper alone, and only when it differs.
     pub eligible: EligibleCell,
     health: watch::Receiver<Arc<Vec<EndpointHealth>>>,
@@ -58,6 +60,7 @@ impl Pool {
             turnstile: Arc::new(Turnstile::new(workers)),
             sheets: (0..workers).map(|_| Arc::default()).collect(),
             mirrors: (0..workers).map(|_| Arc::default()).collect(),
+            warmth: (0..workers).map(|_| Arc::default()).collect(),
             eligible,
             health,
             rounds,
@@ -76,6 +79,13 @@ impl Pool {
     pub fn mirrored(&self) -> MirrorSum {
         let mut sum = MirrorSum::default();
         self.mirrors.iter().for_each(|sheet| sum.add(sheet));
+        sum
+    }
+
+    /// What it has been given to warm up, since the start.
+    pub fn warmed(&self) -> WarmSum {
+        let mut sum = WarmSum::default();
+        self.warmth.iter().for_each(|sheet| sum.add(sheet));
         sum
     }
 

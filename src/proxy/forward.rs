@@ -10,12 +10,13 @@ use http::{Method, request};
 
 use super::body::Fault;
 use super::headers::{self, Client, Framing, Reply, RequestId, Vetted};
+use super::inflow::Inflow;
 use super::lanes::Lane;
 use super::outflow::{Outflow, Unsent};
 use super::record::Record;
 use super::refusal::Refusal;
 use super::upload::Upload;
-use super::upstream::{Link, READ_MOST, Socket, Upstream, Wire};
+use super::upstream::{Link, READ_MOST, Socket, Turn, Upstream, Wire};
 use crate::config::Limits;
 use crate::time::Moment;
 
@@ -113,22 +114,51 @@ impl Outgoing<'_> {
 
 /// Sends a head that has been written, once, to an endpoint of the lane: a copy, which is worth no second try.
 pub async fn send_copy(lane: &Lane, head: Vec<u8>, headless: bool) -> Result<(Reply, Link), Refusal> {
-    let (timeouts, limits) = (&lane.service.rules.timeouts, &lane.service.rules.limits);
     let turn = lane.choose(&[]).ok_or(Refusal::NoEndpoint)?;
     let wire = match turn.reuse(lane.age(), false) {
         Some(wire) => wire,
-        None => turn.connect(timeouts.connect).await.map_err(|error| connect_refusal(&error))?,
+        None => connect(lane, &turn).await?,
     };
     let mut link = Link::new(turn, wire);
+    let reply = send_on(lane, &mut link, head, headless).await?;
+    Ok((reply, link))
+}
+
+/// A new connection to where the turn is.
+pub async fn connect(lane: &Lane, turn: &Turn) -> Result<Wire, Refusal> {
+    turn.connect(lane.service.rules.timeouts.connect).await.map_err(|error| connect_refusal(&error))
+}
+
+/// Sends a head that has been written on this connection.
+pub async fn send_on(lane: &Lane, link: &mut Link, head: Vec<u8>, headless: bool) -> Result<Reply, Refusal> {
+    let (timeouts, limits) = (&lane.service.rules.timeouts, &lane.service.rules.limits);
     let outflow = Some(Outflow::new(head, None, Framing::None));
     let mut exchange = Exchange { outflow, moved: 0, headless, limits };
     let (since, length) = (Moment::now(), timeouts.first_byte);
     let patience = Patience { since, length, has_begun: false };
     match exchange.first_byte(&mut link.wire, patience).await {
-        Ok(reply) => Ok((reply, link)),
+        Ok(reply) => Ok(reply),
         Err(Failed::Refused(refusal)) => Err(refusal),
         Err(Failed::Unsent(_) | Failed::Silent) => Err(Refusal::BadAnswer),
     }
+}
+
+/// Reads the rest of an answer that nobody waits for, and keeps its connection; `None` where it breaks off, or is longer
+/// than such an answer may be.
+pub async fn discard(lane: &Lane, reply: &Reply, mut link: Link) -> Option<()> {
+    let mut inflow = Inflow::new(reply.extent);
+    let mut left = LARGEST_DISCARDED;
+    while !inflow.is_done() {
+        match inflow.next(&mut link.wire.input).ok()? {
+            Some(piece) => left = left.checked_sub(piece.data_ref().map_or(0, |data| data.len()))?,
+            None if inflow.is_done() => break,
+            None => drop(poll_fn(|cx| link.wire.poll_fill(cx, READ_MOST)).await.ok().filter(|read| *read > 0)?),
+        }
+    }
+    if reply.keeps {
+        link.release(lane.age(), lane.service.rules.limits.upstream_idle);
+    }
+    Some(())
 }
 
 /// How long the answer may be waited for.
@@ -275,5 +305,7 @@ const TRIES_KEPT: usize = 2;
 /// A patience for which a second more is no matter: whoever waits for an answer is woken once a second anyhow, so that no
 /// timer has to be set.
 const COARSE: Duration = Duration::from_secs(5);
+/// Bytes of an answer nobody waits for that are read before it is cut off.
+const LARGEST_DISCARDED: usize = 4 << 20;
 /// Room for a request's head: most fit.
 const HEAD: usize = 1024;

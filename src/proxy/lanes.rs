@@ -11,11 +11,11 @@ use super::guest::{Placed, Stop};
 use super::mirror::Copier;
 use super::refusal::Refusal;
 use super::upstream::{Basin, Turn, Upstream};
-use crate::metrics::{ColorSheet, MirrorSheet, RefusalSheet};
+use crate::metrics::{ColorSheet, MirrorSheet, RefusalSheet, WarmSheet};
 use crate::names::PerColor;
 use crate::pool::{Eligible, EligibleCell, Endpoint, Pool};
 use crate::seal::Seal;
-use crate::table::{Service, Switchboard, Table};
+use crate::table::{Service, Switchboard, Table, Warming};
 use crate::tail::Tail;
 use crate::time::Moment;
 use crate::turnstile::{Entrance, Pass};
@@ -109,6 +109,15 @@ impl Lanes {
         Err(Refusal::NoColor.into())
     }
 
+    /// The warm-ups that the table asks for now, each with the lane it is of.
+    pub fn warmings(&self) -> Vec<(Arc<Warming>, Rc<Lane>)> {
+        let view = self.look();
+        let entries = view.table.entries.iter().zip(&view.ways);
+        entries
+            .filter_map(|(entry, ways)| entry.warming.clone().map(|it| (it.clone(), ways.lanes[it.to].clone())))
+            .collect()
+    }
+
     /// Closes connections to endpoints that nobody has used for their time; called once a second.
     pub fn sweep(&self) {
         for lane in self.look().ways.iter().flat_map(|ways| [&ways.lanes.blue, &ways.lanes.green]) {
@@ -144,6 +153,7 @@ pub struct Lane {
     pub tail: Arc<Tail>,
     pub worker: usize,
     pub mirror: Arc<MirrorSheet>,
+    pub warmth: Arc<WarmSheet>,
     /// Copies of requests that are on their way to this pool.
     pub copies: Rc<Cell<usize>>,
     entrance: Rc<Entrance>,
@@ -174,6 +184,7 @@ impl Lane {
             tail: service.tail.clone(),
             worker,
             mirror: pool.mirrors[worker].clone(),
+            warmth: pool.warmth[worker].clone(),
             copies: Rc::default(),
             entrance: Entrance::new(pool.turnstile.clone(), worker),
             road: Rc::new(Road {
@@ -197,6 +208,7 @@ impl Lane {
             tail: self.tail.clone(),
             worker: self.worker,
             mirror: self.mirror.clone(),
+            warmth: self.warmth.clone(),
             copies: self.copies.clone(),
             entrance: self.entrance.clone(),
             road: self.road.clone(),
@@ -226,6 +238,12 @@ impl Lane {
             }
         };
         Some(better).filter(untried).or_else(|| list.iter().find(untried)).map(Upstream::turn)
+    }
+
+    /// A turn at this very endpoint; `None` where it is not up any more.
+    pub fn turn_at(&self, endpoint: &Arc<Endpoint>) -> Option<Turn> {
+        self.refresh();
+        self.road.upstreams.borrow().list.iter().find(|upstream| upstream.is_of(endpoint)).map(Upstream::turn)
     }
 
     pub fn age(&self) -> u64 {

@@ -1,7 +1,6 @@
 //! The mirror: copies of safe requests for the other color, whose answers are compared and thrown away.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,9 +11,7 @@ use http::Method;
 use tokio::sync::mpsc;
 
 use super::forward::{self, Outgoing};
-use super::inflow::Inflow;
 use super::lanes::Lane;
-use super::upstream::READ_MOST;
 use crate::config;
 use crate::metrics::{MirrorSheet, Mirrored};
 use crate::time::Moment;
@@ -91,21 +88,9 @@ impl Copy {
 
     async fn exchange(&mut self, begun: Moment) -> Option<()> {
         let head = std::mem::take(&mut self.head);
-        let (reply, mut link) = forward::send_copy(&self.lane, head, self.headless).await.ok()?;
+        let (reply, link) = forward::send_copy(&self.lane, head, self.headless).await.ok()?;
         self.pair.copy.set(Fate::Answered(reply.response.status().as_u16(), Moment::now().since(begun)));
-        let mut inflow = Inflow::new(reply.extent);
-        let mut left = LARGEST;
-        while !inflow.is_done() {
-            match inflow.next(&mut link.wire.input).ok()? {
-                Some(piece) => left = left.checked_sub(piece.data_ref().map_or(0, |data| data.len()))?,
-                None if inflow.is_done() => break,
-                None => drop(poll_fn(|cx| link.wire.poll_fill(cx, READ_MOST)).await.ok().filter(|read| *read > 0)?),
-            }
-        }
-        if reply.keeps {
-            link.release(self.lane.age(), self.lane.service.rules.limits.upstream_idle);
-        }
-        Some(())
+        forward::discard(&self.lane, &reply, link).await
     }
 }
 
@@ -173,5 +158,3 @@ impl Drop for Place {
 
 /// Copies on their way to the task that sends them: it takes them at its next turn.
 const QUEUE: usize = 1024;
-/// Bytes of an answer that are read before it is cut off.
-const LARGEST: usize = 4 << 20;

@@ -27,6 +27,7 @@ mod tls;
 mod tunnel;
 mod upload;
 mod upstream;
+mod warmer;
 mod worker;
 
 use std::cell::{Cell, RefCell};

@@ -96,6 +96,19 @@ impl Turn {
         }
     }
 
+    /// The idle connection that has not been used for the longest time, where it is still open: so that whoever asks again
+    /// and again goes round all of them.
+    pub fn reuse_oldest(&self) -> Option<Wire> {
+        loop {
+            let mut idle = self.0.idle.borrow_mut();
+            let Idle { wire, .. } = if idle.is_empty() { return None } else { idle.remove(0) };
+            self.0.sheet.upstream_idle.change(-1);
+            if wire.is_quiet() && wire.is_silent() {
+                return Some(wire);
+            }
+        }
+    }
+
     /// A new connection.
     pub async fn connect(&self, within: Duration) -> io::Result<Wire> {
         let stream = tokio::time::timeout(within, TcpStream::connect(self.0.endpoint.address)).await??;

@@ -14,6 +14,7 @@ use super::doors::{Doors, Orders, Porter};
 use super::lanes::Lanes;
 use super::leave::{Leave, Stage};
 use super::listen::Listener;
+use super::warmer::Warmer;
 use crate::access_log::AccessLog;
 use crate::config::EdgeTimeouts;
 use crate::metrics::RefusalSheet;
@@ -145,11 +146,14 @@ async fn run(kit: Kit, leave: Rc<Leave>) {
     }
 }
 
-/// Answers for every new table, and once a second lets go of connections that have idled for too long.
+/// Answers for every new table, begins and ends the warm-ups it asks for, and once a second lets go of connections that have idled for too long.
 async fn attend(proxy: &Rc<Proxy>, seat: &Seat) {
     let mut sweep = tokio::time::interval(Duration::from_secs(1));
+    let mut warmer = Warmer::default();
     loop {
-        seat.answer(proxy.lanes.look().table.version);
+        let version = proxy.lanes.look().table.version;
+        warmer.follow(&proxy.lanes);
+        seat.answer(version);
         tokio::select! {
             () = seat.woken() => {}
             _ = sweep.tick() => proxy.lanes.sweep(),

@@ -3,6 +3,7 @@
 mod routes;
 mod split;
 mod switchboard;
+mod warming;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ pub use self::split::{Preview, Split};
 #[cfg(test)]
 pub use self::switchboard::tests::worker as test_worker;
 pub use self::switchboard::{Published, Seat, Switchboard};
+pub use self::warming::{Part, Warming};
 use crate::config::{self, Share};
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor, ServiceName};
@@ -60,9 +62,11 @@ pub struct Entry {
     /// How many times this service has been switched.
     pub generation: u64,
     pub since: Timestamp,
-    /// Both are of the other color, and open its pool. A restart begins without them.
+    /// All three are of the other color, and open its pool. A restart begins without them.
     pub split: Option<Split>,
     pub preview: Option<Preview>,
+    /// Lets in nobody but the proxy's own requests.
+    pub warming: Option<Arc<Warming>>,
     /// There has been a preview since the start: some may come with an invitation that is over.
     pub invited: bool,
 }
@@ -70,12 +74,12 @@ pub struct Entry {
 impl Entry {
     /// Only the live color is open.
     pub fn new(service: Arc<Service>, live: Color, generation: u64, since: Timestamp) -> Entry {
-        Entry { service, live, generation, since, split: None, preview: None, invited: false }
+        Entry { service, live, generation, since, split: None, preview: None, warming: None, invited: false }
     }
 
     /// Whether new requests may enter the color's pool.
     pub fn opens(&self, color: Color) -> bool {
-        color == self.live || self.split.is_some() || self.preview.is_some()
+        color == self.live || self.split.is_some() || self.preview.is_some() || self.warming.is_some()
     }
 
     /// The pools new requests may enter, or those they may not.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify};
 
-use super::{Edge, Entry, Preview, Routes, Service, Split, Table};
+use super::{Edge, Entry, Preview, Routes, Service, Split, Table, Warming};
 use crate::names::{Color, ServiceName};
 use crate::seal::Seal;
 use crate::time::{self, Moment, Timestamp};
@@ -70,24 +70,23 @@ impl Switchboard {
     }
 
     /// Makes `to` the live color, in the one order in which somebody always serves: open the new pool, publish the
-    /// table, close the old pool. Returns when every worker has answered with the new table. A split and a preview end
-    /// with it, at the same instant.
+    /// table, close the old pool. Returns when every worker has answered with the new table. A split, a preview and a
+    /// warm-up end with it, at the same instant.
     ///
     /// A request that still read the old table finds the old pool closed, and by then the new table is visible to it.
     pub async fn publish(&self, service: &ServiceName, to: Color, generation: u64) -> Published {
-        let closed = |entry: &Entry| Entry { split: None, preview: None, ..entry.clone() };
-        let change = |entry: &Entry, since| Some(Entry { live: to, generation, since, ..closed(entry) });
+        let change = |entry: &Entry, since| Some(Entry { live: to, generation, since, ..alone(entry) });
         self.change(service, change).await
     }
 
-    /// Gives the color that is not live a share of the clients, or another share. `None` ends that, and previews with it:
-    /// when this returns, nobody enters the other pool any more, and it can be drained. A split of the color that is live
-    /// changes nothing.
+    /// Gives the color that is not live a share of the clients, or another share. `None` ends that, and previews and a
+    /// warm-up with it: when this returns, nobody enters the other pool any more, and it can be drained. A split of the color
+    /// that is live changes nothing.
     pub async fn split(&self, service: &ServiceName, split: Option<Split>) -> Published {
         let change = |entry: &Entry, _| match split {
             Some(split) if split.to == entry.live => None,
             Some(split) => Some(Entry { split: Some(split), ..entry.clone() }),
-            None => Some(Entry { split: None, preview: None, ..entry.clone() }),
+            None => Some(alone(entry)),
         };
         self.change(service, change).await
     }
@@ -98,6 +97,16 @@ impl Switchboard {
         let change = |entry: &Entry, _| match preview {
             Some(preview) if preview.to == entry.live => None,
             preview => Some(Entry { preview, invited: true, ..entry.clone() }),
+        };
+        self.change(service, change).await
+    }
+
+    /// Has every worker give the color that is not live its part of this warm-up, if it does not already; `None` ends it,
+    /// finished or not.
+    pub async fn warm(&self, service: &ServiceName, warming: Option<Arc<Warming>>) -> Published {
+        let change = |entry: &Entry, _| match warming {
+            Some(warming) if warming.to == entry.live => None,
+            warming => Some(Entry { warming, ..entry.clone() }),
         };
         self.change(service, change).await
     }
@@ -184,6 +193,11 @@ impl Switchboard {
         let _ = tokio::time::timeout(patience, all).await;
         missing()
     }
+}
+
+/// The entry with nothing open but its live color.
+fn alone(entry: &Entry) -> Entry {
+    Entry { split: None, preview: None, warming: None, ..entry.clone() }
 }
 
 /// A worker's place at the switchboard: here it is woken, for a new table or a roll call, and answers.

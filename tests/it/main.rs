@@ -20,3 +20,4 @@ mod survive;
 mod switch;
 mod tail;
 mod tls;
+mod warm;

@@ -193,6 +193,7 @@ fn course(kind: Kind, service: &config::Service) -> (Outline, Vec<Gate>) {
         return (Outline::default(), Vec::new());
     }
     let outline = Outline {
+        warm: rules.warm.is_some(),
         canary: u32::try_from(rules.canary.len()).unwrap_or(u32::MAX),
         bake: rules.bake.is_some(),
         dns: service.dns.is_some(),

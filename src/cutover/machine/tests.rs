@@ -58,6 +58,8 @@ fn events() -> Vec<Event> {
     let verdicts = [Verdict::Watching, Verdict::Good, Verdict::Bad, Verdict::Undecided].map(judgement);
     let others = [
         Event::Resume,
+        Event::Warmed(Warmed::default(), vec![]),
+        Event::Warmed(Warmed::default(), vec!["cold".into()]),
         Event::Followed(vec![]),
         Event::DeadlinePassed,
         Event::Abort { by: by() },
@@ -99,9 +101,9 @@ fn key(cutover: &Cutover) -> String {
 
 /// The courses that a config may ask for: each phase there or not.
 fn courses() -> Vec<Cutover> {
-    let all = (0..16_u32).map(|bits| {
+    let all = (0..32_u32).map(|bits| {
         let has = |bit: u32| bits & (1 << bit) != 0;
-        let outline = Outline { canary: 2 * u32::from(has(0)), bake: has(1), dns: has(2) };
+        let outline = Outline { warm: has(4), canary: 2 * u32::from(has(0)), bake: has(1), dns: has(2) };
         let gates = gates();
         begun(Kind::Switch, outline, if has(3) { &gates } else { &[] })
     });
@@ -109,7 +111,7 @@ fn courses() -> Vec<Cutover> {
 }
 
 fn whole_course() -> Cutover {
-    begun(Kind::Switch, Outline { canary: 2, bake: true, dns: true }, &gates())
+    begun(Kind::Switch, Outline { warm: true, canary: 2, bake: true, dns: true }, &gates())
 }
 
 fn all_steps() -> Vec<Step> {
@@ -164,7 +166,7 @@ fn effects_are_of_the_right_color((before, event): (&Cutover, &Event), after: &C
         match effect {
             Effect::Publish(color) => assert_eq!(*color, after.live(), "{said}"),
             Effect::Drain(color) => assert_ne!(*color, after.live(), "{said}"),
-            Effect::Check(color, Bar::Fit) | Effect::CheckLater(color, Bar::Fit) => {
+            Effect::Check(color, Bar::Fit) | Effect::CheckLater(color, Bar::Fit) | Effect::Warm(color) => {
                 assert_ne!(*color, after.live(), "{said}");
             }
             Effect::Check(color, Bar::Alive) | Effect::CheckLater(color, Bar::Alive) => {
@@ -192,6 +194,9 @@ fn undecided_is_never_success((before, event): (&Cutover, &Event), after: &Cutov
     let passes_bake = before.live() == before.to && before.is_on_trial() && before.outline.bake;
     if passes_bake && matches!(after.phase, Phase::Dns | Phase::Done) {
         assert!(by_operator || is_good(after.evidence.judged.as_ref()), "{said}");
+    }
+    if before.phase == Phase::Warm && !matches!(after.phase, Phase::Warm | Phase::Aborted) {
+        assert!(matches!(event, Event::Warmed(_, against) if against.is_empty()), "{said}");
     }
     let leaves_step = before.phase == Phase::Canary && (after.step > before.step || after.phase == Phase::Confirm);
     if leaves_step && before.step.is_some() {
@@ -310,6 +315,7 @@ fn the_whole_course_is_gone_step_by_step() {
         ready(),
         pass(1),
         Event::Approve { by: "uid 0".into(), at, gate: None },
+        Event::Warmed(Warmed::default(), vec![]),
         good(),
         good(),
         ready(),
@@ -322,7 +328,7 @@ fn the_whole_course_is_gone_step_by_step() {
         phases.push(cutover.phase);
     }
     use Phase::*;
-    assert_eq!(phases, [Gates, Gates, Canary, Canary, Confirm, Switch, Drain, Bake, Dns, Done]);
+    assert_eq!(phases, [Gates, Gates, Warm, Canary, Canary, Confirm, Switch, Drain, Bake, Dns, Done]);
     assert_eq!((cutover.generation(), cutover.live()), (8, Color::Green));
 }
 

@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderValue, Method, Version, request};
 
 use super::request::{Vetted, host};
 use super::{
-    FORWARDED, OURS, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID, is_alias,
-    tokens,
+    FORWARDED, OURS, WARM, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PORT, X_FORWARDED_PROTO, X_REQUEST_ID,
+    is_alias, tokens,
 };
 use crate::config::Edge;
 
@@ -128,6 +128,20 @@ pub fn to_backend(
     out.extend_from_slice(b"\r\n");
 }
 
+/// The head of a request that no client sent: to warm up whoever gets it.
+pub fn of_our_own(method: &str, target: &str, host: &str, https: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(OWN);
+    line(&mut out, &[method, " ", target, " HTTP/1.1\r\nhost: ", host].map(str::as_bytes));
+    field(&mut out, "user-agent", concat!("cutover-warm/", env!("CARGO_PKG_VERSION")).as_bytes());
+    field(&mut out, "accept", b"*/*");
+    field(&mut out, X_FORWARDED_PROTO.as_str(), if https { b"https" } else { b"http" });
+    field(&mut out, X_FORWARDED_HOST.as_str(), host.as_bytes());
+    field(&mut out, X_REQUEST_ID.as_str(), RequestId::make().as_bytes());
+    field(&mut out, WARM.as_str(), b"1");
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
 /// Whether a field goes on as it is. What ends at this hop does not (RFC 9110, 7.6.1), nor what the proxy says itself.
 fn passes(name: &HeaderName, value: &HeaderValue, vetted: Vetted, client: &Client, headers: &HeaderMap) -> bool {
     let text = name.as_str();
@@ -231,6 +245,8 @@ fn via(version: Version) -> &'static [u8] {
     }
 }
 
+/// Room for a head of our own: most fit.
+const OWN: usize = 512;
 /// Room for what is told of a client: an address of any kind fits.
 const CLIENT: usize = 128;
 

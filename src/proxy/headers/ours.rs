@@ -82,6 +82,8 @@ pub fn make_fleeting(headers: &mut HeaderMap) {
 pub const PREVIEW: HeaderName = HeaderName::from_static("cutover-preview");
 /// Tells a backend that the request is a copy.
 pub const MIRROR: HeaderName = HeaderName::from_static("cutover-mirror");
+/// Tells a backend that nobody waits for the answer: the request is the proxy's own, to warm it up.
+pub const WARM: HeaderName = HeaderName::from_static("cutover-warm");
 /// Tells who previews which color the answer is from.
 pub const COLOR: HeaderName = HeaderName::from_static("cutover-color");
 
@@ -97,7 +99,7 @@ fn value_of<'c>(crumb: &'c [u8], name: &str) -> Option<&'c [u8]> {
 fn is_ours(name: &HeaderName) -> bool {
     let dashed =
         |ours: &HeaderName| ours.as_str().bytes().eq(name.as_str().bytes().map(|b| if b == b'_' { b'-' } else { b }));
-    name.as_str().starts_with("cutover") && (dashed(&PREVIEW) || dashed(&MIRROR))
+    name.as_str().starts_with("cutover") && [PREVIEW, MIRROR, WARM].iter().any(dashed)
 }
 
 fn is_directive(token: &[u8], name: &str) -> bool {
@@ -145,7 +147,9 @@ mod tests {
         assert_eq!(clean(&[host, ("cookie", "a=1;ours=1;  b=\"x\"; too=2")]), Some((vec!["a=1; b=\"x\"".into()], 1)));
         let crumbs = [host, ("cookie", "a=1"), ("cookie", "ours=1"), ("cookie", "b=2")];
         assert_eq!(clean(&crumbs), Some((vec!["a=1".into(), "b=2".into()], 2)));
-        for field in ["cutover-preview", "Cutover-Mirror", "cutover_mirror", "cutover_preview"] {
+        for field in
+            ["cutover-preview", "Cutover-Mirror", "cutover_mirror", "cutover_preview", "Cutover-Warm", "cutover_warm"]
+        {
             assert_eq!(clean(&[host, (field, "1"), ("cookie", "a=1")]), Some((vec!["a=1".into()], 7)), "{field}");
         }
     }
