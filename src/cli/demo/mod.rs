@@ -167,10 +167,10 @@ fn config(folder: &Path, stacks: &Stacks) -> String {
         [service.shop.health]
         path = "{health}"
         interval = "200ms"
-        timeout = "2s"
+        timeout = "10s"
         [service.shop.cutover]
-        deadline = "5s"
-        drain = {{ requests = "5s", tunnels = "5s" }}
+        deadline = "30s"
+        drain = {{ requests = "30s", tunnels = "30s" }}
         "#,
         socket = quoted(folder.join("admin.sock")),
         state = quoted(folder.to_owned()),
@@ -211,6 +211,6 @@ impl Deadline {
     }
 }
 
-/// What setting up, the last drain and the last requests may take together, beside the traffic.
-const GRACE: Duration = Duration::from_secs(15);
+/// What setting up, the switches and the last requests may take together, beside the traffic, on a machine that is very busy.
+const GRACE: Duration = Duration::from_secs(90);
 const FINISH: Duration = Duration::from_secs(2);
