@@ -58,7 +58,7 @@ pub mod config;
 pub mod journal;
 /// Every metric there is: single-writer cells that workers count in, and the page Prometheus scrapes.
 pub mod metrics;
-/// What the proxy signs, so that nobody else can write it: clients' badges, invitations to previews.
+/// What the proxy signs, so that nobody else can write it: clients' badges, invitations to previews, its own probes.
 pub mod seal;
 /// The turnstile: who is inside a pool, exactly, and whether anyone may still enter.
 pub mod turnstile;

@@ -44,7 +44,7 @@ use crate::dns;
 use crate::journal::Journal;
 use crate::metrics::{CallSheet, RefusalSheet};
 use crate::names::{Color, PerColor, ServiceName};
-use crate::proxy::{Capacity, Listener};
+use crate::proxy::{Capacity, Listeners};
 use crate::table::Switchboard;
 use crate::tail;
 use crate::time::Timestamp;
@@ -64,8 +64,7 @@ pub struct Scene {
     pub desks: ArcSwap<Vec<Desk>>,
     pub switchboard: Arc<Switchboard>,
     pub journal: Arc<Journal>,
-    /// Those of the config, in its order; then those that are shut and still have connections.
-    pub listeners: ArcSwap<Vec<Arc<Listener>>>,
+    pub listeners: Arc<Listeners>,
     pub config: ConfigState,
     /// What operators are held to.
     pub admin: ArcSwap<config::Admin>,

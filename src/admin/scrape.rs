@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::view::phases;
 use super::{ConfigState, Scene};
 use crate::access_log::AccessLog;
-use crate::cutover::{Desk, Figures, GateState, Phase};
+use crate::cutover::{Desk, Figures, GateState, Phase, Probed};
 use crate::discovery::{self, Standing};
 use crate::dns;
 use crate::metrics::{self as m, CODES, LatencySum, Mirrored, Page, RefusalSheet};
@@ -134,6 +134,9 @@ fn service(page: &mut Page, scene: &Scene, desk: &Desk) {
     let begun = desk.figures.since_closed(old, of.pools[old].turnstile.entries().count);
     let to_old = if is_led_to { 0 } else { begun };
     page.put(&m::TO_OLD, &[name], to_old as f64);
+    for (place, saw) in Probed::SIGHTS.iter().enumerate() {
+        page.put(&m::PROBED_WORKERS, &[name, saw], desk.figures.probed(place) as f64);
+    }
     page.put_latency(&m::SWITCH_DURATION, &[name], &sum([&desk.figures.switches]));
     refusals(page, name, &of.refusals);
     tail(page, name, &of);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Scene;
 use super::reload::ConfigView;
 use crate::config::Share;
-use crate::cutover::{Cutover, Desk, Flight, Gate, Judgement, Kind, Phase, Warmed, WayBack};
+use crate::cutover::{Cutover, Desk, Flight, Gate, Judgement, Kind, Phase, Probed, Warmed, WayBack};
 use crate::discovery;
 use crate::dns;
 use crate::names::{Color, PerColor, ServiceName};
@@ -227,6 +227,9 @@ pub struct Proof {
     pub requests_to_old_since: u64,
     pub workers: usize,
     pub workers_answered: usize,
+    /// What they see, asked through the proxy's own listeners; null until that is known.
+    #[serde(default)]
+    pub probed: Option<Probed>,
 }
 
 impl Status {
@@ -409,6 +412,7 @@ impl From<Cutover> for Outcome {
                 requests_to_old_since: drained.as_ref().map_or(0, |drained| drained.requests_to_old_since),
                 workers: switched.workers,
                 workers_answered: switched.answered,
+                probed: drained.as_ref().and_then(|drained| drained.probed.clone()),
             }),
             gates: cutover.gates.clone(),
             warmed: cutover.evidence.warmed.clone(),

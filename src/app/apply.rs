@@ -65,7 +65,7 @@ impl Reloader {
         let known = scene.desks.load_full();
         let desks = services.into_iter().filter_map(|fate| match fate {
             Fate::Begins(draft) => {
-                let (desk, mut tasks) = draft.seat(&scene.switchboard, &scene.journal, &scene.told);
+                let (desk, mut tasks) = draft.seat(&scene.switchboard, &scene.journal, &scene.listeners, &scene.told);
                 tasks.check();
                 tasks.drive();
                 Some(desk)

@@ -10,7 +10,7 @@ use crate::journal::Journal;
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor};
 use crate::pool::{EndpointHealth, Keeper, Pool};
-use crate::proxy::Refusal;
+use crate::proxy::{Listeners, Refusal};
 use crate::table::{Entry, Service, Switchboard};
 use crate::tail::Tail;
 use crate::time;
@@ -57,9 +57,10 @@ impl Draft {
         self,
         switchboard: &Arc<Switchboard>,
         journal: &Arc<Journal>,
+        listeners: &Arc<Listeners>,
         told: &broadcast::Sender<Told>,
     ) -> (Desk, Tasks) {
-        let (driver, desk) = Driver::new(&self.service, switchboard, journal, told.clone());
+        let (driver, desk) = Driver::new(&self.service, switchboard, journal, listeners, told.clone());
         (desk, Tasks { keepers: self.keepers, driver })
     }
 }

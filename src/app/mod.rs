@@ -34,7 +34,7 @@ use crate::config::{Config, EdgeTimeouts};
 use crate::cutover::Cutover;
 use crate::journal::{Journal, JournalError, Vital};
 use crate::process::{InheritError, Inherited, Notifier, status, watch};
-use crate::proxy::{Capacity, ListenError, Listener, Workers};
+use crate::proxy::{Capacity, ListenError, Listener, Listeners, Workers};
 use crate::seal::{Seal, SealError};
 use crate::table::{Edge, Routes, Switchboard, Table};
 use crate::time;
@@ -92,7 +92,8 @@ impl App {
         let nowhere = sheets(workers).into_vec();
 
         let (told, _) = broadcast::channel(EVENTS);
-        let seated = services.into_iter().map(|service| service.seat(&switchboard, &journal, &told));
+        let listening = Arc::new(Listeners::from_pointee(known.clone()));
+        let seated = services.into_iter().map(|service| service.seat(&switchboard, &journal, &listening, &told));
         let (desks, mut tasks): (Vec<_>, Vec<_>) = seated.unzip();
         let (reload, asks) = mpsc::channel(RELOADS);
         let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
@@ -101,7 +102,7 @@ impl App {
             desks: ArcSwap::from_pointee(desks),
             switchboard: switchboard.clone(),
             journal,
-            listeners: ArcSwap::from_pointee(known.clone()),
+            listeners: listening,
             config: ConfigState::new(file.clone()),
             admin: ArcSwap::from_pointee(config.admin.clone()),
             reload,

@@ -6,9 +6,9 @@ use std::time::Duration;
 use comfy_table::{Table, presets};
 
 use super::status::{in_words, trial_says, warmed_says};
-use super::verdict::in_millis;
+use super::verdict::{in_millis, probed_says};
 use crate::admin::{Outcome, Past};
-use crate::cutover::{Flight, SecondOf};
+use crate::cutover::{Flight, Frame, SecondOf};
 use crate::names::Color;
 use crate::time::{Human, Timestamp};
 
@@ -34,11 +34,12 @@ pub fn page(past: &Past) -> String {
     if let (Some(micros), Some(proof)) = (past.outcome.switch_us, &past.outcome.proof) {
         let (at, took) = (or_none(Some(proof.switched)), Human(Duration::from_micros(micros)));
         let drain = past.outcome.drain_ms.map_or(String::new(), |drain| format!("; drained in {}", in_millis(drain)));
-        let _ = writeln!(
-            text,
-            "  switched at {at} in {took}{drain}; requests to {from} since: {}",
-            proof.requests_to_old_since
-        );
+        let (back, old) = (if live == from { " back" } else { "" }, live.other());
+        let since = proof.requests_to_old_since;
+        let _ = writeln!(text, "  switched{back} at {at} in {took}{drain}; requests to {old} since: {since}");
+        for line in proof.probed.iter().flat_map(probed_says) {
+            let _ = writeln!(text, "  {line}");
+        }
     }
     if let Some(judged) = &past.outcome.judged {
         text.push_str(&trial_says(judged, *to));
@@ -65,10 +66,13 @@ fn flight_says(flight: &Flight) -> String {
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    let of = |color: Color| ["requests", "errors", "inside", "p50", "p99"].map(|what| format!("{color} {what}"));
+    let of = |color: Color| [&format!("{color}: requests"), "errors", "inside", "p50", "p99"].map(str::to_owned);
     let header = ["second".to_owned()].into_iter().chain(Color::BOTH.into_iter().flat_map(of));
     table.set_header(header.collect::<Vec<_>>());
-    for second in &flight.seconds {
+    // Before its first request and behind its last a service says nothing.
+    let is_idle = |second: &&Frame| second.colors.iter().all(|(_, did)| *did == SecondOf::default());
+    let behind = flight.seconds.iter().rposition(|second| !is_idle(&second)).map_or(0, |last| last + 1);
+    for second in flight.seconds[..behind].iter().skip_while(is_idle) {
         let both = second.colors.iter().flat_map(|(_, did)| columns(did));
         table.add_row([second.at.strftime("%H:%M:%S").to_string()].into_iter().chain(both).collect::<Vec<_>>());
     }

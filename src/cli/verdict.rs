@@ -8,7 +8,7 @@ use super::progress::count;
 use super::status::in_words;
 use super::{Failure, client, out};
 use crate::admin::{HELD, Outcome, Problem, Proof};
-use crate::cutover::{Kind, Plan, Warmed};
+use crate::cutover::{Kind, Plan, Probed, Warmed};
 use crate::names::{Color, ServiceName};
 use crate::time::Human;
 
@@ -43,6 +43,16 @@ impl Verdict {
 
 /// What an outcome is worth to the one who gave the order; `over` where the time he waits was over before.
 pub fn of(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict {
+    let verdict = of_course(order, outcome, over);
+    let probed = outcome.proof.as_ref().and_then(|proof| proof.probed.as_ref());
+    match probed {
+        // It is not what it says.
+        Some(probed) if !probed.astray.is_empty() && verdict.code == 0 => Verdict { code: 1, ..verdict },
+        _ => verdict,
+    }
+}
+
+fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict {
     let Outcome { service, live, to, .. } = outcome;
     let id = outcome.id.as_deref().unwrap_or("-");
     let what = if outcome.kind == Some(Kind::Rollback) { "rollback" } else { "cutover" };
@@ -204,6 +214,7 @@ fn figures(outcome: &Outcome) -> String {
             Some(last) => format!("last request to {old}: {}{since}", last.strftime("%H:%M:%S%.6fZ")),
             None => format!("last request to {old}: none since the proxy started{since}"),
         });
+        lines.extend(proof.probed.iter().flat_map(probed_says));
     }
     if let Some(Warmed { warm_ms, connections, of_requests, .. }) = &outcome.warmed
         && outcome.proof.is_some()
@@ -220,6 +231,20 @@ fn figures(outcome: &Outcome) -> String {
         lines.push(format!("{closed} to {old} did not end by the deadline and had to be closed"));
     }
     indented(&lines)
+}
+
+/// What the proxy has found by asking itself, the findings each on a line of its own.
+pub fn probed_says(probed: &Probed) -> Vec<String> {
+    let Probed { workers, probed: seen, saw, listeners, probes, took_ms, astray, unproved } = probed;
+    let sees = match saw {
+        Some(color) => format!("{seen} of {workers} workers lead to {color}"),
+        None if *listeners == 0 => "no worker has answered".to_owned(),
+        None => "workers lead to both colors".to_owned(),
+    };
+    let (listeners, probes) = (count(*listeners as u64, "listener"), count(*probes, "probe"));
+    let first = format!("asked through {listeners}: {sees} ({probes}, {})", in_millis(*took_ms));
+    let astray = astray.iter().map(|why| format!("NOT SWITCHED: {why}"));
+    [first].into_iter().chain(astray).chain(unproved.iter().map(|why| format!("not proved: {why}"))).collect()
 }
 
 /// Milliseconds as people write them; none is less than one, not nothing.
@@ -271,7 +296,8 @@ mod tests {
             "outcome": "done", "phase": "done", "generation": 1, "by": "uid 0", "reason": null, "started": null,
             "ended": null, "switch_us": 438, "drain_ms": 12, "drained": true, "requests_left": 0, "tunnels_closed": 0,
             "proof": {"switched": "2026-11-22T22:28:28Z", "last_request_to_old": "2026-11-22T22:28:28.529718Z",
-                "requests_to_old_since": 0, "workers": 4, "workers_answered": 4},
+                "requests_to_old_since": 0, "workers": 4, "workers_answered": 4, "probed": {"workers": 4, "probed": 4,
+                "saw": "green", "listeners": 2, "probes": 17, "took_ms": 3}},
             "reasons": []
         });
         differing.as_object().unwrap().iter().for_each(|(key, value)| outcome[key] = value.clone());
@@ -285,8 +311,27 @@ mod tests {
             "shop: green is live, blue is drained (cutover c1)",
             "  switched in 438 µs on 4 of 4 workers; drained in 12 ms",
             "  last request to blue: 22:28:28.529718Z; since then: 0",
+            "  asked through 2 listeners: 4 of 4 workers lead to green (17 probes, 3.0 ms)",
         ];
         assert_eq!((text.lines().collect::<Vec<_>>(), code), (lines.to_vec(), 0));
+    }
+
+    #[test]
+    fn a_switch_that_a_worker_has_not_made_is_no_success_and_one_that_could_not_be_proved_is() {
+        let mut told = outcome(json!({}));
+        let mut probed = |differing: Value| {
+            let of_all = json!({"workers": 2, "probed": 2, "saw": null, "listeners": 1, "probes": 5, "took_ms": 0});
+            let mut probed = of_all.as_object().unwrap().clone();
+            probed.extend(differing.as_object().unwrap().clone());
+            told.proof.as_mut().unwrap().probed = serde_json::from_value(Value::Object(probed)).unwrap();
+            of(Order::Switch(Color::Green), &told, None)
+        };
+        let astray = probed(json!({"astray": ["worker 1 leads to blue"]}));
+        assert!(astray.code == 1 && astray.text.contains("both colors (5 probes, < 1 ms)\n  NOT SWITCHED: worker 1"));
+        let unproved = probed(json!({"probed": 0, "listeners": 0, "unproved": ["127.0.0.1:80 could not be asked"]}));
+        let says =
+            "asked through 0 listeners: no worker has answered (5 probes, < 1 ms)\n  not proved: 127.0.0.1:80 could";
+        assert!(unproved.code == 0 && unproved.text.contains(says), "{unproved:?}");
     }
 
     #[test]

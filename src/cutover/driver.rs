@@ -25,6 +25,7 @@ use super::state::{Cutover, Phase};
 use crate::config::Drain;
 use crate::journal::{Journal, JournalError};
 use crate::names::Color;
+use crate::proxy::Listeners;
 use crate::table::{Service, Switchboard};
 use crate::time;
 
@@ -78,6 +79,7 @@ impl Driver {
         service: &Arc<Service>,
         switchboard: &Arc<Switchboard>,
         journal: &Arc<Journal>,
+        listeners: &Arc<Listeners>,
         told: broadcast::Sender<Told>,
     ) -> (Driver, Desk) {
         let (mail, mailbox) = mpsc::channel(MAILBOX);
@@ -88,6 +90,7 @@ impl Driver {
         let hands = Hands {
             service: service.clone(),
             switchboard: switchboard.clone(),
+            listeners: listeners.clone(),
             recorder: Recorder::new(service.pools.clone()),
             trial: Arc::new(trial),
             watched: Arc::default(),
@@ -204,7 +207,7 @@ impl Driver {
             }
         }
         let hands = &self.hands;
-        let (blue, green) = tokio::join!(hands.drain(Color::Blue, drain), hands.drain(Color::Green, drain));
+        let (blue, green) = tokio::join!(hands.drain(Color::Blue, drain, 0), hands.drain(Color::Green, drain, 0));
         let (requests, tunnels) =
             (blue.requests_left + green.requests_left, blue.tunnels_closed + green.tunnels_closed);
         let name = &self.service.name;
@@ -344,11 +347,7 @@ impl Driver {
 
     fn measure(&self, cutover: &Cutover, event: &Event) {
         match event {
-            Event::Published(color, switched) => {
-                let old = color.other();
-                let begun = self.service.pools[old].turnstile.entries().count;
-                self.figures.count_switch(switched, old, begun);
-            }
+            Event::Published(color, switched) => self.figures.count_switch(switched, color.other()),
             Event::Judged(judged) => self.figures.count_verdict(cutover.to, judged.verdict),
             Event::Drained(color, drained) => self.figures.count_drain(*color, drained),
             _ => {}

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::judge::{Judgement, Sample, Verdict};
 use super::recorder::Flight;
 use super::warmed::Warmed;
+use crate::names::Color;
 use crate::time::Timestamp;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +39,10 @@ pub struct Switched {
     /// When the last request that went to the old color began.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_request_to_old: Option<Timestamp>,
+    /// How many requests had ever begun on the old color by then. This process counts from its own start, and so does
+    /// the next, at whose start the old color is closed.
+    #[serde(skip)]
+    pub begun_on_old: u64,
     /// What the old color did in the minute before, where the new one is judged by that.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub baseline: Option<Box<Sample>>,
@@ -53,6 +58,40 @@ pub struct Drained {
     pub tunnels_closed: u64,
     /// Requests that began on the old color after every worker had answered.
     pub requests_to_old_since: u64,
+    /// What the workers see, asked through the proxy's own listeners.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub probed: Option<Probed>,
+}
+
+/// What became of the probes through the proxy's own listeners.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Probed {
+    pub workers: usize,
+    /// Those that have answered through each listener that could be asked.
+    pub probed: usize,
+    /// What all of them see; null where they do not agree, or none has answered.
+    pub saw: Option<Color>,
+    /// Listeners that could be asked.
+    pub listeners: usize,
+    pub probes: u64,
+    pub took_ms: u64,
+    /// Each worker that leads elsewhere than it should: the switch is not what it says.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub astray: Vec<String>,
+    /// What could not be found out, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub unproved: Vec<String>,
+}
+
+impl Probed {
+    pub const SIGHTS: [&str; 3] = ["new", "old", "unknown"];
+
+    /// How many workers see what, in the order of [`Probed::SIGHTS`].
+    pub fn by_sight(&self) -> [u64; 3] {
+        let astray = self.astray.len();
+        let (new, unknown) = (self.probed.saturating_sub(astray), self.workers.saturating_sub(self.probed.max(astray)));
+        [new, astray, unknown].map(|count| count as u64)
+    }
 }
 
 impl Evidence {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::evidence::{Drained, Switched};
+use super::evidence::{Drained, Probed, Switched};
 use super::judge::Verdict;
 use super::state::{Cutover, Phase};
 use crate::metrics::{Counter, Latency};
@@ -19,6 +19,8 @@ pub struct Figures {
     pub drains: PerColor<Latency>,
     /// How many requests had begun on the color when it was last closed.
     begun: PerColor<AtomicU64>,
+    /// In the order of [`Probed::SIGHTS`].
+    probed: [AtomicU64; 3],
 }
 
 impl Figures {
@@ -60,13 +62,21 @@ impl Figures {
         self.begun[color].store(begun, Ordering::Release);
     }
 
-    /// Every worker has answered with a table in which `old` is not live; so many requests had begun there by then.
-    pub fn count_switch(&self, switched: &Switched, old: Color, begun: u64) {
+    /// Every worker has answered with a table in which `old` is not live.
+    pub fn count_switch(&self, switched: &Switched, old: Color) {
         self.switches.observe(std::time::Duration::from_micros(switched.switch_us));
-        self.count_from(old, begun);
+        self.count_from(old, switched.begun_on_old);
     }
 
     pub fn count_drain(&self, old: Color, drained: &Drained) {
         self.drains[old].observe(std::time::Duration::from_millis(drained.drain_ms));
+        for (cell, count) in self.probed.iter().zip(drained.probed.iter().flat_map(Probed::by_sight)) {
+            cell.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Of the last switch: workers by the place of what the probes found them to see.
+    pub fn probed(&self, place: usize) -> u64 {
+        self.probed[place].load(Ordering::Relaxed)
     }
 }

@@ -9,27 +9,30 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::ask;
 use super::driver::Mail;
-use super::evidence::{Drained, Switched};
+use super::evidence::{Drained, Probed, Switched};
 use super::fitness::fitness;
 use super::follow;
 use super::gate::{Gate, GateKind};
 use super::judge::{Clock, Judgement, Sample, Verdict, judge};
 use super::machine::{Bar, Effect, Event};
+use super::probe;
 use super::recorder::{Recorder, Watch};
 use super::state::Cutover;
 use super::warmed::Warmed;
 use super::web::Web;
 use crate::config::{Bake, CanaryStep, Drain, Share, Then};
 use crate::names::Color;
+use crate::proxy::Listeners;
 use crate::table::{Service, Split, Switchboard, Warming};
 use crate::time::{self, Moment};
-use crate::turnstile::Entries;
 
 /// What an effect works with. Rules are those the service has when the effect begins.
 #[derive(Clone)]
 pub struct Hands {
     pub service: Arc<Service>,
     pub switchboard: Arc<Switchboard>,
+    /// What clients come by.
+    pub listeners: Arc<Listeners>,
     pub recorder: Arc<Recorder>,
     /// How the new color does, while it is judged.
     pub trial: Arc<watch::Sender<Option<Judgement>>>,
@@ -59,8 +62,10 @@ impl Hands {
             }
             Effect::Publish(color) => self.publish(color, cutover).await,
             Effect::Drain(color) => {
-                let service = self.newest();
-                Event::Drained(color, self.drain(color, &service.rules.cutover.drain).await)
+                let (service, begun) = (self.newest(), cutover.switched().map_or(0, |switched| switched.begun_on_old));
+                let drain = self.drain(color, &service.rules.cutover.drain, begun);
+                let (drained, probed) = tokio::join!(drain, self.probe(color.other(), cutover));
+                Event::Drained(color, Drained { probed: Some(probed), ..drained })
             }
             Effect::Judge => Event::Judged(self.judge(cutover).await),
             Effect::Follow => Event::Followed(self.follow(cutover.to).await),
@@ -139,6 +144,7 @@ impl Hands {
             workers: published.workers,
             answered: published.answered,
             last_request_to_old: old.last.map(Moment::timestamp),
+            begun_on_old: old.count,
             baseline,
         };
         Event::Published(color, switched)
@@ -146,11 +152,12 @@ impl Hands {
 
     /// Waits for requests and tunnels, each up to its deadline. Requests end by their own timeouts and are left to;
     /// a tunnel may last for ever, so what is left of those is closed.
-    pub async fn drain(&self, color: Color, rules: &Drain) -> Drained {
+    ///
+    /// `begun` is how many requests had begun there when the last worker answered.
+    pub async fn drain(&self, color: Color, rules: &Drain, begun: u64) -> Drained {
         let pool = &self.service.pools[color];
         let turnstile = &pool.turnstile;
-        let begun = Moment::now();
-        let before: Entries = turnstile.entries();
+        let since = Moment::now();
         let requests = || tokio::time::timeout(rules.requests, turnstile.requests_gone());
         let tunnels = async {
             // A request that is still inside may yet become a tunnel.
@@ -165,11 +172,26 @@ impl Hands {
             let _ = tokio::time::timeout(CUT, turnstile.tunnels_gone()).await;
         }
         Drained {
-            drain_ms: u64::try_from(Moment::now().since(begun).as_millis()).unwrap_or(u64::MAX),
+            drain_ms: u64::try_from(Moment::now().since(since).as_millis()).unwrap_or(u64::MAX),
             requests_left: turnstile.inside().requests,
             tunnels_closed,
-            requests_to_old_since: turnstile.entries().count - before.count,
+            requests_to_old_since: turnstile.entries().count.saturating_sub(begun),
+            probed: None,
         }
+    }
+
+    /// Has every worker say, to one who comes as clients do, which color it sees.
+    async fn probe(&self, live: Color, cutover: &Cutover) -> Probed {
+        let (service, seal, listeners) = (self.newest(), self.switchboard.seal(), self.listeners.load_full());
+        let expected = probe::Expected { live, generation: cutover.generation(), workers: self.switchboard.workers() };
+        let probed = probe::probe(&listeners, &service.rules, &seal, expected).await;
+        for why in &probed.astray {
+            tracing::error!(id = %cutover.id, "{}: the switch is not what it says: {why}", service.name);
+        }
+        for why in &probed.unproved {
+            tracing::warn!(id = %cutover.id, "{}: not proved: {why}", service.name);
+        }
+        probed
     }
 
     /// Gives the new color the share of this step; the same clients go first for as long as the cutover lasts.

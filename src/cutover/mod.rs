@@ -13,6 +13,7 @@ mod judge;
 mod machine;
 mod pause;
 mod preview;
+mod probe;
 mod recorder;
 mod rehearsal;
 mod state;
@@ -21,7 +22,7 @@ mod web;
 
 pub use self::desk::{Denied, Desk, Granted, Until, WayBack, Wish};
 pub use self::driver::{Driver, Told};
-pub use self::evidence::{Drained, Evidence, Switched};
+pub use self::evidence::{Drained, Evidence, Probed, Switched};
 pub use self::figures::Figures;
 pub use self::gate::{Gate, GateKind, GateState};
 pub use self::judge::{Judgement, Measure, Verdict};

@@ -17,7 +17,7 @@ use crate::time::{self, Moment, Timestamp};
 pub struct Recorder {
     pools: PerColor<Arc<Pool>>,
     seconds: Mutex<VecDeque<Second>>,
-    /// When a switch happened whose record is being kept, and its seconds so far.
+    /// When the last switch happened of the cutover whose record is being kept, and its seconds so far.
     kept: Mutex<Option<(Timestamp, Vec<Frame>)>>,
 }
 
@@ -59,7 +59,7 @@ pub struct Reading {
     inside: u64,
 }
 
-/// One second of one cutover's record, short enough for a line of the journal that holds a minute of them.
+/// One second of one cutover's record, short enough for a line of the journal that holds two minutes of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Frame {
     pub at: Timestamp,
@@ -85,11 +85,16 @@ impl Recorder {
         Arc::new(Recorder { pools, seconds: Mutex::default(), kept: Mutex::default() })
     }
 
-    /// A switch has just happened: the seconds before it are kept, and as many after it as will come.
+    /// A switch has just happened: the seconds before it are kept, and as many after it as will come; and those around the
+    /// switch before it where this is its way back.
     pub fn keep(&self, at: Timestamp) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut frames = kept.take().map(|(_, frames)| frames).unwrap_or_default();
         let from = at.checked_sub(AROUND).unwrap_or(at);
-        let frames = self.seconds().iter().filter(|second| second.at >= from).map(Second::frame).collect();
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, frames));
+        let is_new = |second: &&Second| second.at >= from && frames.last().is_none_or(|last| second.at > last.at);
+        let new: Vec<Frame> = self.seconds().iter().filter(is_new).map(Second::frame).collect();
+        frames.extend(new);
+        *kept = Some((at, frames));
     }
 
     /// The record of the cutover that ends now.
@@ -233,3 +238,36 @@ const SECOND: Duration = Duration::from_secs(1);
 const AROUND: Duration = Duration::from_secs(30);
 /// Seconds that are remembered.
 const REMEMBERED: usize = 60;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn the_seconds_around_a_switch_and_around_its_way_back_are_kept_and_nothing_twice() {
+        let text = "[[listener]]\naddress = \"127.0.0.1:80\"\n[service.shop.blue]\nendpoints = [\"127.0.0.1:81\"]\n";
+        let config = Config::parse(text, Path::new("shop.toml")).unwrap();
+        let recorder = Recorder::new(PerColor::from_fn(|color| Pool::new(&config.services[0], color, &[], 1).0));
+        let at = |second: i64| Timestamp::from_second(1_764_000_000 + second).unwrap();
+        let pass = |seconds: std::ops::Range<i64>| {
+            seconds.for_each(|second| recorder.note(Second { at: at(second), done: PerColor::default() }));
+        };
+        pass(0..100);
+        recorder.keep(at(100));
+        pass(100..110);
+        // Soon after: the seconds before are those after the switch.
+        recorder.keep(at(110));
+        pass(110..300);
+        recorder.keep(at(300));
+        pass(300..400);
+        let kept: Vec<i64> =
+            recorder.flight().seconds.iter().map(|second| second.at.as_second() - 1_764_000_000).collect();
+        let expected: Vec<i64> = (70..=140).chain(270..=330).collect();
+        assert_eq!(kept, expected);
+        recorder.keep(at(400));
+        assert_eq!(recorder.flight().seconds.len(), 30, "the next cutover's record is its own");
+    }
+}

@@ -75,6 +75,8 @@ families! {
         "Verdicts on a color by its own requests, in a canary's step or a bake: good, bad, undecided.";
     TO_OLD = Gauge "cutover_requests_to_old_since_switch" ["service"]
         "Requests that began on the color that is not live since every worker answered with the last switch: 0, or else previews.";
+    PROBED_WORKERS = Gauge "cutover_switch_probed_workers" ["service", "saw"]
+        "Workers by the color they led to when asked through the proxy's own listeners after the last switch: new, old, unknown.";
     CONNECT_FAILURES = Counter "cutover_connect_failures_total" ["service", "color"]
         "Connections to endpoints that could not be made.";
     SWITCH_DURATION = Histogram "cutover_switch_duration_seconds" ["service"]

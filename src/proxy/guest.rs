@@ -12,6 +12,7 @@ use super::fork::{Fork, Side};
 use super::headers;
 use super::record::Record;
 use super::refusal::Refusal;
+use super::sight::Sighting;
 use crate::names::Color;
 use crate::seal::{Badge, Invitation};
 use crate::table::Split;
@@ -35,6 +36,8 @@ pub enum Stop {
     Refused(Refusal),
     /// The client is sent to the same place without its invitation, which it keeps as a cookie from then on.
     Elsewhere(Box<Redirect>),
+    /// It was a probe of the proxy's own.
+    Seen(Box<Sighting>),
 }
 
 impl From<Refusal> for Stop {

@@ -10,14 +10,15 @@ use super::fork::{Fork, Side};
 use super::guest::{Placed, Stop};
 use super::mirror::Copier;
 use super::refusal::Refusal;
+use super::sight::Sighting;
 use super::upstream::{Basin, Turn, Upstream};
 use crate::metrics::{ColorSheet, MirrorSheet, RefusalSheet, WarmSheet};
-use crate::names::PerColor;
+use crate::names::{PerColor, ServiceName};
 use crate::pool::{Eligible, EligibleCell, Endpoint, Pool};
-use crate::seal::Seal;
+use crate::seal::{Probe, Seal};
 use crate::table::{Service, Switchboard, Table, Warming};
 use crate::tail::Tail;
-use crate::time::Moment;
+use crate::time::{self, Moment};
 use crate::turnstile::{Entrance, Pass};
 
 /// Everything one worker needs to find its way, none of it shared with another thread.
@@ -49,9 +50,9 @@ struct Ways {
 }
 
 /// A request's way into a pool.
-pub struct Admission {
+pub struct Admission<P = Pass> {
     pub lane: Rc<Lane>,
-    pub pass: Pass,
+    pub pass: P,
     /// How many times the service has been switched.
     pub generation: u64,
     /// Where the service is one that may go two ways.
@@ -91,8 +92,31 @@ impl Lanes {
         host: &str,
         path: &str,
         now: Moment,
-        mut guest: impl FnMut(&Rc<Fork>) -> Placed,
+        guest: impl FnMut(&Rc<Fork>) -> Placed,
     ) -> Result<Admission, Stop> {
+        self.step(host, path, guest, |_, lane| lane.enter(now))
+    }
+
+    /// The way that such a request would go, without stepping in.
+    pub fn sight(&self, host: &str, path: &str, guest: impl FnMut(&Rc<Fork>) -> Placed) -> Result<Sighting, Stop> {
+        let look = |table: &Table, lane: &Rc<Lane>| lane.entrance.is_open().then_some(table.version);
+        let Admission { lane, pass: version, generation, .. } = self.step(host, path, guest, look)?;
+        let (worker, service, color) = (lane.worker, lane.service.name.clone(), lane.pool.color);
+        Ok(Sighting { worker, version, service, color, generation })
+    }
+
+    /// Whether this is the sign of a probe of the service that the proxy has sent itself.
+    pub fn signed(&self, shown: &[u8], service: &ServiceName) -> bool {
+        Probe::is(shown, &self.kit.seal, service.as_str(), time::wall().0)
+    }
+
+    fn step<P>(
+        &self,
+        host: &str,
+        path: &str,
+        mut guest: impl FnMut(&Rc<Fork>) -> Placed,
+        enter: impl Fn(&Table, &Rc<Lane>) -> Option<P>,
+    ) -> Result<Admission<P>, Stop> {
         for _ in 0..LOOKS {
             let view = self.look();
             let place = view.table.routes.find(host, path).ok_or(Refusal::UnknownHost)?;
@@ -102,7 +126,7 @@ impl Lanes {
                 Some(fork) => guest(fork)?,
             };
             let lane = &lanes[color];
-            if let Some(pass) = lane.enter(now) {
+            if let Some(pass) = enter(&view.table, lane) {
                 return Ok(Admission { lane: lane.clone(), pass, generation: entry.generation, side });
             }
         }

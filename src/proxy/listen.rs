@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt;
 use http::HeaderValue;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -39,6 +39,9 @@ pub struct Listener {
     sheets: Box<[Arc<ConnectionSheet>]>,
     shut: AtomicBool,
 }
+
+/// Those of the config, in its order; then those that are shut and still have connections.
+pub type Listeners = ArcSwap<Vec<Arc<Listener>>>;
 
 impl Listener {
     /// Binds one socket for each worker to the same address, so that the kernel spreads connections over them; or takes

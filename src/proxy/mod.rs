@@ -19,6 +19,7 @@ mod outflow;
 mod pulse;
 mod record;
 mod refusal;
+mod sight;
 mod socket;
 mod stall;
 mod streams;
@@ -36,7 +37,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, request};
+use http::{HeaderValue, Request, Response, StatusCode, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -48,16 +49,17 @@ pub use self::doors::Doors;
 use self::fork::Side;
 use self::forward::{Arrived, Outgoing};
 use self::guest::{Guest, Stop};
-pub use self::headers::PREVIEW;
 use self::headers::RequestId;
+pub use self::headers::{PREVIEW, PROBE};
 use self::inflow::Inflow;
 use self::lanes::{Admission, Lane, Lanes};
 use self::leave::{Leave, Stage};
-pub use self::listen::{ListenError, Listener};
+pub use self::listen::{ListenError, Listener, Listeners};
 pub use self::loss::Loss;
 use self::outflow::Outflow;
 use self::record::{Ledger, Record};
 pub use self::refusal::Refusal;
+pub use self::sight::Sighting;
 use self::streams::Flow;
 pub use self::tls::{Identity, Purpose, TlsError, inspect};
 use self::upload::Upload;
@@ -136,6 +138,10 @@ impl Proxy {
                         record.redirected(response.status().as_u16());
                         response
                     }
+                    Stop::Seen(sighting) => {
+                        record.is_nobodys();
+                        sighting.response()
+                    }
                 };
                 if !is_whole {
                     busy.interrupts();
@@ -180,6 +186,9 @@ impl Proxy {
         };
         let begun = record.begun;
         let mut guest = Guest::new(head, visitor, record);
+        if vetted.probes {
+            self.testify(host, head, &mut guest)?;
+        }
         let admitted = self.lanes.admit(host, head.uri.path(), begun, |fork| guest.place(fork))?;
         let Admission { lane, pass, generation, mut side } = admitted;
         if vetted.invited && side.is_none() {
@@ -201,6 +210,17 @@ impl Proxy {
         let arrived = forward::send(&lane, outgoing, body, record).await?;
         let upgrade = tunnel::agreed(&arrived.reply, upgrade)?;
         Ok(Carried { arrived, lane, pass, upgrade, side })
+    }
+
+    /// Ends a probe of the proxy's own with where it would have gone. Anybody else's word that it is one counts for nothing.
+    #[cold]
+    fn testify(&self, host: &str, head: &request::Parts, guest: &mut Guest<'_>) -> Result<(), Stop> {
+        let (path, shown) = (head.uri.path(), head.headers.get(PROBE).map(HeaderValue::as_bytes));
+        let lane = self.lanes.find(host, path)?;
+        if !shown.is_some_and(|shown| self.lanes.signed(shown, &lane.service.name)) {
+            return Ok(());
+        }
+        Err(Stop::Seen(Box::new(self.lanes.sight(host, path, |fork| guest.place(fork))?)))
     }
 
     /// The body with its beginning, or all of it, at hand: a slow upload must keep nobody but its client waiting, no

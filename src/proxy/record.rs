@@ -86,8 +86,13 @@ impl Ledger {
         (self.clone(), story)
     }
 
-    fn end(&self, mut story: Box<Story>, closing: &Closing<'_>) {
+    fn end(&self, story: Box<Story>, closing: &Closing<'_>) {
         self.book.end(&story.draft, closing);
+        self.keep(story);
+    }
+
+    /// To be used again.
+    fn keep(&self, mut story: Box<Story>) {
         story.forget();
         let mut spare = self.spare.borrow_mut();
         if spare.len() < MAX_SPARE {
@@ -210,6 +215,13 @@ impl Record {
     pub fn redirected(&mut self, status: u16) {
         self.status = status;
         self.ended(End::Invited);
+    }
+
+    /// The proxy has asked itself, which is nobody's request: it has no line.
+    pub fn is_nobodys(&mut self) {
+        if let Some((ledger, story)) = self.story.take() {
+            ledger.keep(story);
+        }
     }
 
     /// The request is over and has become a tunnel: it counts now, and its line waits for the tunnel's end.

@@ -1,7 +1,8 @@
-//! The seal: what the proxy signs so that nobody else can write it, clients' badges and invitations to previews.
+//! The seal: what the proxy signs so that nobody else can write it, clients' badges, invitations to previews, its own probes.
 
 mod badge;
 mod invitation;
+mod probe;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -13,6 +14,7 @@ use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 
 pub use self::badge::Badge;
 pub use self::invitation::Invitation;
+pub use self::probe::Probe;
 
 /// The keys in use: the first signs, and what any of them has signed counts.
 pub struct Seal {
@@ -91,6 +93,7 @@ impl Seal {
 enum Use {
     Badge,
     Invitation,
+    Probe,
 }
 
 /// Half of an HMAC-SHA256: 128 bits are more than anyone can guess (RFC 2104, 5).
@@ -99,6 +102,7 @@ fn tag(key: &Key, use_: Use, service: &str, text: &str) -> [u8; TAG] {
     let use_ = match use_ {
         Use::Badge => "badge",
         Use::Invitation => "invitation",
+        Use::Probe => "probe",
     };
     // None of the three can hold the mark between them.
     for part in [use_, "\0", service, "\0", text] {

@@ -65,6 +65,10 @@ impl Switchboard {
         self.cell.clone()
     }
 
+    pub fn workers(&self) -> usize {
+        self.seats.len()
+    }
+
     pub fn seat(&self, worker: usize) -> Arc<Seat> {
         self.seats[worker].clone()
     }

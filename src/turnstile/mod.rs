@@ -124,6 +124,11 @@ impl Entrance {
         Some(Pass { entrance: self.clone(), kind: Kind::Request })
     }
 
+    /// Whether one who came now would get in.
+    pub fn is_open(&self) -> bool {
+        !self.shard().word.count().is_closed()
+    }
+
     fn shard(&self) -> &Shard {
         &self.turnstile.shards[self.worker]
     }

@@ -14,6 +14,7 @@ mod managed;
 mod operate;
 mod opsworks;
 mod plan;
+mod probes;
 mod reload;
 mod retire;
 mod survive;

@@ -39,8 +39,16 @@ fn gates() -> [Gate; 2] {
 
 fn events() -> Vec<Event> {
     let (at, by) = (Timestamp::UNIX_EPOCH, || "uid 0".to_owned());
-    let switched = Switched { at, switch_us: 90, workers: 4, answered: 4, last_request_to_old: None, baseline: None };
-    let drained = Drained { drain_ms: 5, requests_left: 0, tunnels_closed: 0, requests_to_old_since: 0 };
+    let switched = Switched {
+        at,
+        switch_us: 90,
+        workers: 4,
+        answered: 4,
+        last_request_to_old: None,
+        begun_on_old: 0,
+        baseline: None,
+    };
+    let drained = Drained { drain_ms: 5, requests_left: 0, tunnels_closed: 0, requests_to_old_since: 0, probed: None };
     let health = |color, readiness| Event::Health(color, readiness, vec![]);
     let of_both = Color::BOTH.into_iter().flat_map(|color| {
         [

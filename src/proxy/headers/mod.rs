@@ -12,7 +12,8 @@ use http::header::{self, HeaderMap, HeaderName};
 pub use self::answer::{Extent, Reply, clean_trailers, close, read, switched};
 pub use self::backend::{Client, Framing, RequestId, frame, of_our_own, streams_both_ways, to_backend};
 pub use self::ours::{
-    COLOR, MIRROR, PREVIEW, WARM, cookies, make_fleeting, make_private, parameter, without_ours, without_parameter,
+    COLOR, MIRROR, PREVIEW, PROBE, WARM, cookies, make_fleeting, make_private, parameter, without_ours,
+    without_parameter,
 };
 pub use self::request::{Vetted, host, vet, vet_length};
 use crate::config::FieldNames;

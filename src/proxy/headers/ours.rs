@@ -80,6 +80,8 @@ pub fn make_fleeting(headers: &mut HeaderMap) {
 
 /// An invitation as a field of a request.
 pub const PREVIEW: HeaderName = HeaderName::from_static("cutover-preview");
+/// By it the proxy knows a probe of its own.
+pub const PROBE: HeaderName = HeaderName::from_static("cutover-probe");
 /// Tells a backend that the request is a copy.
 pub const MIRROR: HeaderName = HeaderName::from_static("cutover-mirror");
 /// Tells a backend that nobody waits for the answer: the request is the proxy's own, to warm it up.

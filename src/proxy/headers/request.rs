@@ -23,6 +23,8 @@ pub struct Vetted {
     pub request_ids: usize,
     /// It shows an invitation to a preview.
     pub invited: bool,
+    /// It says that it is a probe of the proxy's own.
+    pub probes: bool,
 }
 
 /// Refuses what is ambiguous, and finds out in one pass what the next steps need to know.
@@ -61,6 +63,7 @@ pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
             "cookie" => found.cookies += 1,
             "x-request-id" => found.request_ids += 1,
             "cutover-preview" => found.invited = true,
+            "cutover-probe" => found.probes = true,
             _ => {
                 found.underscores |= name.as_bytes().contains(&b'_');
                 found.claims |= proxy_fields.may_hold(name.len());

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod inspect;
+mod oneself;
 
 #[cfg(test)]
 mod tests;
@@ -13,9 +14,10 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{NamedGroup, ServerConfig, version};
+use rustls::{ClientConfig, NamedGroup, ServerConfig, version};
 
 use self::certificate::{Certificate, Grade};
 pub use self::inspect::{Purpose, inspect};
@@ -54,6 +56,11 @@ impl Identity {
         // Early data can be replayed by whoever has seen it: never.
         server.max_early_data_size = 0;
         Ok(Identity { certificates, server: Arc::new(server) })
+    }
+
+    /// For who comes to the listener as its clients do, and wants to be sure that it is this one.
+    pub fn client(&self) -> Result<ClientConfig, TlsError> {
+        oneself::client(&self.certificates).map_err(TlsError::Setup)
     }
 }
 
@@ -125,6 +132,11 @@ impl Certificates {
     /// Whether both would serve the same chains. The keys are those of the chains, so they need no look.
     pub fn are(&self, others: &Certificates) -> bool {
         self.list.iter().map(|one| &one.key.cert).eq(others.list.iter().map(|one| &one.key.cert))
+    }
+
+    /// Whether this is one of them.
+    pub fn serve(&self, end_entity: &CertificateDer<'_>) -> bool {
+        self.list.iter().any(|one| one.key.cert.first().is_some_and(|cert| cert == end_entity))
     }
 
     /// Each certificate's file, and when it ends.
