@@ -113,7 +113,7 @@ fn discover_says(color: Color, discover: &Discover) -> String {
     };
     let says = from.get_ref().says();
     format!(
-        "ask for {color}'s endpoints every {}{ttl}: {says}; believe no answer that leaves less than {min_share} of them",
+        "ask for {color}'s endpoints every {}{ttl}: {says}; believe fewer than {min_share} of them only where health checks agree",
         Human(*interval)
     )
 }

@@ -13,7 +13,7 @@ use super::desk::{Desk, Heard, Mail, Order, Outcome, Seen};
 use super::figures::Figures;
 use super::judge::{Belief, Known, Member, Standing, Terms};
 use super::kept::Kept;
-use super::pace::{after_answer, after_failure};
+use super::pace::pause;
 use super::source::{Answer, Source, SourceError};
 use super::status::{State, Status};
 use super::vet::{Facts, vet};
@@ -219,7 +219,7 @@ impl Scout {
             self.age = Some((Duration::ZERO, Moment::now()));
             holds = valid_for;
         }
-        self.pause(after_answer(self.rules.interval, holds, fastrand::f64()));
+        self.ask_in(self.rules.interval, holds);
     }
 
     fn fail(&mut self, error: &SourceError, order: Option<&Order>) -> Heard {
@@ -228,7 +228,7 @@ impl Scout {
             self.status.asked = Some(time::now());
             self.status.failures = self.status.failures.saturating_add(1);
             self.note_error(Some(error.to_string()));
-            self.pause(after_failure(self.rules.interval, self.status.failures, fastrand::f64()));
+            self.ask_in(self.rules.interval.max(time::pause(self.status.failures)), None);
             self.tell();
         }
         Heard {
@@ -245,20 +245,23 @@ impl Scout {
         }
     }
 
-    fn pause(&mut self, pause: Duration) {
+    fn ask_in(&mut self, least: Duration, valid_for: Option<Duration>) {
+        let pause = pause(least, valid_for, fastrand::f64());
         self.ask_at = Instant::now() + pause;
         self.status.next = time::now().checked_add(pause).ok();
     }
 
     fn note_error(&mut self, error: Option<String>) {
-        if self.status.error != error {
+        // Failures in a row are one: what is said of each may differ by no more than the number of a request.
+        let is_new = self.status.error.is_some() != error.is_some() || self.status.failures < 2;
+        if is_new && self.status.error != error {
             let (service, color, source) = (&self.service, self.color, &self.status.source);
             match &error {
                 Some(error) => tracing::warn!("{service} {color}: {source}: {error}; what was known stays"),
                 None => tracing::info!("{service} {color}: {source}: the answers are good again"),
             }
-            self.status.error = error;
         }
+        self.status.error = error;
     }
 
     /// Between answers: whoever lingers and has failed goes, and what could not be done is tried again.
@@ -275,10 +278,10 @@ impl Scout {
             true => None,
             false => self.propose().await.err().map(|NotNow(why)| why),
         };
-        if held != self.status.held {
+        if self.status.held.is_none() {
             held.iter().for_each(|why| tracing::warn!("{} {}: endpoints wait: {why}", self.service, self.color));
-            self.status.held = held;
         }
+        self.status.held = held;
         if self.status.held.is_none() {
             self.write().await;
         }

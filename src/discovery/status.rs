@@ -72,16 +72,18 @@ impl State {
 }
 
 impl Status {
-    /// Whether it tells anything new beside the time.
+    /// Whether it tells anything new: not by its times alone, nor in other words of a failure or of what holds it back.
     pub fn tells(&self, before: &Status) -> bool {
-        let timeless = |status: &Status| Status {
+        let essence = |status: &Status| Status {
             asked: None,
             believed: None,
             age_s: None,
             next: None,
             failures: status.failures.min(1),
+            error: status.error.clone().filter(|_| status.state == State::Doubted),
+            held: None,
             ..status.clone()
         };
-        timeless(self) != timeless(before)
+        essence(self) != essence(before)
     }
 }

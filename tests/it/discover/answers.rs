@@ -71,10 +71,11 @@ async fn no_answer_and_an_empty_one_cost_nobody_anything() {
     let stage = Stage::of(&[&a, &b], &[]).await;
     let crowd = load(&stage);
     crowd.seen(50).await;
+    // The silent one first: then it is not asked after a long pause.
     for (manner, says) in [
+        (Manner::Silent, "does not answer"),
         (Manner::Failing, "answers Server Failure"),
         (Manner::Refusing, "refuses to answer"),
-        (Manner::Silent, "does not answer"),
     ] {
         stage.behaves(manner).await;
         let failing = |blue: &Value| blue["discovery"]["error"].as_str().is_some_and(|error| error.contains(says));
