@@ -86,12 +86,20 @@ pub const GET_CHANGE: Operation = Operation::read(Service::Route53, "GetChange")
 
 pub const DESCRIBE_INSTANCES: Operation = Operation::read(Service::Ec2, "DescribeInstances");
 pub const DESCRIBE_GROUPS: Operation = Operation::read(Service::AutoScaling, "DescribeAutoScalingGroups");
+pub const UPDATE_GROUP: Operation = Operation::change(Service::AutoScaling, "UpdateAutoScalingGroup");
 pub const DESCRIBE_TARGET_GROUPS: Operation = Operation::read(Service::LoadBalancing, "DescribeTargetGroups");
 pub const DESCRIBE_TARGET_HEALTH: Operation = Operation::read(Service::LoadBalancing, "DescribeTargetHealth");
 
 pub const DESCRIBE_STACKS: Operation = Operation::read(Service::OpsWorks, "DescribeStacks");
 pub const DESCRIBE_LAYERS: Operation = Operation::read(Service::OpsWorks, "DescribeLayers");
 pub const DESCRIBE_STACK_INSTANCES: Operation = Operation::read(Service::OpsWorks, "DescribeInstances");
+pub const DESCRIBE_APPS: Operation = Operation::read(Service::OpsWorks, "DescribeApps");
+pub const DESCRIBE_DEPLOYMENTS: Operation = Operation::read(Service::OpsWorks, "DescribeDeployments");
+pub const CLONE_STACK: Operation = Operation::change(Service::OpsWorks, "CloneStack");
+pub const CREATE_INSTANCE: Operation = Operation::change(Service::OpsWorks, "CreateInstance");
+pub const START_INSTANCE: Operation = Operation::change(Service::OpsWorks, "StartInstance");
+pub const STOP_INSTANCE: Operation = Operation::change(Service::OpsWorks, "StopInstance");
+pub const CREATE_DEPLOYMENT: Operation = Operation::change(Service::OpsWorks, "CreateDeployment");
 
 /// Every operation: what is not among them is not counted.
 pub const OPERATIONS: &[Operation] = &[
@@ -101,9 +109,17 @@ pub const OPERATIONS: &[Operation] = &[
     GET_CHANGE,
     DESCRIBE_INSTANCES,
     DESCRIBE_GROUPS,
+    UPDATE_GROUP,
     DESCRIBE_TARGET_GROUPS,
     DESCRIBE_TARGET_HEALTH,
     DESCRIBE_STACKS,
     DESCRIBE_LAYERS,
     DESCRIBE_STACK_INSTANCES,
+    DESCRIBE_APPS,
+    DESCRIBE_DEPLOYMENTS,
+    CLONE_STACK,
+    CREATE_INSTANCE,
+    START_INSTANCE,
+    STOP_INSTANCE,
+    CREATE_DEPLOYMENT,
 ];

@@ -102,6 +102,8 @@ fn kind(answer: &Answer) -> Kind {
             Kind::Misplaced
         }
         "InvalidChangeBatch" => Kind::Conflict,
+        // A role that was made just now: the same request works a little later.
+        "ValidationException" if answer.messages.iter().any(|says| says.contains("not yet propagated")) => Kind::Busy,
         "Throttling"
         | "ThrottlingException"
         | "ThrottledException"
@@ -109,14 +111,21 @@ fn kind(answer: &Answer) -> Kind {
         | "TooManyRequestsException"
         | "RequestLimitExceeded"
         | "PriorRequestNotComplete"
+        | "ScalingActivityInProgress"
+        | "ResourceContention"
         | "ServiceUnavailable"
         | "SlowDown" => Kind::Busy,
         "AccessDenied" | "AccessDeniedException" | "NotAuthorizedException" | "UnauthorizedOperation" => Kind::Denied,
         "InvalidClientTokenId" | "UnrecognizedClientException" | "AuthFailure" => Kind::Credentials(UNKNOWN_KEY),
-        "SignatureDoesNotMatch" | "IncompleteSignature" => Kind::Credentials(WRONG_SECRET),
+        "SignatureDoesNotMatch"
+        | "IncompleteSignature"
+        | "InvalidSignatureException"
+        | "IncompleteSignatureException" => Kind::Credentials(WRONG_SECRET),
         "RequestExpired" | "RequestTimeTooSkewed" => Kind::Credentials(WRONG_CLOCK),
         "ExpiredToken" | "ExpiredTokenException" => Kind::Credentials(EXPIRED),
-        "MissingAuthenticationToken" | "OptInRequired" => Kind::Credentials(NO_CREDENTIALS),
+        "MissingAuthenticationToken" | "MissingAuthenticationTokenException" | "OptInRequired" => {
+            Kind::Credentials(NO_CREDENTIALS)
+        }
         "NoSuchHostedZone" | "TargetGroupNotFound" | "ResourceNotFoundException" => Kind::Missing,
         _ if answer.status >= 500 || answer.status < 400 => Kind::Broken,
         _ => Kind::Input,
@@ -172,6 +181,8 @@ mod tests {
             (answer(400, "InvalidChangeBatch"), "conflict", "conflict"),
             (answer(400, "Throttling"), "busy", "busy"),
             (answer(400, "PriorRequestNotComplete"), "busy", "busy"),
+            (answer(400, "ScalingActivityInProgress"), "busy", "busy"),
+            (answer(500, "ResourceContention"), "busy", "busy"),
             (answer(503, "ServiceUnavailable"), "busy", "busy"),
             (answer(503, "SlowDown"), "busy", "busy"),
             (answer(403, "AccessDenied"), "refused", "refused"),

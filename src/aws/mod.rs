@@ -5,12 +5,14 @@ mod check;
 mod error;
 mod failure;
 mod limiter;
+mod opsworks;
 mod partition;
 mod policy;
 mod query;
 mod records;
 mod request;
 mod route53;
+mod scaling;
 mod source;
 mod uses;
 mod xml;
@@ -36,14 +38,17 @@ use self::call::OPERATIONS;
 pub use self::check::{On, Outcome, Tried, try_all};
 use self::error::CallError;
 use self::limiter::Pace;
+use self::opsworks::OpsWorks;
 pub use self::policy::Policy;
 use self::route53::Route53;
+use self::scaling::Scaling;
 use self::source::AmazonSource;
 pub use self::uses::{SourceUse, Uses, ZoneUse};
 use crate::config::{Aws, DiscoverFrom};
 use crate::discovery::Source;
 use crate::dns::Zone;
 use crate::metrics::CallSheet;
+use crate::stack;
 
 /// One account's services, as the config reaches them. Everybody who uses it shares its pace.
 #[derive(Clone)]
@@ -95,6 +100,16 @@ impl Account {
         Some(Arc::new(amazon))
     }
 
+    /// The stacks of OpsWorks; what they clone is run as `service_role`, or as its source is.
+    pub fn opsworks(&self, service_role: Option<&str>) -> Arc<dyn stack::Provider> {
+        Arc::new(OpsWorks::new(self.clone(), service_role.map(str::to_owned)))
+    }
+
+    /// The account's Auto Scaling groups, as stacks whose instances come and go by themselves.
+    pub fn scaling(&self) -> Arc<dyn stack::Provider> {
+        Arc::new(Scaling::new(self.clone()))
+    }
+
     /// Where a service is asked that each region has for itself. A guess would find other endpoints, or none, and call
     /// that an answer; only behind an `endpoint_url` is it a word in the signature and nothing more.
     fn region(&self) -> Result<&str, CallError> {
@@ -106,7 +121,7 @@ impl Account {
     }
 
     /// OpsWorks, where there is one to ask.
-    fn opsworks(&self) -> Result<&aws_sdk_opsworks::Client, CallError> {
+    fn opsworks_client(&self) -> Result<&aws_sdk_opsworks::Client, CallError> {
         match self.shared.sdk.endpoint_url() {
             Some(_) => Ok(&self.shared.opsworks),
             None => Err(CallError::Refused(ENDED.to_owned())),

@@ -12,7 +12,6 @@ mod edge;
 mod harness;
 mod managed;
 mod operate;
-mod opsworks;
 mod plan;
 mod probes;
 mod reload;

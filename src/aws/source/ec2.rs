@@ -20,7 +20,7 @@ pub struct Instance {
     pub id: String,
     /// `running`, `pending`, `stopped` and so on.
     state: String,
-    address: Option<IpAddr>,
+    pub address: Option<IpAddr>,
     tags: BTreeMap<String, String>,
 }
 

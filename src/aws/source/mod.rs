@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+pub use self::ec2::look_up;
 use super::Account;
 use super::call::{self, Operation, Subject};
 use super::error::CallError;
@@ -94,7 +95,7 @@ fn kind(from: &DiscoverFrom) -> Option<Kind> {
 
 /// An answer as it comes together.
 #[derive(Debug, Default)]
-struct Roll {
+pub struct Roll {
     found: Vec<Found>,
     left_out: Vec<String>,
 }

@@ -7,6 +7,7 @@ use crate::aws::Account;
 use crate::aws::call::{Call, DESCRIBE_LAYERS, DESCRIBE_STACK_INSTANCES, DESCRIBE_STACKS, Subject};
 use crate::aws::error::CallError;
 use crate::aws::failure::missing;
+use crate::aws::opsworks::called;
 use crate::config::OpsWorksLayer;
 
 pub async fn ask(account: &Account, deadline: Instant, of: &OpsWorksLayer) -> Result<Roll, CallError> {
@@ -16,7 +17,7 @@ pub async fn ask(account: &Account, deadline: Instant, of: &OpsWorksLayer) -> Re
         None => None,
     };
     let call = Call { operation: DESCRIBE_STACK_INSTANCES, subject: subject(&of.stack) };
-    let request = account.opsworks()?.describe_instances().stack_id(stack);
+    let request = account.opsworks_client()?.describe_instances().stack_id(stack);
     let answer = account.ask(call, deadline, |sent| request.customize().interceptor(sent).send()).await?;
     let mut roll = Roll::default();
     for instance in answer.instances() {
@@ -38,26 +39,14 @@ pub async fn ask(account: &Account, deadline: Instant, of: &OpsWorksLayer) -> Re
 /// The id of the one stack of this id or name.
 async fn stack(account: &Account, deadline: Instant, wanted: &str) -> Result<String, CallError> {
     let call = Call { operation: DESCRIBE_STACKS, subject: subject(wanted) };
-    let request = account.opsworks()?.describe_stacks();
-    let answer = account.ask(call, deadline, |sent| request.customize().interceptor(sent).send()).await?;
-    let is_it = |id: Option<&str>, name: Option<&str>| id == Some(wanted) || name == Some(wanted);
-    let found = answer.stacks().iter().filter(|stack| is_it(stack.stack_id(), stack.name()));
-    let found: Vec<&str> = found.filter_map(|stack| stack.stack_id()).collect();
-    match found[..] {
-        [id] => Ok(id.to_owned()),
-        [] => Err(missing(call, &format!("of {} stacks none is called that", answer.stacks().len()))),
-        _ => Err(CallError::Refused(format!(
-            "{} OpsWorks stacks are called {wanted}; write the id of one for `stack`: {}",
-            found.len(),
-            found.join(", ")
-        ))),
-    }
+    let found = called(account, deadline, wanted).await?;
+    found.and_then(|stack| stack.stack_id).ok_or_else(|| missing(call, "none is called that"))
 }
 
 /// The id of the one layer of this id or short name.
 async fn layer(account: &Account, deadline: Instant, stack: &str, id: &str, wanted: &str) -> Result<String, CallError> {
     let call = Call { operation: DESCRIBE_LAYERS, subject: subject(stack) };
-    let request = account.opsworks()?.describe_layers().stack_id(id);
+    let request = account.opsworks_client()?.describe_layers().stack_id(id);
     let answer = account.ask(call, deadline, |sent| request.customize().interceptor(sent).send()).await?;
     let mut layers = answer.layers().iter();
     let found = layers.find(|layer| layer.layer_id() == Some(wanted) || layer.shortname() == Some(wanted));

@@ -45,10 +45,14 @@ impl Stage {
         Stage { zone: account.zone(id), account, calls, _keys: keys }
     }
 
-    /// How often requests of this operation ended so.
+    /// How often requests of this operation of Route 53 ended so.
     pub fn counted(&self, operation: &str, result: &str) -> u64 {
+        self.counted_at("route53", operation, result)
+    }
+
+    pub fn counted_at(&self, service: &str, operation: &str, result: &str) -> u64 {
         let mut all = self.calls.counts();
-        all.find(|(names, _)| *names == ["route53", operation, result]).expect("on the sheet").1
+        all.find(|(names, _)| *names == [service, operation, result]).expect("on the sheet").1
     }
 }
 

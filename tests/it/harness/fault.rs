@@ -19,7 +19,7 @@ pub struct FaultProxy {
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// Route 53's throttling, which has status 400.
+    /// The throttling of the service that is asked, which has status 400.
     Throttle,
     /// 503 without a word, as a load balancer answers.
     Unavailable,
@@ -123,8 +123,8 @@ async fn carry(mut client: TcpStream, server: SocketAddr, plan: &Mutex<Plan>) ->
     let mut seen = Seen { method, path, head: head.clone(), fault: None };
     plan.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).fault(&mut seen);
     match seen.fault {
-        Some(Fault::Throttle) => return client.write_all(&said("400 Bad Request", THROTTLED)).await,
-        Some(Fault::Unavailable) => return client.write_all(&said("503 Service Unavailable", "")).await,
+        Some(Fault::Throttle) => return client.write_all(&throttled(&seen.head)).await,
+        Some(Fault::Unavailable) => return client.write_all(&said("503 Service Unavailable", "text/xml", "")).await,
         Some(Fault::Reset) => return reset(client),
         Some(Fault::BlackHole) => {
             // Until the client has had enough.
@@ -188,14 +188,21 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     fields.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
-fn said(status: &str, body: &str) -> Vec<u8> {
+/// In the protocol that was spoken: JSON has a target.
+fn throttled(head: &str) -> Vec<u8> {
+    match field(head, "x-amz-target") {
+        Some(_) => said("400 Bad Request", "application/x-amz-json-1.1", THROTTLED_JSON),
+        None => said("400 Bad Request", "text/xml", THROTTLED),
+    }
+}
+
+fn said(status: &str, kind: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/xml\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
-    )
-    .into_bytes()
+    format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
+        .into_bytes()
 }
 
 const THROTTLED: &str = "<?xml version=\"1.0\"?>\n<ErrorResponse xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\">\
                          <Error><Type>Sender</Type><Code>Throttling</Code><Message>Rate exceeded</Message></Error>\
                          <RequestId>1</RequestId></ErrorResponse>";
+const THROTTLED_JSON: &str = "{\"__type\":\"ThrottlingException\",\"message\":\"Rate exceeded\"}";

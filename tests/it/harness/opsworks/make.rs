@@ -312,7 +312,9 @@ const STACK_DEFAULTS: [(&str, &str); 4] = [
     ("DefaultRootDeviceType", "instance-store"),
     ("AgentVersion", "LATEST"),
 ];
-const INSTANCE_DEFAULTS: [(&str, &str); 4] = [
+/// An AMI stands there whoever chose it.
+const INSTANCE_DEFAULTS: [(&str, &str); 5] = [
+    ("AmiId", "ami-0a1b2c3d4e5f60718"),
     ("Architecture", "x86_64"),
     ("VirtualizationType", "hvm"),
     ("InfrastructureClass", "ec2"),

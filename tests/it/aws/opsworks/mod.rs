@@ -1,0 +1,6 @@
+//! OpsWorks Stacks by its real wire format: the stacks as orders see them, against doubles on loopback only.
+
+mod double;
+mod faults;
+mod provider;
+mod stage;
