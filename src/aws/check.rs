@@ -5,14 +5,19 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Account;
-use super::call::{CHANGE_RECORD_SETS, DESCRIBE_INSTANCES, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation};
+use super::call::{
+    CHANGE_RECORD_SETS, DESCRIBE_APPS, DESCRIBE_DEPLOYMENTS, DESCRIBE_INSTANCES, GET_CHANGE, GET_HOSTED_ZONE,
+    LIST_RECORD_SETS, Operation, UPDATE_GROUP,
+};
 use super::failure::{Failure, verdict};
+use super::opsworks;
 use super::route53::call;
 use super::source::{may_look_up, operations};
-use super::uses::{SourceUse, Uses, ZoneUse};
+use super::uses::{SourceUse, StackUse, Uses, ZoneUse};
 use crate::discovery::Answer;
 use crate::dns::{Data, RecordSet, ZoneError};
 use crate::names::{Color, DnsName, ServiceName};
+use crate::stack::Kind;
 
 /// One thing that was tried.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -40,13 +45,20 @@ pub enum On {
         service: ServiceName,
         color: Color,
     },
+    Stack {
+        stack: String,
+        service: ServiceName,
+        color: Color,
+    },
 }
 
 impl fmt::Display for On {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             On::Zone { zone, .. } => zone.fmt(f),
-            On::Source { source, service, color } => write!(f, "{source} ({service}, {color})"),
+            On::Source { source: what, service, color } | On::Stack { stack: what, service, color } => {
+                write!(f, "{what} ({service}, {color})")
+            }
         }
     }
 }
@@ -69,6 +81,9 @@ pub async fn try_all(account: &Account, uses: &Uses) -> Vec<Tried> {
     for used in &uses.sources {
         all.extend(try_source(account, used).await);
     }
+    for used in &uses.stacks {
+        all.extend(try_stack(account, used).await);
+    }
     all
 }
 
@@ -88,9 +103,41 @@ async fn try_zone(account: &Account, used: &ZoneUse) -> Vec<Tried> {
     }
     let followed = may_follow_changes(account, &used.zone).await.map_err(|error| error.to_string());
     all.push(tried(GET_CHANGE, None, followed.map(|()| "changes can be followed".to_owned())));
-    let not_tried = tried(CHANGE_RECORD_SETS, None, Ok("not tried, since it would change something".to_owned()));
+    let not_tried = tried(CHANGE_RECORD_SETS, None, Ok(WOULD_CHANGE.to_owned()));
     all.push(Tried { outcome: Outcome::NotTried, ..not_tried });
     all
+}
+
+/// Asks what orders ask beyond what discovery does.
+async fn try_stack(account: &Account, used: &StackUse) -> Vec<Tried> {
+    let on = On::Stack { stack: used.site.to_string(), service: used.service.clone(), color: used.color };
+    let not_tried = |operation: Operation, says: &str| Tried {
+        outcome: Outcome::NotTried,
+        ..tried(operation, on.clone(), Ok(says.to_owned()))
+    };
+    let would_change = |operation: &Operation| not_tried(*operation, WOULD_CHANGE);
+    if used.site.provider == Kind::Asg {
+        return vec![would_change(&UPDATE_GROUP)];
+    }
+    let stacks = account.opsworks(None);
+    let (found, deployments) = match stacks.find(&used.site.stack).await {
+        Err(error) => (tried(DESCRIBE_APPS, on.clone(), Err(error.to_string())), None),
+        Ok(None) => (not_tried(DESCRIBE_APPS, "not tried: there is no such stack yet"), None),
+        Ok(Some(stack)) => {
+            let apps: Vec<&str> = stack.apps.iter().map(|app| app.name.as_str()).collect();
+            let says =
+                if apps.is_empty() { "it has no app".to_owned() } else { format!("its apps: {}", apps.join(", ")) };
+            (tried(DESCRIBE_APPS, on.clone(), Ok(says)), Some(stacks.deployments(&stack).await))
+        }
+    };
+    let deployments = deployments.map_or_else(
+        || not_tried(DESCRIBE_DEPLOYMENTS, "not tried after that"),
+        |listed| {
+            let result = listed.map(|all| format!("it has had {} deployments", all.len()));
+            tried(DESCRIBE_DEPLOYMENTS, on.clone(), result.map_err(|error| error.to_string()))
+        },
+    );
+    [found, deployments].into_iter().chain(opsworks::CHANGES.iter().map(would_change)).collect()
 }
 
 /// Asks the source as discovery will. How far it came says which of its questions failed.
@@ -186,5 +233,6 @@ async fn may_follow_changes(account: &Account, zone: &str) -> Result<(), ZoneErr
     }
 }
 
+const WOULD_CHANGE: &str = "not tried, since it would change something";
 const NO_CHANGE: &str = "C0CUTOVERCHECK";
 const MOST_SHOWN: usize = 10;

@@ -43,7 +43,7 @@ pub use self::policy::Policy;
 use self::route53::Route53;
 use self::scaling::Scaling;
 use self::source::AmazonSource;
-pub use self::uses::{SourceUse, Uses, ZoneUse};
+pub use self::uses::{SourceUse, StackUse, Uses, ZoneUse};
 use crate::config::{Aws, DiscoverFrom};
 use crate::discovery::Source;
 use crate::dns::Zone;

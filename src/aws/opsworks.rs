@@ -328,6 +328,17 @@ fn text(value: Option<&str>) -> String {
     value.unwrap_or_default().to_owned()
 }
 
+/// What orders ask, and what they do.
+pub const READS: [Operation; 5] = [
+    call::DESCRIBE_STACKS,
+    call::DESCRIBE_LAYERS,
+    call::DESCRIBE_APPS,
+    call::DESCRIBE_STACK_INSTANCES,
+    call::DESCRIBE_DEPLOYMENTS,
+];
+pub const CHANGES: [Operation; 5] =
+    [call::CLONE_STACK, call::CREATE_INSTANCE, call::START_INSTANCE, call::STOP_INSTANCE, call::CREATE_DEPLOYMENT];
+
 #[cfg(test)]
 mod tests {
     use super::*;

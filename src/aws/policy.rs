@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::call::{CHANGE_RECORD_SETS, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation};
+use super::call::{CHANGE_RECORD_SETS, GET_CHANGE, GET_HOSTED_ZONE, LIST_RECORD_SETS, Operation, UPDATE_GROUP};
+use super::opsworks;
 use super::partition::Partition;
 use super::source::operations;
-use super::uses::{SourceUse, Uses, ZoneUse};
+use super::uses::{SourceUse, StackUse, Uses, ZoneUse};
 use crate::names::DnsName;
+use crate::stack::Kind;
 
 /// As IAM takes it.
 #[derive(Debug, Serialize)]
@@ -35,6 +37,8 @@ impl Policy {
     pub fn of(uses: &Uses, region: Option<&str>) -> Policy {
         let mut statement = of_zones(&uses.zones, Partition::of(region).name);
         statement.extend(of_sources(&uses.sources, region));
+        statement.extend(of_opsworks(uses, region));
+        statement.extend(of_groups(&uses.stacks, region));
         Policy { version: "2012-10-17", statement }
     }
 }
@@ -59,11 +63,55 @@ fn of_zones(zones: &[ZoneUse], partition: &str) -> Vec<Statement> {
 
 /// These lists can be allowed for all there is or not at all, but in one region.
 fn of_sources(sources: &[SourceUse], region: Option<&str>) -> Option<Statement> {
-    let asked: BTreeSet<String> =
-        sources.iter().flat_map(|used| operations(&used.from)).map(Operation::to_string).collect();
-    let condition = region.map(|region| json!({ "StringEquals": { "aws:RequestedRegion": region } }));
-    let statement = Statement { condition, ..allow("CutoverFindsItsEndpoints", &[], vec!["*".to_owned()]) };
+    let asked = asked(sources);
+    let statement = anywhere("CutoverFindsItsEndpoints", &[], region);
     (!asked.is_empty()).then(|| Statement { action: asked.into_iter().collect(), ..statement })
+}
+
+fn asked(sources: &[SourceUse]) -> BTreeSet<String> {
+    sources.iter().flat_map(|used| operations(&used.from)).map(Operation::to_string).collect()
+}
+
+/// The id of a clone is not known before there is one, so that these are allowed for every stack.
+fn of_opsworks(uses: &Uses, region: Option<&str>) -> Vec<Statement> {
+    let stacks: Vec<_> = uses.stacks.iter().filter(|used| used.site.provider == Kind::OpsWorks).collect();
+    if stacks.is_empty() {
+        return Vec::new();
+    }
+    let allowed = asked(&uses.sources);
+    let looks: Vec<_> =
+        opsworks::READS.into_iter().filter(|operation| !allowed.contains(&operation.to_string())).collect();
+    // Without a role in the config it is the one of the stack that is cloned, whatever that is.
+    let any = format!("arn:{}:iam::*:role/*", Partition::of(region).name);
+    let role = |used: &&StackUse| used.service_role.clone().unwrap_or_else(|| any.clone());
+    let roles: BTreeSet<String> = stacks.iter().map(role).collect();
+    let passes = Statement {
+        action: vec!["iam:PassRole".to_owned()],
+        condition: Some(json!({ "StringEquals": { "iam:PassedToService": "opsworks.amazonaws.com" } })),
+        ..allow("CutoverLetsItsClonesRun", &[], roles.into_iter().collect())
+    };
+    vec![
+        anywhere("CutoverLooksAtItsStacks", &looks, region),
+        anywhere("CutoverCarriesOutOrdersToStacks", &opsworks::CHANGES, region),
+        passes,
+    ]
+}
+
+fn of_groups(stacks: &[StackUse], region: Option<&str>) -> Option<Statement> {
+    let partition = Partition::of(region).name;
+    let arn = |used: &StackUse| {
+        let (region, name) = (region.unwrap_or("*"), &used.site.stack);
+        format!("arn:{partition}:autoscaling:{region}:*:autoScalingGroup:*:autoScalingGroupName/{name}")
+    };
+    let groups = stacks.iter().filter(|used| used.site.provider == Kind::Asg);
+    let groups: BTreeSet<String> = groups.map(arn).collect();
+    (!groups.is_empty()).then(|| allow("CutoverSetsCapacities", &[UPDATE_GROUP], groups.into_iter().collect()))
+}
+
+/// On everything of its kind, in this region.
+fn anywhere(sid: &str, operations: &[Operation], region: Option<&str>) -> Statement {
+    let condition = region.map(|region| json!({ "StringEquals": { "aws:RequestedRegion": region } }));
+    Statement { condition, ..allow(sid, operations, vec!["*".to_owned()]) }
 }
 
 fn allow(sid: &str, operations: &[Operation], resource: Vec<String>) -> Statement {
@@ -97,6 +145,7 @@ mod tests {
     use super::*;
     use crate::config::{DiscoverFrom, Ec2Instances, OpsWorksLayer, ScalingGroup, TargetGroup};
     use crate::names::{Color, RecordType};
+    use crate::stack::Site;
 
     fn zone(id: &str, names: &[&str], kinds: &[RecordType]) -> ZoneUse {
         let names: BTreeSet<DnsName> = names.iter().map(|name| name.parse().unwrap()).collect();
@@ -111,7 +160,7 @@ mod tests {
             zone("Z1", &["shop.example.com", "*.shop.example.com"], &[RecordType::A, RecordType::Txt]),
             zone("Z2", &["api.example.org"], &[RecordType::Cname, RecordType::Txt]),
         ];
-        let policy = json!(Policy::of(&Uses { zones, sources: vec![] }, Some("eu-west-1")));
+        let policy = json!(Policy::of(&Uses { zones, ..Uses::default() }, Some("eu-west-1")));
         let statements = policy["Statement"].as_array().unwrap();
         assert_eq!(statements.len(), 4);
         assert_eq!(
@@ -137,13 +186,14 @@ mod tests {
     #[test]
     fn each_partition_has_names_of_its_own() {
         let of = |region| {
-            let uses = Uses { zones: vec![zone("Z1", &["a.test"], &[])], sources: vec![] };
+            let uses = Uses { zones: vec![zone("Z1", &["a.test"], &[])], ..Uses::default() };
             json!(Policy::of(&uses, region))["Statement"][2]["Resource"][0].to_string()
         };
         assert_eq!(of(None), "\"arn:aws:route53:::hostedzone/Z1\"");
         assert_eq!(of(Some("cn-north-1")), "\"arn:aws-cn:route53:::hostedzone/Z1\"");
         assert_eq!(of(Some("us-gov-east-1")), "\"arn:aws-us-gov:route53:::hostedzone/Z1\"");
     }
+
     #[test]
     fn sources_may_read_what_they_ask_for_and_no_more() {
         let of = |from: &[DiscoverFrom], region| {
@@ -152,7 +202,7 @@ mod tests {
                 color: Color::Green,
                 from: from.clone(),
             };
-            let uses = Uses { zones: vec![], sources: from.iter().map(source).collect() };
+            let uses = Uses { sources: from.iter().map(source).collect(), ..Uses::default() };
             json!(Policy::of(&uses, region))["Statement"].clone()
         };
         let ec2 = DiscoverFrom::Ec2(Ec2Instances { tags: [("a".into(), "b".into())].into(), port: 80 });
@@ -178,5 +228,35 @@ mod tests {
         assert_eq!(of(&[layer(None)], None)[0]["Action"], whole);
         assert_eq!(of(&[layer(Some("rails-app"))], None)[0]["Action"][1], "opsworks:DescribeLayers");
         assert_eq!(of(&[], None), json!([]));
+    }
+
+    #[test]
+    fn orders_may_do_what_they_do_and_pass_on_one_role() {
+        let used = |provider, stack: &str, service_role: Option<&str>| StackUse {
+            service: "shop".parse().unwrap(),
+            color: Color::Green,
+            site: Site { provider, stack: stack.into(), layer: None },
+            service_role: service_role.map(str::to_owned),
+        };
+        let of = |stacks: Vec<StackUse>| json!(Policy::of(&Uses { stacks, ..Uses::default() }, Some("eu-west-1")));
+        let role = "arn:aws:iam::123456789012:role/opsworks";
+        let policy =
+            of(vec![used(Kind::OpsWorks, "shop-blue", Some(role)), used(Kind::OpsWorks, "shop-green", Some(role))]);
+        let [looks, orders, passes] = &policy["Statement"].as_array().unwrap()[..] else { panic!("{policy}") };
+        assert_eq!(looks["Action"].as_array().unwrap().len(), 5);
+        assert_eq!(orders["Action"].as_array().unwrap().len(), 5);
+        assert!(orders["Action"].as_array().unwrap().contains(&json!("opsworks:CloneStack")));
+        assert_eq!(orders["Condition"], json!({ "StringEquals": { "aws:RequestedRegion": "eu-west-1" } }));
+        assert_eq!((&passes["Action"], &passes["Resource"]), (&json!(["iam:PassRole"]), &json!([role])));
+        assert_eq!(passes["Condition"]["StringEquals"]["iam:PassedToService"], "opsworks.amazonaws.com");
+        let any = of(vec![used(Kind::OpsWorks, "shop-blue", None)]);
+        assert_eq!(any["Statement"][2]["Resource"], json!(["arn:aws:iam::*:role/*"]));
+
+        let policy = of(vec![used(Kind::Asg, "shop-blue", None), used(Kind::Asg, "shop-green", None)]);
+        let [sets] = &policy["Statement"].as_array().unwrap()[..] else { panic!("{policy}") };
+        assert_eq!(sets["Action"], json!(["autoscaling:UpdateAutoScalingGroup"]));
+        let arn = "arn:aws:autoscaling:eu-west-1:*:autoScalingGroup:*:autoScalingGroupName";
+        assert_eq!(sets["Resource"], json!([format!("{arn}/shop-blue"), format!("{arn}/shop-green")]));
+        assert!(!format!("{policy}{any}").contains("Delete"), "nothing is ever deleted");
     }
 }

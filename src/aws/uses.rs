@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::operations;
-use crate::config::{Config, DiscoverFrom};
+use crate::config::{self, Config, DiscoverFrom};
 use crate::names::{Color, DnsName, RecordType, ServiceName};
+use crate::stack::Site;
 
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,11 +13,12 @@ pub struct Uses {
     /// Each zone once, by its id.
     pub zones: Vec<ZoneUse>,
     pub sources: Vec<SourceUse>,
+    pub stacks: Vec<StackUse>,
 }
 
 impl Uses {
     pub fn of(config: &Config) -> Uses {
-        Uses { zones: zones(config), sources: sources(config) }
+        Uses { zones: zones(config), sources: sources(config), stacks: stacks(config) }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -36,6 +38,16 @@ pub struct ZoneUse {
     pub marks: BTreeSet<DnsName>,
     /// Of what types sets are written there.
     pub kinds: BTreeSet<RecordType>,
+}
+
+/// Whose stack may be looked after by orders, as `cutover stack` gives them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StackUse {
+    pub service: ServiceName,
+    pub color: Color,
+    pub site: Site,
+    /// What clones are run as, where the config says so.
+    pub service_role: Option<String>,
 }
 
 /// Whose endpoints are learned from Amazon, and where.
@@ -72,4 +84,14 @@ fn sources(config: &Config) -> Vec<SourceUse> {
         }
     }
     uses
+}
+
+/// A stack that endpoints are learned from is one that can be ordered about.
+fn stacks(config: &Config) -> Vec<StackUse> {
+    let of = |service: &config::Service, color, stack| {
+        let (name, role) = (service.name.clone(), service.stack_rules.service_role_arn.clone());
+        Some(StackUse { service: name, color, site: Site::of(stack)?, service_role: role })
+    };
+    let all = config.services.iter();
+    all.flat_map(|service| service.stacks.iter().filter_map(move |(color, stack)| of(service, color, stack))).collect()
 }
