@@ -100,6 +100,10 @@ fn service_says(service: &Service) -> Vec<String> {
             Human(drain.tunnels)
         ),
     ]);
+    if !health.slow_start.is_zero() {
+        let lasts = Human(health.slow_start);
+        says.push(format!("give an endpoint that comes up later than others its whole share only after {lasts}"));
+    }
     says.extend(decisions_say(rules));
     says.extend(service.dns.as_ref().map(|dns| dns_says(dns, rules.bake.is_some())));
     says
@@ -134,6 +138,9 @@ fn decisions_say(rules: &CutoverRules) -> Vec<String> {
         let step = |step: &CanaryStep| format!("{} for {}", step.weight, Human(step.lasts));
         let steps: Vec<String> = rules.canary.iter().map(step).collect();
         says.push(format!("give the new color a share of the clients first: {}", steps.join(", then ")));
+    }
+    if !rules.ramp.is_zero() {
+        says.push(format!("let the new color's share rise to all within {} before the switch", Human(rules.ramp)));
     }
     if let Some(mirror) = &rules.mirror {
         let (share, methods) = (mirror.share, mirror.methods.join(" and "));

@@ -66,6 +66,7 @@ fn says(service: &ServiceView, cutover: &CutoverView) -> String {
             cutover.warmed.as_ref().map_or(String::new(), so_far)
         ),
         "canary" => format!("{} has the share of step {}; {live} has the rest", cutover.to, cutover.step.unwrap_or(1)),
+        "ramp" => format!("the share of {} rises; {live} has the rest", cutover.to),
         "bake" => format!("{live} is live, and is judged by what it does"),
         "dns" => format!("{live} is live; names follow"),
         "paused" => format!("{live} is live; it waits for an operator"),

@@ -231,8 +231,11 @@ fn told_says(told: &Told) -> String {
         Phase::Prepare => format!("{from} → {to} asked for by {}; {to} is being checked", cutover.by),
         Phase::Gates => format!("{from} is live; {to} waits to be let through"),
         Phase::Warm => format!("{from} is live; {to} is warmed up"),
-        Phase::Canary | Phase::Confirm if cutover.returning => format!("the share of {to} goes back to {from}"),
+        Phase::Canary | Phase::Ramp | Phase::Confirm if cutover.returning => {
+            format!("the share of {to} goes back to {from}")
+        }
         Phase::Canary => format!("{from} is live; {to} has the share of step {}", cutover.step.unwrap_or(0) + 1),
+        Phase::Ramp => format!("{from} is live; the share of {to} rises"),
         Phase::Confirm => format!("{from} is live; {to} is being checked once more"),
         Phase::Switch | Phase::RollBack => format!("{live} is being made live"),
         Phase::Drain if cutover.returning => format!("{live} is live; {from} is being checked for the way back"),

@@ -75,6 +75,7 @@ pub struct Mirror {
 /// The keys of `cutover` that are read here, into `rules`.
 pub fn read(section: &mut Section, rules: &mut CutoverRules) {
     rules.canary = canary(section);
+    rules.ramp = section.get("ramp", duration("0s", "1h")).unwrap_or_default();
     rules.sticky = sticky(section.section("sticky"));
     rules.preview = preview(section.section("preview"));
     rules.mirror = section.optional("mirror").and_then(mirror);

@@ -39,6 +39,8 @@ pub struct CutoverRules {
     pub bake: Option<Bake>,
     /// Empty: the switch moves everyone at once. Each step's share is larger than the one before.
     pub canary: Vec<CanaryStep>,
+    /// How long the new color's share takes to rise to all before the switch; nothing: everyone moves at once.
+    pub ramp: Duration,
     pub sticky: Sticky,
     pub preview: Previews,
     /// Left out: nothing is copied.
@@ -57,6 +59,7 @@ impl Default for CutoverRules {
             warm: None,
             bake: None,
             canary: Vec::new(),
+            ramp: Duration::ZERO,
             sticky: Sticky::default(),
             preview: Previews::default(),
             mirror: None,
@@ -206,10 +209,10 @@ pub fn read(mut section: Section, upstream_idle: usize, https: bool) -> CutoverR
 fn keep_in_time(section: &Section, at: Option<std::ops::Range<usize>>, rules: &CutoverRules) {
     let takes = rules.warm.as_ref().map_or(Duration::ZERO, |warm| warm.lasts)
         + rules.canary.iter().map(|step| step.lasts).sum::<Duration>()
+        + rules.ramp
         + rules.bake.as_ref().map_or(Duration::ZERO, |bake| bake.length);
     if takes >= rules.deadline && rules.deadline > Duration::ZERO {
-        let help =
-            "make `deadline` longer than `warm`, `canary` and `bake` together, with time for the gates before them";
+        let help = "make `deadline` longer than `warm`, `canary`, `ramp` and `bake` together, with time for the gates before them";
         let message = "the deadline comes before the cutover's end: each one would be undone";
         section.page.note_absent(at.unwrap_or(section.span.clone()), Wrong::new(message, help));
     }

@@ -383,6 +383,7 @@ fn health(mut section: Section) -> Health {
         fall: section.get("fall", whole(1..=100)).unwrap_or(default.fall),
         expect_status: if expect_status.is_empty() { default.expect_status } else { expect_status },
         expect_stack,
+        slow_start: section.get("slow_start", duration("0s", "1h")).unwrap_or(default.slow_start),
     }
 }
 

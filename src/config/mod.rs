@@ -264,6 +264,8 @@ pub struct Health {
     /// Where the answer has to say which stack it is from: everywhere there the color's own `stack`, or the check does not
     /// count.
     pub expect_stack: Option<StackMark>,
+    /// How long an endpoint that has come up takes to get its whole share beside others; nothing: it has it at once.
+    pub slow_start: Duration,
 }
 
 impl Service {
@@ -286,6 +288,7 @@ impl Default for Health {
             fall: 3,
             expect_status: vec![200],
             expect_stack: None,
+            slow_start: Duration::ZERO,
         }
     }
 }

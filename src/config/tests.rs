@@ -49,7 +49,9 @@ fn the_full_file_shows_the_defaults() {
     assert_eq!(config.access_log, Some(log));
     assert_eq!(config.aws.timeouts, AwsTimeouts::default());
     let expect_stack = Some(StackMark { header: Some("x-stack".into()), json: Some("/build/stack".into()) });
-    assert_eq!(service.health, Health { path: Some("/healthz".into()), expect_stack, ..Health::default() });
+    let slow_start = Duration::from_secs(10);
+    assert_eq!((service.health.slow_start, service.cutover.ramp), (slow_start, slow_start));
+    assert_eq!(service.health, Health { path: Some("/healthz".into()), expect_stack, slow_start, ..Health::default() });
     assert_eq!(service.stacks.green.stack.as_deref(), Some("release-42"));
     assert_eq!(service.timeouts, Timeouts::default());
     let StackRules { app, service_role_arn, .. } = service.stack_rules.clone();
@@ -76,6 +78,7 @@ fn the_full_file_shows_the_defaults() {
         warm: None,
         bake: None,
         canary: Vec::new(),
+        ramp: Duration::ZERO,
         sticky: Sticky::default(),
         preview: Previews::default(),
         ..service.cutover.clone()

@@ -17,7 +17,7 @@ use super::judge::{Clock, Judgement, Sample, Verdict, judge};
 use super::machine::{Bar, Effect, Event};
 use super::probe;
 use super::recorder::{Recorder, Watch};
-use super::state::Cutover;
+use super::state::{Cutover, Outline};
 use super::warmed::Warmed;
 use super::web::Web;
 use crate::config::{Bake, CanaryStep, Drain, Share, Then};
@@ -56,6 +56,7 @@ impl Hands {
             Effect::Ask(name) => self.ask(&name, cutover).await,
             Effect::Warm(color) => self.warm(color).await,
             Effect::Weigh(step) => Event::Judged(self.weigh(step, cutover).await),
+            Effect::Ramp(step) => self.ramp(step, cutover).await,
             Effect::Share(step) => {
                 self.share(step, cutover).await;
                 return None;
@@ -194,25 +195,46 @@ impl Hands {
         probed
     }
 
-    /// Gives the new color the share of this step; the same clients go first for as long as the cutover lasts.
-    async fn share(&self, step: u32, cutover: &Cutover) -> Option<CanaryStep> {
-        let rules = self.newest().rules.cutover.clone();
-        let step = usize::try_from(step).ok().and_then(|step| rules.canary.get(step)).cloned()?;
+    /// Gives the new color the share of this step, where there is one; the same clients go first for as long as the cutover
+    /// lasts.
+    async fn share(&self, step: u32, cutover: &Cutover) -> Option<Share> {
+        let share = share_of(step, cutover.outline, &self.newest().rules.cutover.canary)?;
         let salt = xxh3_64(cutover.id.as_bytes());
-        self.switchboard.split(&self.service.name, Some(Split { to: cutover.to, share: step.weight, salt })).await;
-        Some(step)
+        self.switchboard.split(&self.service.name, Some(Split { to: cutover.to, share, salt })).await;
+        Some(share)
     }
 
     /// Gives the new color its share, and judges it beside the old one until the step is over.
     async fn weigh(&self, step: u32, cutover: &Cutover) -> Judgement {
-        let Some(canary) = self.share(step, cutover).await else {
+        let rules = self.newest().rules.cutover.clone();
+        let canary = usize::try_from(step).ok().and_then(|step| rules.canary.get(step));
+        let (Some(canary), Some(_)) = (canary, self.share(step, cutover).await) else {
             return undecided("the config no longer has this step");
         };
-        let bake = self.newest().rules.cutover.bake.clone().unwrap_or_default();
-        let bake = step_rules(bake, canary.weight, canary.lasts);
+        let bake = step_rules(rules.bake.unwrap_or_default(), canary.weight, canary.lasts);
         let watch = |color| Watch::begin(&self.recorder, color, bake.unanswered);
         let (mut new, mut old, begun) = (watch(cutover.to), watch(cutover.from), Instant::now());
         self.watch(&bake, || (new.look(), old.look(), begun.elapsed())).await
+    }
+
+    /// Gives the new color the share of this step of the ramp for its time. It is no trial: only where the cutover judges at
+    /// all, what is surely bad by now does not get more.
+    async fn ramp(&self, step: u32, cutover: &Cutover) -> Event {
+        let rules = self.newest().rules.cutover.clone();
+        let length = rules.ramp / cutover.outline.ramp.max(1);
+        let share = self.share(step, cutover).await.unwrap_or(Share::ALL);
+        let bake = step_rules(rules.bake.unwrap_or_default(), share, length);
+        let watch = |color| Watch::begin(&self.recorder, color, bake.unanswered);
+        let (mut new, mut old, begun) = (watch(cutover.to), watch(cutover.from), Instant::now());
+        let is_judged = cutover.outline.bake || cutover.outline.canary > 0;
+        while let Some(left) = length.checked_sub(begun.elapsed()).filter(|left| *left > Duration::ZERO) {
+            tokio::time::sleep(left.min(LOOK)).await;
+            let judged = judge(&new.look(), &old.look(), &bake, Clock::Running);
+            if is_judged && judged.verdict == Verdict::Bad {
+                return Event::Judged(judged);
+            }
+        }
+        Event::Ramped
     }
 
     /// Judges the new color by what it does with all of the traffic, against what the old one did before.
@@ -258,6 +280,18 @@ impl Hands {
     }
 }
 
+/// The share of this step: a canary's own, and after those of a canary the ramp's, which rise evenly to all but one step.
+/// Nothing where a canary's step is not in the config any more.
+fn share_of(step: u32, outline: Outline, canary: &[CanaryStep]) -> Option<Share> {
+    if step < outline.canary || outline.ramp == 0 {
+        return usize::try_from(step).ok().and_then(|step| canary.get(step)).map(|step| step.weight);
+    }
+    let from = canary.last().map_or(0, |last| u32::from(last.weight.0));
+    let place = (step - outline.canary + 1).min(outline.ramp);
+    let share = from + (u32::from(Share::ALL.0) - from) * place / (outline.ramp + 1);
+    u16::try_from(share).ok().map(Share)
+}
+
 /// A canary's step is judged as the bake is, by as much of the least sample as it has of the clients.
 fn step_rules(bake: Bake, weight: Share, lasts: Duration) -> Bake {
     let share = bake.min_requests.saturating_mul(u64::from(weight.0)) / u64::from(Share::ALL.0);
@@ -275,3 +309,22 @@ const CUT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(200);
 /// Requests that a canary's step is judged by, however small its share is.
 const LEAST_OF_STEP: u64 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_a_ramp_rises_evenly_from_where_the_canary_ends_and_never_falls() {
+        let step = |weight| CanaryStep { weight: Share(weight), lasts: Duration::from_secs(1) };
+        let (canary, outline) = ([step(500), step(2_000)], Outline { canary: 2, ramp: 4, ..Outline::default() });
+        let shares: Vec<_> = (0..8).map(|step| share_of(step, outline, &canary).unwrap().0).collect();
+        assert_eq!(shares, [500, 2_000, 3_600, 5_200, 6_800, 8_400, 8_400, 8_400]);
+        let alone = Outline { ramp: 4, ..Outline::default() };
+        assert_eq!(
+            (0..4).map(|step| share_of(step, alone, &[]).unwrap().0).collect::<Vec<_>>(),
+            [2_000, 4_000, 6_000, 8_000]
+        );
+        assert_eq!(share_of(2, Outline { canary: 3, ..Outline::default() }, &canary), None);
+    }
+}

@@ -29,6 +29,8 @@ pub enum Event {
     Warmed(Warmed, Vec<String>),
     /// What the new color's requests say of it.
     Judged(Judgement),
+    /// The new color has had the share of a step of the ramp for its time.
+    Ramped,
     Published(Color, Switched),
     Drained(Color, Drained),
     /// Names say what they should, or why not.
@@ -64,6 +66,8 @@ pub enum Effect {
     Warm(Color),
     /// Give the new color this step's share, and judge it by that.
     Weigh(u32),
+    /// Let it have the share of this step of the ramp for a while.
+    Ramp(u32),
     /// Let it have the share of this step, and no more is said.
     Share(u32),
     /// Make the color live, and the only one.
@@ -97,7 +101,8 @@ pub fn step(cutover: &Cutover, event: Event) -> Next {
         }
         (Gates, Event::Gate(gate)) => gated(cutover, gate),
         (Warm, Event::Warmed(warmed, against)) => warmed_up(cutover, warmed, against),
-        (Canary, Event::Judged(judged)) if !cutover.returning => weighed(cutover, judged),
+        (Canary | Ramp, Event::Judged(judged)) if !cutover.returning => weighed(cutover, judged),
+        (Ramp, Event::Ramped) if !cutover.returning => enter(cutover.clone(), after(cutover, Ramp)),
         (Switch, Event::Published(color, switched)) if color == cutover.to => drain(cutover, Drain, switched),
         (Drain, Event::Drained(color, drained)) if color == cutover.from => {
             let evidence = Evidence { drained: Some(drained), ..cutover.evidence.clone() };
@@ -130,6 +135,7 @@ fn due(cutover: &Cutover) -> Vec<Effect> {
         }
         Phase::Warm => vec![Effect::Warm(to)],
         Phase::Canary => cutover.step.map(Effect::Weigh).into_iter().collect(),
+        Phase::Ramp => cutover.step.map(Effect::Ramp).into_iter().collect(),
         Phase::Confirm if cutover.returning => share(cutover),
         Phase::Confirm => [share(cutover), vec![Effect::Check(to, Bar::Fit)]].concat(),
         Phase::Paused => share(cutover),
@@ -157,7 +163,7 @@ fn share(cutover: &Cutover) -> Vec<Effect> {
 fn enter(cutover: Cutover, phase: Phase) -> Next {
     let paused = cutover.paused.filter(|_| phase == Phase::Paused);
     let step = match phase {
-        Phase::Canary => Some(cutover.step.map_or(0, |step| step + 1)),
+        Phase::Canary | Phase::Ramp => Some(next_step(&cutover)),
         // From here on the new color has all of it, and the table no shares.
         Phase::Switch => None,
         _ => cutover.step,
@@ -167,18 +173,25 @@ fn enter(cutover: Cutover, phase: Phase) -> Next {
     (next, effects)
 }
 
+/// The step that follows the one it is at, of the canary and the ramp together.
+fn next_step(cutover: &Cutover) -> u32 {
+    cutover.step.map_or(0, |step| step + 1)
+}
+
 /// The phase that follows this one in a cutover of this outline.
 fn after(cutover: &Cutover, phase: Phase) -> Phase {
     let has_gates = cutover.gates.iter().any(|gate| !gate.is_own());
-    let steps = cutover.outline.canary;
+    let (next, canary, ramp) = (next_step(cutover), cutover.outline.canary, cutover.outline.ramp);
     match phase {
         Phase::Prepare if has_gates => Phase::Gates,
         Phase::Prepare | Phase::Gates if cutover.outline.warm => Phase::Warm,
-        Phase::Prepare | Phase::Gates | Phase::Warm if steps > 0 => Phase::Canary,
-        Phase::Canary if cutover.step.is_some_and(|step| step + 1 < steps) => Phase::Canary,
+        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary if next < canary => Phase::Canary,
+        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp if next < canary + ramp => {
+            Phase::Ramp
+        }
         // Nothing has taken long enough to look again.
         Phase::Prepare => Phase::Switch,
-        Phase::Gates | Phase::Warm | Phase::Canary => Phase::Confirm,
+        Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp => Phase::Confirm,
         Phase::Confirm => Phase::Switch,
         Phase::Switch => Phase::Drain,
         Phase::Drain if cutover.outline.bake && !cutover.evidence.is_good() => Phase::Bake,
@@ -248,7 +261,7 @@ fn warmed_up(cutover: &Cutover, warmed: Warmed, against: Vec<String>) -> Next {
     enter(next, phase)
 }
 
-/// A canary step is over.
+/// A step of a canary or a ramp is over, or cannot go on.
 fn weighed(cutover: &Cutover, judged: Judgement) -> Next {
     let reasons = judged.reasons.clone();
     let next = judged_as(cutover, judged);
@@ -305,7 +318,7 @@ fn looked_back(cutover: &Cutover, readiness: Readiness) -> Next {
         (Readiness::Rising(reasons) | Readiness::Unready(reasons), Phase::Paused) if is_stuck(cutover) => {
             (with_reasons(cutover, both(cutover, &reasons)), later)
         }
-        (Readiness::Rising(reasons) | Readiness::Unready(reasons), Phase::Canary | Phase::Confirm) => {
+        (Readiness::Rising(reasons) | Readiness::Unready(reasons), Phase::Canary | Phase::Ramp | Phase::Confirm) => {
             stuck(cutover, Stop::Canary, &reasons)
         }
         (Readiness::Rising(reasons) | Readiness::Unready(reasons), _) if cutover.must_return() => {
@@ -363,7 +376,7 @@ fn follow(cutover: &Cutover, reasons: Vec<String>) -> Next {
 
 fn rollback(cutover: &Cutover, by: &str) -> Next {
     match cutover.phase {
-        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm => {
+        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp | Phase::Confirm => {
             undo(cutover, vec![format!("rolled back by {by} before the switch")])
         }
         Phase::Paused if cutover.live() == cutover.from => {

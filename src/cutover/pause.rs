@@ -54,7 +54,8 @@ impl Ask {
 /// more before anything moves.
 fn rests_on_endpoints(cutover: &Cutover) -> bool {
     match cutover.phase {
-        Phase::Prepare | Phase::Warm | Phase::Canary | Phase::Confirm | Phase::Switch | Phase::RollBack => true,
+        Phase::Prepare | Phase::Warm | Phase::Canary | Phase::Ramp | Phase::Confirm => true,
+        Phase::Switch | Phase::RollBack => true,
         Phase::Gates | Phase::Drain | Phase::Bake | Phase::Paused => cutover.returning,
         Phase::Dns | Phase::DrainBack | Phase::Done | Phase::Aborted | Phase::RolledBack => false,
     }

@@ -57,7 +57,9 @@ impl Want {
 fn leaves_open(cutover: &Cutover, preview: Preview) -> bool {
     match cutover.phase {
         // An operator who is to approve wants to see what.
-        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm => preview.to == cutover.to,
+        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm | Phase::Ramp => {
+            preview.to == cutover.to
+        }
         Phase::Paused if cutover.paused != Some(Stop::Bake) => preview.to == cutover.to,
         // The old color has drained, and the way back would publish it, which ends the preview.
         Phase::Bake | Phase::Dns | Phase::Paused => preview.to == cutover.from,

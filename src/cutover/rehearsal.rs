@@ -86,6 +86,9 @@ impl Desk {
                 Human(step.lasts)
             ));
         }
+        if !rules.ramp.is_zero() {
+            steps.push(format!("ramp: let the share of {to} rise to all of the clients within {}", Human(rules.ramp)));
+        }
         steps.push(format!("switch: publish {to} to every worker, then close {old}"));
         let Drain { requests, tunnels } = &rules.drain;
         let inside = pools[old].turnstile.inside();

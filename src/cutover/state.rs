@@ -34,7 +34,7 @@ pub struct Cutover {
     /// What has to hold before the switch, as it stands.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub gates: Vec<Gate>,
-    /// The canary step whose share the new color has, or had when it was taken back.
+    /// The step of the canary or the ramp whose share the new color has, or had when it was taken back.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub step: Option<u32>,
     /// What it was in when it paused.
@@ -60,6 +60,8 @@ pub struct Outline {
     pub warm: bool,
     /// How many steps.
     pub canary: u32,
+    /// How many steps; they are numbered on from those of the canary.
+    pub ramp: u32,
     pub bake: bool,
     pub dns: bool,
 }
@@ -85,6 +87,8 @@ pub enum Phase {
     Warm,
     /// The new color has a share of the traffic, and is judged by it.
     Canary,
+    /// The new color's share of the traffic rises.
+    Ramp,
     /// It proves its health once more, since all this took a while.
     Confirm,
     /// The table is being published.
@@ -111,7 +115,7 @@ impl Cutover {
     /// where this is its last.
     pub fn live(&self) -> Color {
         match self.phase {
-            Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm => self.from,
+            Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp | Phase::Confirm => self.from,
             Phase::Paused if self.paused != Some(Stop::Bake) => self.from,
             Phase::Aborted | Phase::RollBack | Phase::DrainBack | Phase::RolledBack => self.from,
             Phase::Switch | Phase::Drain | Phase::Bake | Phase::Paused | Phase::Dns | Phase::Done => self.to,
@@ -122,7 +126,7 @@ impl Cutover {
     pub fn generation(&self) -> u64 {
         self.generation
             + match (self.is_back(), self.live() == self.to) {
-                // A canary's share is no switch, and taking it back is none.
+                // A share is no switch, and taking it back is none.
                 (true, _) if self.step.is_some() => 0,
                 (true, _) => 2,
                 (false, switched) => u64::from(switched),
@@ -146,7 +150,8 @@ impl Cutover {
     /// The new color serves, and nobody has said yet that it does well enough; or that is still to come.
     pub fn is_on_trial(&self) -> bool {
         match self.phase {
-            Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm | Phase::Paused => true,
+            Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp | Phase::Confirm => true,
+            Phase::Paused => true,
             Phase::Switch | Phase::Drain | Phase::Bake => self.outline.bake && !self.evidence.is_good(),
             _ => false,
         }
@@ -159,7 +164,7 @@ impl Cutover {
 
     /// It is in a phase in which figures say how the new color does.
     pub fn is_judged(&self) -> bool {
-        matches!(self.phase, Phase::Canary | Phase::Drain | Phase::Bake | Phase::Paused)
+        matches!(self.phase, Phase::Canary | Phase::Ramp | Phase::Drain | Phase::Bake | Phase::Paused)
     }
 
     /// It goes back because it has to, not because an operator asked.
@@ -207,11 +212,12 @@ impl Outline {
 
 impl Phase {
     /// The phases a service can be seen in, `idle` aside.
-    pub const ALL: [Phase; 12] = [
+    pub const ALL: [Phase; 13] = [
         Phase::Prepare,
         Phase::Gates,
         Phase::Warm,
         Phase::Canary,
+        Phase::Ramp,
         Phase::Confirm,
         Phase::Switch,
         Phase::Drain,
@@ -233,6 +239,7 @@ impl Phase {
             Phase::Gates => "gates",
             Phase::Warm => "warm",
             Phase::Canary => "canary",
+            Phase::Ramp => "ramp",
             Phase::Confirm => "confirm",
             Phase::Switch => "switch",
             Phase::Drain => "drain",

@@ -146,6 +146,7 @@ mod tests {
             fall: 3,
             expect_status: vec![200],
             expect_stack: None,
+            slow_start: Duration::ZERO,
         }
     }
 

@@ -37,8 +37,8 @@ impl Fork {
         let is_open = entry.split.is_some() || entry.preview.is_some();
         // Where it may come to that, what clients bring from the last time is kept from backends in between as well.
         let may_be = !rules.canary.is_empty() || !rules.preview.from.is_empty() || rules.mirror.is_some();
-        // Only the proxy may mark a request as one of its own.
-        let may_be = may_be || rules.warm.is_some();
+        // And only the proxy may mark a request as one of its own.
+        let may_be = may_be || !rules.ramp.is_zero() || rules.warm.is_some();
         if !is_open && !may_be && !entry.invited {
             return None;
         }

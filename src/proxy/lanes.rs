@@ -197,6 +197,8 @@ struct Road {
 struct Upstreams {
     made_from: Option<Eligible>,
     list: Vec<Rc<Upstream>>,
+    /// Some have come up later than others, and do not get their whole share yet.
+    is_uneven: bool,
 }
 
 impl Lane {
@@ -258,10 +260,31 @@ impl Lane {
             count => {
                 let a = fastrand::usize(..count);
                 let b = (a + fastrand::usize(1..count)) % count;
-                if list[b].busy() < list[a].busy() { &list[b] } else { &list[a] }
+                match upstreams.is_uneven {
+                    false if list[b].busy() < list[a].busy() => &list[b],
+                    false => &list[a],
+                    true => self.warmer(&list[a], &list[b]),
+                }
             }
         };
         Some(better).filter(untried).or_else(|| list.iter().find(untried)).map(Upstream::turn)
+    }
+
+    /// Of two of which one may have come up just now: each by how warm it is, but a cold one never where it is busier.
+    fn warmer<'u>(&self, a: &'u Rc<Upstream>, b: &'u Rc<Upstream>) -> &'u Rc<Upstream> {
+        let warmth = |upstream: &Upstream| upstream.warmth(self.age(), self.slow_start());
+        let (cold, warm) = if warmth(a) < warmth(b) { (a, b) } else { (b, a) };
+        let (less, more) = (warmth(cold), warmth(warm));
+        if less < more {
+            let is_its_turn = fastrand::f32() * (less + more) < less;
+            return if is_its_turn && cold.busy() <= warm.busy() { cold } else { warm };
+        }
+        if b.busy() < a.busy() { b } else { a }
+    }
+
+    /// In seconds, which is how exactly ages are known.
+    fn slow_start(&self) -> u64 {
+        self.service.rules.health.slow_start.as_secs_f64().ceil() as u64
     }
 
     /// A turn at this very endpoint; `None` where it is not up any more.
@@ -278,7 +301,15 @@ impl Lane {
         self.road.age.set(self.age() + 1);
         self.refresh();
         let keep = self.service.rules.timeouts.upstream_idle.as_secs().max(1);
-        self.road.upstreams.borrow().list.iter().for_each(|upstream| upstream.sweep(self.age(), keep));
+        let mut upstreams = self.road.upstreams.borrow_mut();
+        upstreams.list.iter().for_each(|upstream| upstream.sweep(self.age(), keep));
+        upstreams.is_uneven = self.is_uneven(&upstreams.list);
+    }
+
+    fn is_uneven(&self, list: &[Rc<Upstream>]) -> bool {
+        let mut warmth = list.iter().map(|upstream| upstream.warmth(self.age(), self.slow_start()));
+        let first = warmth.next();
+        warmth.any(|other| Some(other) != first)
     }
 
     /// Follows the pool's endpoints; those that stay keep their connections.
@@ -291,12 +322,82 @@ impl Lane {
         }
         let kept = |endpoint: &Arc<Endpoint>| upstreams.list.iter().find(|upstream| upstream.is_of(endpoint)).cloned();
         let basin = &self.road.basin;
-        let new = |endpoint: &Arc<Endpoint>| Upstream::new(endpoint.clone(), self.sheet.clone(), basin.clone());
+        let new =
+            |endpoint: &Arc<Endpoint>| Upstream::new(endpoint.clone(), self.age(), self.sheet.clone(), basin.clone());
         let make = |endpoint: &Arc<Endpoint>| Rc::new(new(endpoint));
-        let list = eligible.iter().map(|endpoint| kept(endpoint).unwrap_or_else(|| make(endpoint))).collect();
-        *upstreams = Upstreams { made_from: Some(eligible.clone()), list };
+        let list: Vec<_> = eligible.iter().map(|endpoint| kept(endpoint).unwrap_or_else(|| make(endpoint))).collect();
+        *upstreams = Upstreams { made_from: Some(eligible.clone()), is_uneven: self.is_uneven(&list), list };
     }
 }
 
 /// A pool closes once for each switch, so a request that finds this many closed in a row sees no working table.
 const LOOKS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::names::Color;
+
+    /// A lane whose endpoints take ten seconds to get their whole share; each sweep of it is a second.
+    fn lane() -> Lane {
+        let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[service.shop]\nblue.endpoints = [\"127.0.0.1:1\"]\n\
+            health.slow_start = \"10s\"";
+        let config = Config::parse(text, std::path::Path::new("")).unwrap_or_else(|report| panic!("{report}"));
+        let rules = config.services[0].clone();
+        let pools = PerColor::from_fn(|color| Pool::new(&rules, color, &[], 1).0);
+        let refusals = Box::new([Arc::new(RefusalSheet::new(1))]);
+        let service = Service { name: rules.name.clone(), pools, refusals, tail: Arc::new(Tail::new(1)), rules };
+        let kit = Kit { worker: 0, basin: Basin::default(), seal: Arc::new(Seal::temporary()), copier: Rc::default() };
+        let pool = service.pools[Color::Blue].clone();
+        Lane::new(Arc::new(service), pool, &kit)
+    }
+
+    fn endpoints(count: u16) -> Vec<Arc<Endpoint>> {
+        (1..=count).map(|port| Arc::new(Endpoint { address: ([127, 0, 0, 1], port).into() })).collect()
+    }
+
+    /// How many of a thousand turns, one after the other, are at the last endpoint.
+    fn at_the_last(lane: &Lane, last: &Arc<Endpoint>) -> usize {
+        (0..1000).filter(|_| lane.choose(&[]).unwrap().upstream().is_of(last)).count()
+    }
+
+    #[test]
+    fn the_share_of_an_endpoint_that_comes_up_later_rises_over_its_slow_start() {
+        fastrand::seed(7);
+        let (lane, all) = (lane(), endpoints(2));
+        lane.pool.eligible.store(Arc::new(all[..1].to_vec()));
+        (0..10).for_each(|_| lane.sweep());
+        lane.pool.eligible.store(Arc::new(all.clone()));
+        // Beside one that is warm: a share of 1 in 11, then 5 in 15, then the half.
+        let mut shares = Vec::new();
+        for _ in 0..3 {
+            shares.push(at_the_last(&lane, &all[1]));
+            (0..5).for_each(|_| lane.sweep());
+        }
+        let near = |share: usize, of: usize| share.abs_diff(of) < 75;
+        assert!(near(shares[0], 91) && near(shares[1], 333) && near(shares[2], 500), "{shares:?}");
+        assert!(!lane.road.upstreams.borrow().is_uneven, "nothing is left to be looked at");
+    }
+
+    #[test]
+    fn a_cold_endpoint_that_is_busier_gets_nothing_and_one_that_is_alone_gets_all() {
+        let (lane, all) = (lane(), endpoints(2));
+        lane.pool.eligible.store(Arc::new(all[1..].to_vec()));
+        assert_eq!(at_the_last(&lane, &all[1]), 1000);
+        (0..10).for_each(|_| lane.sweep());
+        lane.pool.eligible.store(Arc::new(all.clone()));
+        let busy = lane.turn_at(&all[0]).unwrap();
+        assert_eq!(at_the_last(&lane, &all[0]), 0);
+        drop(busy);
+        assert!(at_the_last(&lane, &all[0]) > 0);
+    }
+
+    #[test]
+    fn endpoints_that_come_up_together_share_alike_from_the_first_turn_on() {
+        let (lane, all) = (lane(), endpoints(2));
+        lane.pool.eligible.store(Arc::new(all.clone()));
+        assert!(at_the_last(&lane, &all[1]).abs_diff(500) < 80);
+        assert!(!lane.road.upstreams.borrow().is_uneven);
+    }
+}

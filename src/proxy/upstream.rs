@@ -24,6 +24,8 @@ pub struct Upstream {
     name: String,
     idle: RefCell<Vec<Idle>>,
     busy: Cell<usize>,
+    /// The lane's age when it came up.
+    since: u64,
     sheet: Arc<ColorSheet>,
     basin: Basin,
 }
@@ -35,9 +37,10 @@ struct Idle {
 }
 
 impl Upstream {
-    pub fn new(endpoint: Arc<Endpoint>, sheet: Arc<ColorSheet>, basin: Basin) -> Upstream {
+    /// One that comes up when its lane is of this age.
+    pub fn new(endpoint: Arc<Endpoint>, since: u64, sheet: Arc<ColorSheet>, basin: Basin) -> Upstream {
         let name = endpoint.address.to_string();
-        Upstream { endpoint, name, idle: RefCell::default(), busy: Cell::new(0), sheet, basin }
+        Upstream { endpoint, name, idle: RefCell::default(), busy: Cell::new(0), since, sheet, basin }
     }
 
     pub fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
@@ -50,6 +53,14 @@ impl Upstream {
 
     pub fn busy(&self) -> usize {
         self.busy.get()
+    }
+
+    /// How much of its share it gets, where that takes so many seconds to be all of it: a tenth at first.
+    pub fn warmth(&self, age: u64, slow_start: u64) -> f32 {
+        match age.saturating_sub(self.since) {
+            gone if gone >= slow_start => 1.0,
+            gone => (gone as f32 / slow_start as f32).max(COLDEST),
+        }
     }
 
     /// A request's turn at this endpoint, counted from now on.
@@ -275,6 +286,8 @@ impl Drop for Active {
     }
 }
 
+/// The share of its share that an endpoint begins with.
+const COLDEST: f32 = 0.1;
 /// What is read at one time: little at first, more for an answer that fills it.
 const READ: usize = 16 * 1024;
 pub const READ_MOST: usize = 128 * 1024;

@@ -195,6 +195,7 @@ fn course(kind: Kind, service: &config::Service) -> (Outline, Vec<Gate>) {
     let outline = Outline {
         warm: rules.warm.is_some(),
         canary: u32::try_from(rules.canary.len()).unwrap_or(u32::MAX),
+        ramp: if rules.ramp.is_zero() { 0 } else { RAMP_STEPS },
         bake: rules.bake.is_some(),
         dns: service.dns.is_some(),
     };
@@ -208,3 +209,6 @@ fn course(kind: Kind, service: &config::Service) -> (Outline, Vec<Gate>) {
     };
     (outline, rules.gates.iter().map(gate).collect())
 }
+
+/// The share of a ramp rises in so many steps, each written down before it is given: after a crash no client comes back.
+const RAMP_STEPS: u32 = 10;

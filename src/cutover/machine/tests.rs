@@ -68,6 +68,7 @@ fn events() -> Vec<Event> {
         Event::Resume,
         Event::Warmed(Warmed::default(), vec![]),
         Event::Warmed(Warmed::default(), vec!["cold".into()]),
+        Event::Ramped,
         Event::Followed(vec![]),
         Event::DeadlinePassed,
         Event::Abort { by: by() },
@@ -109,9 +110,10 @@ fn key(cutover: &Cutover) -> String {
 
 /// The courses that a config may ask for: each phase there or not.
 fn courses() -> Vec<Cutover> {
-    let all = (0..32_u32).map(|bits| {
+    let all = (0..64_u32).map(|bits| {
         let has = |bit: u32| bits & (1 << bit) != 0;
-        let outline = Outline { warm: has(4), canary: 2 * u32::from(has(0)), bake: has(1), dns: has(2) };
+        let (canary, ramp) = (2 * u32::from(has(0)), 2 * u32::from(has(5)));
+        let outline = Outline { warm: has(4), canary, ramp, bake: has(1), dns: has(2) };
         let gates = gates();
         begun(Kind::Switch, outline, if has(3) { &gates } else { &[] })
     });
@@ -119,7 +121,7 @@ fn courses() -> Vec<Cutover> {
 }
 
 fn whole_course() -> Cutover {
-    begun(Kind::Switch, Outline { warm: true, canary: 2, bake: true, dns: true }, &gates())
+    begun(Kind::Switch, Outline { warm: true, canary: 2, ramp: 2, bake: true, dns: true }, &gates())
 }
 
 fn all_steps() -> Vec<Step> {
@@ -181,6 +183,7 @@ fn effects_are_of_the_right_color((before, event): (&Cutover, &Event), after: &C
                 assert_eq!((*color, after.live(), after.step.is_some()), (after.from, after.from, true), "{said}");
             }
             Effect::Weigh(step) => assert_eq!((after.phase, after.step), (Phase::Canary, Some(*step)), "{said}"),
+            Effect::Ramp(step) => assert_eq!((after.phase, after.step), (Phase::Ramp, Some(*step)), "{said}"),
             Effect::Share(step) => assert_eq!((after.live(), after.step), (after.from, Some(*step)), "{said}"),
             Effect::Judge => assert!(after.outline.bake && after.live() == after.to, "{said}"),
             Effect::Ask(name) => {
@@ -206,8 +209,11 @@ fn undecided_is_never_success((before, event): (&Cutover, &Event), after: &Cutov
     if before.phase == Phase::Warm && !matches!(after.phase, Phase::Warm | Phase::Aborted) {
         assert!(matches!(event, Event::Warmed(_, against) if against.is_empty()), "{said}");
     }
-    let leaves_step = before.phase == Phase::Canary && (after.step > before.step || after.phase == Phase::Confirm);
-    if leaves_step && before.step.is_some() {
+    let goes_on = after.step > before.step || after.phase == Phase::Confirm;
+    if before.phase == Phase::Ramp && goes_on {
+        assert!(*event == Event::Ramped || is_good(after.evidence.judged.as_ref()), "{said}");
+    }
+    if before.phase == Phase::Canary && goes_on && before.step.is_some() {
         assert!(is_good(after.evidence.judged.as_ref()), "{said}");
     }
     if before.evidence.is_bad() && before.live() == before.to && before.is_on_trial() && after.phase != before.phase {
@@ -326,6 +332,8 @@ fn the_whole_course_is_gone_step_by_step() {
         Event::Warmed(Warmed::default(), vec![]),
         good(),
         good(),
+        Event::Ramped,
+        Event::Ramped,
         ready(),
         Event::Published(Color::Green, switched),
         Event::Drained(Color::Blue, drained),
@@ -336,7 +344,7 @@ fn the_whole_course_is_gone_step_by_step() {
         phases.push(cutover.phase);
     }
     use Phase::*;
-    assert_eq!(phases, [Gates, Gates, Warm, Canary, Canary, Confirm, Switch, Drain, Bake, Dns, Done]);
+    assert_eq!(phases, [Gates, Gates, Warm, Canary, Canary, Ramp, Ramp, Confirm, Switch, Drain, Bake, Dns, Done]);
     assert_eq!((cutover.generation(), cutover.live()), (8, Color::Green));
 }
 

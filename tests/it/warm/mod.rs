@@ -2,6 +2,8 @@
 
 mod before;
 mod ends;
+mod ramp;
+mod slow_start;
 
 use serde_json::{Value, json};
 
