@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::Request;
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::body::Answer;
 use super::capacity::Capacity;
-use super::headers::Client;
+use super::headers::{self, Client};
 use super::leave::{Leave, Stage};
 use super::listen::{Open, Socketed, Station};
 use super::loss::Loss;
@@ -77,6 +77,17 @@ impl Visitor {
         match &self.greeted {
             Some((certificates, place)) if !certificates.vouches(*place, host) => Err(Refusal::Misdirected),
             _ => Ok(()),
+        }
+    }
+
+    /// Says with an answer that the connection is to end, where that is so.
+    pub fn takes_leave_with(&self, answer: &mut Response<Answer>) {
+        match self.leave.stage() > Stage::Staying || self.is_told.get() {
+            true if self.http2 && self.is_told.get() => self.pulse.ask_to_leave(),
+            true if !self.http2 && answer.status() != StatusCode::SWITCHING_PROTOCOLS => {
+                headers::close(answer.headers_mut());
+            }
+            _ => {}
         }
     }
 
@@ -174,10 +185,11 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 ) -> Option<(S, Vec<u8>, Instant)> {
     let (pulse, edge) = (visitor.pulse.clone(), visitor.edge.clone());
     let io = TokioIo::new(Watched::http1(stream, ahead, pulse.clone(), visitor.stall()));
-    let builder = http1_builder(visitor.limits());
     let (proxy, visits) = (station.proxy.clone(), visitor.clone());
-    let service = service_fn(move |request: Request<Incoming>| proxy.clone().carry(visits.clone(), request, None));
-    let mut connection = builder.serve_connection(io, service).with_upgrades();
+    // In a box of its own, which goes from one connection's request to another's while the processor's cache still has it.
+    let service =
+        service_fn(move |request: Request<Incoming>| Box::pin(proxy.clone().carry(visits.clone(), request, None)));
+    let mut connection = http1_builder(visitor.limits()).serve_connection(io, service).with_upgrades();
     let (idle, head, quiet) = (edge.idle, edge.head, visitor.timeouts().park);
     let terms = Terms { idle, head, since, quiet, parks: quiet < idle, age: None, leaves_at: Stage::Closing };
     let mut ended = pulse::watch(&mut connection, &pulse, terms, station).await;

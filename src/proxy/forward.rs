@@ -59,21 +59,25 @@ pub async fn send(
     for attempt in 0..limits.tries {
         let Some(turn) = lane.choose(&tried) else { break };
         record.turns_to(turn.upstream());
-        // Where kept connections have died, others have too: from then on a new one is the safe way.
-        let kept = if attempt < TRIES_KEPT && !repeated { turn.reuse(lane.age(), repeatable) } else { None };
-        let (wire, kept) = match kept {
-            Some(wire) => (wire, true),
-            None => match record.awaits(turn.connect(timeouts.connect)).await {
-                Ok(wire) => (wire, false),
-                Err(error) => {
-                    lane.sheet.connect_failures.add(1);
-                    refusal = connect_refusal(&error);
-                    tried.push(turn.upstream().clone());
-                    continue;
-                }
-            },
+        // A scope, so that nothing of it takes room in the request while it waits for its answer.
+        let (mut link, kept) = {
+            // Where kept connections have died, others have too: from then on a new one is the safe way.
+            let kept = if attempt < TRIES_KEPT && !repeated { turn.reuse(lane.age(), repeatable) } else { None };
+            let (wire, kept) = match kept {
+                Some(wire) => (wire, true),
+                // In a box: most requests need none, and all would have to carry room for it.
+                None => match record.awaits(Box::pin(turn.connect(timeouts.connect))).await {
+                    Ok(wire) => (wire, false),
+                    Err(error) => {
+                        lane.sheet.connect_failures.add(1);
+                        refusal = connect_refusal(&error);
+                        tried.push(turn.upstream().clone());
+                        continue;
+                    }
+                },
+            };
+            (Link::new(turn, wire), kept)
         };
-        let mut link = Link::new(turn, wire);
         let headless = request.head.method == Method::HEAD;
         let mut exchange = Exchange { outflow: Some(outflow), moved: 0, headless, limits };
         let patience = Patience { since, length: timeouts.first_byte, has_begun: false };

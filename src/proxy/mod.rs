@@ -37,7 +37,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, request};
+use http::{HeaderValue, Request, Response, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -53,7 +53,7 @@ use self::headers::RequestId;
 pub use self::headers::{PREVIEW, PROBE};
 use self::inflow::Inflow;
 use self::lanes::{Admission, Lane, Lanes};
-use self::leave::{Leave, Stage};
+use self::leave::Leave;
 pub use self::listen::{ListenError, Listener, Listeners};
 pub use self::loss::Loss;
 use self::outflow::Outflow;
@@ -113,48 +113,51 @@ impl Proxy {
 
     /// Carries one request: every request gets an answer, and every answer is recorded.
     ///
-    /// It is what hyper is given as the service: one more future around it would be one more copy of it.
-    pub async fn carry(
+    /// It is what hyper is given as the service: one more future around it would be one more copy of it. No async function,
+    /// since that would keep the whole request beside its parts.
+    pub fn carry(
         self: Rc<Proxy>,
         visitor: Rc<Visitor>,
         request: Request<Incoming>,
         flow: Option<Rc<Flow>>,
-    ) -> Result<Response<Answer>, Infallible> {
-        let busy = visitor.pulse.begin();
+    ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
         let (mut head, body) = request.into_parts();
-        let mut record = Record::open(self.ledger.borrow().as_ref(), &visitor, Some(&head));
-        let is_whole = body.is_end_stream();
-        let mut answer = match self.relay(&visitor, &mut head, body, &mut record).await {
-            Ok(carried) => carried.deliver(record, &visitor),
-            Err(stop) => {
-                let response = match stop {
-                    Stop::Refused(refusal) => {
-                        let response = refusal.response();
-                        record.refused(refusal, response.body().size_hint().lower(), &self.nowhere);
-                        response
+        async move {
+            let busy = visitor.pulse.begin();
+            let mut record = Record::open(self.ledger.borrow().as_ref(), &visitor, Some(&head));
+            let is_whole = body.is_end_stream();
+            let mut answer = match self.relay(&visitor, &mut head, body, &mut record).await {
+                Ok(carried) => carried.deliver(record, &visitor),
+                Err(stop) => {
+                    if !is_whole {
+                        busy.interrupts();
                     }
-                    Stop::Elsewhere(redirect) => {
-                        let response = redirect.response();
-                        record.redirected(response.status().as_u16());
-                        response
-                    }
-                    Stop::Seen(sighting) => {
-                        record.is_nobodys();
-                        sighting.response()
-                    }
-                };
-                if !is_whole {
-                    busy.interrupts();
+                    self.answer(stop, record)
                 }
+            };
+            visitor.takes_leave_with(&mut answer);
+            Ok(answer.map(|body| body.with(busy, flow)))
+        }
+    }
+
+    /// The proxy's own answer to what it does not carry.
+    fn answer(&self, stop: Stop, mut record: Record) -> Response<Answer> {
+        match stop {
+            Stop::Refused(refusal) => {
+                let response = refusal.response();
+                record.refused(refusal, response.body().size_hint().lower(), &self.nowhere);
                 response
             }
-        };
-        match visitor.leave.stage() > Stage::Staying || visitor.is_told.get() {
-            true if visitor.http2 && visitor.is_told.get() => visitor.pulse.ask_to_leave(),
-            true if !visitor.http2 && answer.status() != SWITCHING_PROTOCOLS => headers::close(answer.headers_mut()),
-            _ => {}
+            Stop::Elsewhere(redirect) => {
+                let response = redirect.response();
+                record.redirected(response.status().as_u16());
+                response
+            }
+            Stop::Seen(sighting) => {
+                record.is_nobodys();
+                sighting.response()
+            }
         }
-        Ok(answer.map(|body| body.with(busy, flow)))
     }
 
     /// Records the refusal of what never became a request.
@@ -281,5 +284,3 @@ fn send_rest(link: Link, unsent: Option<Box<Outflow>>) -> (Link, Option<AbortOnD
     });
     (link, rest)
 }
-
-const SWITCHING_PROTOCOLS: StatusCode = StatusCode::SWITCHING_PROTOCOLS;
