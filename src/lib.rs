@@ -16,7 +16,7 @@ pub mod app;
 // floor: faces — each looks at one party outside
 /// What operators reach: the API on a unix socket and on TCP, status, metrics, events.
 pub mod admin;
-/// What Amazon is asked: Route 53's zones, with one account's credentials, pace and deadlines.
+/// What Amazon is asked: Route 53's zones and who knows endpoints, with one account's credentials, pace and deadlines.
 pub mod aws;
 /// What the system sees of us: signals, the service manager's sockets and watchdog.
 pub mod process;

@@ -40,7 +40,7 @@ impl Target {
 }
 
 pub async fn ask(account: &Account, deadline: Instant, of: &TargetGroup) -> Result<Roll, CallError> {
-    let subject = Subject { kind: "target group", name: &of.group, key: "target_group" };
+    let subject = Subject { kind: "target group", name: &of.group, key: "group" };
     let group = describe(account, deadline, subject).await?;
     let targets = targets(account, deadline, subject, &group).await?;
     // What the load balancer thinks of the others' health does not count: some are in use by no load balancer at all, and

@@ -30,8 +30,13 @@ impl Desk {
             ["http", "https"].iter().any(|scheme| endpoint_url.starts_with(&format!("{scheme}://127.0.0.1:"))),
             "a story must not leave this machine: {endpoint_url}"
         );
+        Desk::of(&CONFIG.replace("ENDPOINT", endpoint_url))
+    }
+
+    /// With this for a config.
+    pub fn of(config: &str) -> Desk {
         let folder = TempDir::new().unwrap();
-        std::fs::write(folder.path().join("cutover.toml"), CONFIG.replace("ENDPOINT", endpoint_url)).unwrap();
+        std::fs::write(folder.path().join("cutover.toml"), config).unwrap();
         Desk { folder }
     }
 

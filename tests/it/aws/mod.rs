@@ -7,6 +7,7 @@ mod faults;
 mod opsworks;
 mod race;
 mod secrets;
+mod sources;
 pub mod stage;
 mod suite;
 mod zone;

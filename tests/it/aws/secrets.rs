@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use cutover::config::{DiscoverFrom, ScalingGroup};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::stage::{KEY, SECRET, SHOP, Stage, TOKEN, ZONE, batch, create, mark, name};
-use crate::harness::FakeRoute53;
+use crate::harness::{FakeRegion, FakeRoute53};
 
 #[tokio::test]
 async fn neither_the_secret_key_nor_the_session_token_is_ever_logged() {
@@ -18,6 +19,12 @@ async fn neither_the_secret_key_nor_the_session_token_is_ever_logged() {
     stage.zone.describe().await.unwrap();
     stage.zone.records(&name(SHOP)).await.unwrap();
     stage.zone.change(&batch([create(&mark(1))])).await.unwrap();
+    let region = FakeRegion::start().await;
+    region.add_group("shop", &[]);
+    let elsewhere = Stage::at(&region.url(), ZONE).await;
+    let group = DiscoverFrom::Asg(ScalingGroup { name: "shop".to_owned(), port: 80 });
+    elsewhere.account.source(&group).unwrap().ask().await.unwrap();
+    assert_eq!(region.asked("DescribeAutoScalingGroups")[0].session_token.as_deref(), Some(TOKEN), "and there too");
     fake.deny("GetHostedZone");
     let error = format!("{:?}", stage.zone.describe().await.unwrap_err());
     assert_eq!(fake.asked()[0].session_token.as_deref(), Some(TOKEN), "they were in use");

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use http::Request;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
@@ -25,6 +26,8 @@ pub enum Kind {
     MiniStack,
     /// `CUTOVER_MOTO`
     Moto,
+    /// `CUTOVER_OPSWORKS_MOTO`: the last that knows OpsWorks.
+    OpsWorksMoto,
 }
 
 impl Kind {
@@ -32,6 +35,7 @@ impl Kind {
         let name = match self {
             Kind::MiniStack => "CUTOVER_MINISTACK",
             Kind::Moto => "CUTOVER_MOTO",
+            Kind::OpsWorksMoto => "CUTOVER_OPSWORKS_MOTO",
         };
         let path = std::env::var_os(name);
         path.unwrap_or_else(|| panic!("{name} does not name a program: `tests/run` installs it and sets this")).into()
@@ -43,8 +47,10 @@ impl Kind {
             Kind::MiniStack => command
                 .env("BIND_HOST", address.ip().to_string())
                 .env("GATEWAY_PORT", address.port().to_string())
-                .env("SERVICES", "route53,sts"),
-            Kind::Moto => command.args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()]),
+                .env("SERVICES", "route53,ec2,elbv2,autoscaling,sts"),
+            Kind::Moto | Kind::OpsWorksMoto => {
+                command.args(["-H", &address.ip().to_string(), "-p", &address.port().to_string()])
+            }
         };
         command
     }
@@ -82,16 +88,40 @@ impl Emulator {
             "<CreateHostedZoneRequest xmlns=\"https://route53.amazonaws.com/doc/2013-04-01/\"><Name>{name}</Name>\
              <CallerReference>{reference}</CallerReference></CreateHostedZoneRequest>"
         );
-        let request = Request::post("/2013-04-01/hostedzone")
-            .header("content-type", "text/xml")
-            .header("x-amz-date", "20261124T000000Z")
-            .header("authorization", SIGNED)
-            .body(body::full(request))
-            .unwrap();
-        let answer = Client::http1(self.address).await.host("route53.amazonaws.com").send(request).await;
-        let text = answer.text();
+        let text = self.send("route53", "/2013-04-01/hostedzone", &[("content-type", "text/xml")], request).await;
         let id = text.split_once("<Id>/hostedzone/").and_then(|(_, rest)| rest.split_once("</Id>"));
-        id.unwrap_or_else(|| panic!("{} {text}\n{}", answer.status, self.process.stderr())).0.to_owned()
+        id.unwrap_or_else(|| panic!("{text}\n{}", self.process.stderr())).0.to_owned()
+    }
+
+    /// One request of the query protocol, with its `Action` and all: what is answered.
+    pub async fn query(&self, service: &str, fields: &[(&str, &str)]) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(fields);
+        if service == "ec2" {
+            form.append_pair("Version", "2016-11-15");
+        }
+        self.send(service, "/", &[("content-type", "application/x-www-form-urlencoded")], form.finish()).await
+    }
+
+    /// One request to OpsWorks: what is answered.
+    pub async fn opsworks(&self, operation: &str, input: Value) -> Value {
+        let target = format!("OpsWorks_20130218.{operation}");
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target.as_str())];
+        let text = self.send("opsworks", "/", &headers, input.to_string()).await;
+        if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() }
+    }
+
+    async fn send(&self, service: &str, path: &str, headers: &[(&str, &str)], text: String) -> String {
+        let signed = SIGNED.replace("SERVICE", service);
+        let mut request = Request::post(path).header("x-amz-date", "20261124T000000Z").header("authorization", signed);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let host = format!("{service}.us-east-1.amazonaws.com");
+        let request = request.body(body::full(text)).unwrap();
+        let answer = Client::http1(self.address).await.host(&host).send(request).await;
+        assert_eq!(answer.status / 100, 2, "{}\n{}", answer.text(), self.process.stderr());
+        answer.text().to_owned()
     }
 }
 
@@ -103,5 +133,5 @@ const ENVIRONMENT: [(&str, &str); 4] = [
     ("AWS_ACCESS_KEY_ID", "testing"),
     ("AWS_SECRET_ACCESS_KEY", "testing"),
 ];
-const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=testing/20261124/us-east-1/route53/aws4_request, \
+const SIGNED: &str = "AWS4-HMAC-SHA256 Credential=testing/20261124/us-east-1/SERVICE/aws4_request, \
                       SignedHeaders=host;x-amz-date, Signature=0";
