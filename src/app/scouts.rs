@@ -4,15 +4,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::accounts::Accounts;
 use crate::admin::Scene;
-use crate::aws::Account;
 use crate::config::{Aws, Config, Discover, DiscoverFrom};
-use crate::discovery::{Answer, Desk, Facts, Kept, Lookup, Proposal, Reach, Scout, Source, SourceError};
+use crate::discovery::{Desk, Facts, Kept, Lookup, Proposal, Reach, Scout, Source};
 use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
 
@@ -69,7 +67,11 @@ impl Scouts {
             let Some(rules) = rules.filter(|_| !self.has(&service.name, color)) else { continue };
             let source: Arc<dyn Source> = match rules.from.get_ref() {
                 DiscoverFrom::Dns(lookup) => Arc::new(Lookup::new(lookup.clone())),
-                from => of_amazon(&accounts.of(&config.aws, scene).await, from),
+                // Everybody else is at Amazon.
+                from => match accounts.of(&config.aws, scene).await.source(from) {
+                    Some(source) => source,
+                    None => continue,
+                },
             };
             let reach = Reach {
                 journal: scene.journal.clone(),
@@ -111,24 +113,6 @@ fn look(service: ServiceName, color: Color, scene: Arc<Scene>) -> Arc<dyn Fn() -
             own: own.chain(scene.admin.load().listen).collect(),
         }
     })
-}
-
-fn of_amazon(_account: &Account, from: &DiscoverFrom) -> Arc<dyn Source> {
-    Arc::new(Unasked(from.says()))
-}
-
-/// A source that this version knows by name only.
-struct Unasked(String);
-
-impl Source for Unasked {
-    fn says(&self) -> String {
-        self.0.clone()
-    }
-
-    fn ask(&self) -> BoxFuture<'_, Result<Answer, SourceError>> {
-        let says = "this version cannot ask it yet; use `dns`, or name the `endpoints`".to_owned();
-        Box::pin(async { Err(SourceError::Refused(says)) })
-    }
 }
 
 /// One for each color of many services.
