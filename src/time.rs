@@ -54,7 +54,7 @@ impl Moment {
     }
 }
 
-/// The wall clock as it was at the beginning, carried on by one that does not jump.
+/// The wall clock as it was at the beginning, carried on by one that does not jump; cut to milliseconds too.
 #[derive(Clone, Copy)]
 pub struct Clock {
     began: Timestamp,
@@ -67,7 +67,7 @@ impl Clock {
     }
 
     pub fn now(&self) -> Timestamp {
-        self.began.checked_add(self.at.elapsed()).unwrap_or(self.began)
+        self.began.checked_add(self.at.elapsed()).map_or(self.began, to_millis)
     }
 
     pub async fn until(&self, at: Timestamp) {

@@ -21,7 +21,7 @@ use super::access::{self, Peer};
 use super::preview::{self, AskPreview};
 use super::problem::Problem;
 use super::view::{AdminView, Outcome, Past, Status};
-use super::{Scene, discover, events, names, reload, retire, scrape};
+use super::{Scene, discover, events, names, reload, scrape, stacks};
 use crate::config;
 use crate::cutover::{Cutover, Denied, Desk, Granted, Plan, Until, Wish};
 use crate::names::{BadName, Color};
@@ -69,6 +69,7 @@ pub fn routes(state: Arc<State>) -> Router {
         .route("/readyz", get(ready))
         .merge(names::routes())
         .merge(discover::routes())
+        .merge(stacks::routes())
         .fallback(async || Problem::not_found("there is nothing here; the API begins at /v1/status"))
         .method_not_allowed_fallback(async || Problem::wrong_method("this path takes another method"))
         .with_state(state)
@@ -132,7 +133,7 @@ async fn service(Shared(state): App, Path(service): Path<String>) -> Answer {
 async fn may_retire(Shared(state): App, Path((service, color)): Path<(String, String)>) -> Answer {
     let desk = desk(&state, &service)?;
     let color: Color = color.parse().map_err(|wrong: BadName| Problem::bad_request(wrong.0))?;
-    let permit = retire::permit(&state.scene, &desk, color).ok_or_else(|| unknown(&state, &service))?;
+    let permit = state.scene.permit(&desk, color).ok_or_else(|| unknown(&state, &service))?;
     Ok(Json(permit).into_response())
 }
 
@@ -279,8 +280,8 @@ async fn listen(Shared(state): App) -> Response {
     let (told, reloads) = (state.scene.told.subscribe(), state.scene.config.told());
     let alive = state.scene.admin.load().timeouts.events;
     let (tails, names) = (state.scene.tails.subscribe(), state.scene.names_told.subscribe());
-    let discovered = state.scene.discovered.subscribe();
-    events::stream(now(&state), told, reloads, tails, names, discovered, alive).into_response()
+    let (discovered, stacks) = (state.scene.discovered.subscribe(), state.scene.stacks_told.subscribe());
+    events::stream(now(&state), told, reloads, tails, names, discovered, stacks, alive).into_response()
 }
 
 async fn metrics(Shared(state): App) -> Response {
@@ -336,7 +337,7 @@ fn failed(cutover: Cutover) -> Problem {
 }
 
 /// A reason that fits into a line of the journal.
-fn short(reason: Option<String>) -> Result<Option<String>, Problem> {
+pub fn short(reason: Option<String>) -> Result<Option<String>, Problem> {
     match reason {
         Some(reason) if reason.len() > LONGEST_REASON => {
             Err(Problem::bad_request(format!("the reason is longer than {LONGEST_REASON} bytes")))

@@ -1,5 +1,5 @@
-//! `GET /v1/events`: whatever happens to cutovers, the config, names and their tails, and to what is discovered,
-//! as server-sent events.
+//! `GET /v1/events`: whatever happens to cutovers, the config, names and their tails, to what is discovered and to
+//! stacks, as server-sent events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::ReloadTold;
 use crate::cutover::Told;
 use crate::discovery;
 use crate::dns;
+use crate::stack;
 use crate::tail;
 
 /// Begins with `first`, the status as it is now, so that whoever listens misses nothing in between.
@@ -24,12 +25,14 @@ pub fn stream(
     tails: Receiver<tail::Told>,
     names: Receiver<dns::Status>,
     discovered: Receiver<discovery::Status>,
+    stacks: Receiver<stack::Status>,
     alive: Duration,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let first = event("status", &first);
     let rest = stream::select(all("cutover", told), all("reload", reloads));
     let rest = stream::select(rest, stream::select(all("tail", tails), all("dns", names)));
     let rest = stream::select(rest, all("discovery", discovered));
+    let rest = stream::select(rest, all("stack", stacks));
     Sse::new(stream::iter([first]).chain(rest)).keep_alive(KeepAlive::new().interval(alive))
 }
 

@@ -11,6 +11,7 @@ mod reload;
 mod retire;
 mod scrape;
 mod serve;
+mod stacks;
 mod view;
 
 use std::io;
@@ -45,6 +46,8 @@ use crate::journal::Journal;
 use crate::metrics::{CallSheet, RefusalSheet};
 use crate::names::{Color, PerColor, ServiceName};
 use crate::proxy::{Capacity, Listeners};
+use crate::retire::Permit;
+use crate::stack;
 use crate::table::Switchboard;
 use crate::tail;
 use crate::time::Timestamp;
@@ -83,6 +86,9 @@ pub struct Scene {
     /// One for each color whose endpoints are discovered.
     pub scouts: ArcSwap<Vec<discovery::Desk>>,
     pub discovered: broadcast::Sender<discovery::Status>,
+    /// One for each service of which a color is a stack.
+    pub stacks: ArcSwap<Vec<stack::Desk>>,
+    pub stacks_told: broadcast::Sender<stack::Status>,
     pub told: broadcast::Sender<Told>,
     pub tails: broadcast::Sender<tail::Told>,
     pub started: Timestamp,
@@ -96,12 +102,24 @@ impl Scene {
     /// What is shown of a service; nothing of one that has just been taken out of the table.
     pub fn view(&self, desk: &Desk) -> Option<ServiceView> {
         let discovery = PerColor::from_fn(|color| self.scout(desk.name(), color).map(|scout| scout.status()));
-        ServiceView::of(desk, self.names(desk.name()).map(|names| names.status()), discovery)
+        let (names, stacks) = (self.names(desk.name()), self.stacks(desk.name()));
+        let (names, stacks) = (names.map(|names| names.status()), stacks.map(|stacks| stacks.status()));
+        ServiceView::of(desk, names, stacks, discovery)
     }
 
     /// Where a color's endpoints are discovered, if they are.
     pub fn scout(&self, service: &ServiceName, color: Color) -> Option<discovery::Desk> {
         self.scouts.load().iter().find(|scout| scout.service == *service && scout.color == color).cloned()
+    }
+
+    /// Where the service's stacks are looked after, if a color is one.
+    pub fn stacks(&self, service: &ServiceName) -> Option<stack::Desk> {
+        self.stacks.load().iter().find(|stacks| stacks.service == *service).cloned()
+    }
+
+    /// May this color be terminated? Nothing for a service that has just been taken out of the table.
+    pub fn permit(&self, desk: &Desk, color: Color) -> Option<Permit> {
+        retire::permit(self, desk, color)
     }
 
     /// Where the service's names are looked after, if it has any.

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::reload::ReloadError;
 use crate::cutover::Denied;
 use crate::dns;
+use crate::stack;
 
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,6 +109,32 @@ impl From<dns::Denied> for Problem {
             dns::Denied::Journal(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "journal", detail),
             dns::Denied::Zone(_) => Problem::new(StatusCode::BAD_GATEWAY, "zone", detail),
             dns::Denied::Gone => Problem::not_found(detail),
+        }
+    }
+}
+
+impl From<stack::Denied> for Problem {
+    fn from(denied: stack::Denied) -> Problem {
+        let detail = denied.to_string();
+        match denied {
+            stack::Denied::Held(order) => {
+                let mut more = Map::new();
+                more.insert("holder".into(), Value::from(order.by));
+                more.insert("since".into(), Value::from(order.started.to_string()));
+                more.insert("order".into(), Value::from(order.id));
+                Problem::new(StatusCode::CONFLICT, "held", detail).with(more)
+            }
+            stack::Denied::Barred { obstacles, .. } => {
+                let obstacles = serde_json::to_value(obstacles).unwrap_or_default();
+                Problem::failed(detail).with(Map::from_iter([("obstacles".into(), obstacles)]))
+            }
+            stack::Denied::NoStack { .. } | stack::Denied::Ended | stack::Denied::NotOfGroups(..) => {
+                Problem::bad_request(detail)
+            }
+            stack::Denied::NothingToAbort => Problem::failed(detail),
+            stack::Denied::Journal(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "journal", detail),
+            stack::Denied::Provider(_) => Problem::new(StatusCode::BAD_GATEWAY, "provider", detail),
+            stack::Denied::Gone => Problem::not_found(detail),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::metrics::{self as m, CODES, LatencySum, Mirrored, Page, RefusalSheet}
 use crate::names::Color;
 use crate::pool::{Pool, State};
 use crate::proxy::{Listener, Loss, Refusal};
+use crate::stack;
 use crate::table::Service;
 use crate::time::{Moment, Timestamp};
 
@@ -22,6 +23,7 @@ pub fn page(scene: &Scene) -> String {
     scene.desks.load().iter().for_each(|desk| service(&mut page, scene, desk));
     scene.names.load().iter().for_each(|desk| names(&mut page, desk));
     scene.scouts.load().iter().for_each(|desk| discovered(&mut page, desk));
+    scene.stacks.load().iter().for_each(|desk| stacks(&mut page, desk));
     refusals(&mut page, "-", &scene.nowhere);
     listeners(&mut page, &scene.listeners.load());
     for (place, outcome) in ConfigState::OUTCOMES.iter().enumerate() {
@@ -96,6 +98,22 @@ fn discovered(page: &mut Page, desk: &discovery::Desk) {
     page.put(&m::DISCOVERY_ENDPOINTS, &[service, color, "refused"], status.refused.len() as f64);
     for state in discovery::State::ALL {
         page.put(&m::DISCOVERY_STATE, &[service, color, state.as_str()], f64::from(u8::from(status.state == state)));
+    }
+}
+
+/// Of a service's stacks.
+fn stacks(page: &mut Page, desk: &stack::Desk) {
+    let (service, status) = (desk.service.as_str(), desk.status());
+    for (color, _) in desk.sites.iter().filter(|(_, site)| site.is_some()) {
+        let is_running = |view: &stack::OrderView| view.order.color == color && view.order.outcome.is_none();
+        let running = status.order.as_ref().is_some_and(is_running);
+        page.put(&m::STACK_ORDERS, &[service, color.as_str()], f64::from(u8::from(running)));
+        for step in stack::Step::ALL {
+            for outcome in stack::Outcome::ALL {
+                let labels = [service, color.as_str(), step.as_str(), outcome.as_str()];
+                page.put(&m::STACK_STEPS, &labels, desk.figures.steps(color, step, outcome) as f64);
+            }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::dns;
 use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
 use crate::proxy::Listener;
+use crate::stack;
 use crate::tail::{Networks, Reading};
 use crate::time::{Moment, Timestamp};
 
@@ -56,6 +57,9 @@ pub struct ServiceView {
     pub tail: Option<TailView>,
     /// Where names that follow it lead; null where none do.
     pub dns: Option<dns::Status>,
+    /// The stacks of its colors; null where none is one.
+    #[serde(default)]
+    pub stack: Option<stack::Status>,
     #[serde(flatten)]
     pub colors: PerColor<ColorView>,
     /// The color that is not live, while those who are invited can see it.
@@ -262,6 +266,7 @@ impl ServiceView {
     pub fn of(
         desk: &Desk,
         dns: Option<dns::Status>,
+        stack: Option<stack::Status>,
         mut discovery: PerColor<Option<discovery::Status>>,
     ) -> Option<ServiceView> {
         let entry = desk.entry()?;
@@ -274,6 +279,7 @@ impl ServiceView {
             generation: entry.generation,
             cutover: current.map(|cutover| CutoverView::of(cutover, desk)),
             dns,
+            stack,
             tail: entry.service.tail.span().map(|span| TailView::from(span.reading(Moment::now()))),
             colors: PerColor::from_fn(|color| {
                 ColorView::of(&entry.service.pools[color], entry.weight(color), discovery[color].take())

@@ -27,6 +27,7 @@ impl Reloader {
         self.seat(services);
         self.followers.follow(&to.config, &self.scene, &mut self.accounts).await;
         self.scouts.follow(&to.config, &self.scene, &mut self.accounts).await;
+        self.foremen.follow(&to.config, &self.scene, &mut self.accounts).await;
         if let Some(log) = access_log {
             // Where requests begin their lines from now on; those under way end theirs where they began them.
             self.doors.log_to(log.as_ref()).await;

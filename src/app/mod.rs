@@ -4,6 +4,7 @@ mod accounts;
 mod apply;
 mod build;
 mod followers;
+mod foremen;
 mod plan;
 mod reload;
 mod renew;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 use self::accounts::Accounts;
 use self::build::{Draft, Met, Tasks, sheets};
 use self::followers::Followers;
+use self::foremen::Foremen;
 use self::reload::Reloader;
 use self::running::Running;
 use self::scouts::Scouts;
@@ -115,25 +117,41 @@ impl App {
             names_told: broadcast::channel(EVENTS).0,
             scouts: ArcSwap::default(),
             discovered: broadcast::channel(EVENTS).0,
+            stacks: ArcSwap::default(),
+            stacks_told: broadcast::channel(EVENTS).0,
             told,
             tails: broadcast::channel(EVENTS).0,
             started: time::now(),
         });
+        // Whoever is let in must not be told that a color is no stack.
+        let (mut foremen, mut accounts) = (Foremen::default(), Accounts::default());
+        foremen.follow(config, &scene, &mut accounts).await;
         let admin = Admin::start(&config.admin, scene.clone(), handed.admin).await?;
         tasks.iter_mut().for_each(Tasks::check);
         first_checks(&switchboard.table()).await;
         let crew = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.current());
         let crew = crew.map_err(AppError::Workers)?;
         tasks.into_iter().for_each(Tasks::drive);
-        let (mut followers, mut accounts) = (Followers::default(), Accounts::default());
+        let mut followers = Followers::default();
         followers.follow(config, &scene, &mut accounts).await;
+        foremen.begin();
         let (mut scouts, proposals) = Scouts::new();
         scouts.follow(config, &scene, &mut accounts).await;
         let running = Running::new(config, known.iter().map(|listener| listener.address), admin.address);
         let (doors, watch) = (crew.doors(), Watch::default());
-        let scene_of = scene.clone();
-        let reloader =
-            Reloader { file, running, scene: scene_of, doors, followers, scouts, accounts, workers, watch, notifier };
+        let reloader = Reloader {
+            file,
+            running,
+            scene: scene.clone(),
+            doors,
+            followers,
+            foremen,
+            scouts,
+            accounts,
+            workers,
+            watch,
+            notifier,
+        };
         tokio::spawn(reloader.run(asks, proposals));
         Ok(App { workers: crew, admin, scene, access_log, listeners: known })
     }

@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::accounts::Accounts;
 use super::followers::Followers;
+use super::foremen::Foremen;
 use super::plan::Plan;
 use super::renew::Renewals;
 use super::running::{Running, Step};
@@ -34,6 +35,7 @@ pub struct Reloader {
     pub doors: Doors,
     pub followers: Followers,
     pub scouts: Scouts,
+    pub foremen: Foremen,
     pub accounts: Accounts,
     pub workers: usize,
     pub watch: Watch,

@@ -7,6 +7,7 @@ use crate::config::{
     Tls, TlsVersion, Warm,
 };
 use crate::names::Color;
+use crate::stack::Site;
 use crate::time::Human;
 
 /// What the proxy would do, in sentences.
@@ -104,6 +105,7 @@ fn service_says(service: &Service) -> Vec<String> {
         let lasts = Human(health.slow_start);
         says.push(format!("give an endpoint that comes up later than others its whole share only after {lasts}"));
     }
+    says.extend(stacks_say(service));
     says.extend(decisions_say(rules));
     says.extend(service.dns.as_ref().map(|dns| dns_says(dns, rules.bake.is_some())));
     says
@@ -120,6 +122,15 @@ fn discover_says(color: Color, discover: &Discover) -> String {
         "ask for {color}'s endpoints every {}{ttl}: {says}; believe fewer than {min_share} of them only where health checks agree",
         Human(*interval)
     )
+}
+
+/// Which stacks may be ordered about, where a color is one.
+fn stacks_say(service: &Service) -> Option<String> {
+    let site = |color: Color| Some(format!("{} ({color})", Site::of(&service.stacks[color])?));
+    let sites: Vec<String> = Color::BOTH.into_iter().filter_map(site).collect();
+    let app = service.stack_rules.app.as_ref().map(|app| format!(", whose app {app} is deployed")).unwrap_or_default();
+    let says = || format!("carry out what `cutover stack` orders of {}{app}", sites.join(" and "));
+    (!sites.is_empty()).then(says)
 }
 
 /// What comes before and after the switch of everyone, in that order.

@@ -19,6 +19,7 @@ mod progress;
 mod reload;
 mod retire;
 mod serve;
+mod stack;
 mod status;
 mod switch;
 mod verdict;
@@ -85,6 +86,7 @@ enum Command {
     Discover(discover::Discover),
     Reload(reload::Reload),
     Retire(retire::Retire),
+    Stack(stack::Stack),
     Completions(complete::Completions),
     Man(complete::Man),
 }
@@ -107,6 +109,7 @@ impl Cli {
             Command::Discover(discover) => discover.run(&global),
             Command::Reload(reload) => reload.run(&global),
             Command::Retire(retire) => retire.run(&global),
+            Command::Stack(stack) => stack.run(&global),
             Command::Completions(completions) => completions.run(),
             Command::Man(man) => man.run(),
         }

@@ -10,7 +10,7 @@ use super::client::{self, Client, Trouble};
 use super::discover::status_says as discovery_says;
 use super::progress::count;
 use super::verdict::in_millis;
-use super::{Failure, Global, out, watch};
+use super::{Failure, Global, out, stack, watch};
 use crate::admin::{
     ColorView, CutoverView, EndpointView, PreviewView, RefusedReload, ServiceView, Status as Whole, TailView,
 };
@@ -140,6 +140,7 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
         text.extend(view.discovery.as_ref().map(|status| discovery_says(status, now)));
     }
     text.extend(service.dns.as_ref().map(names_says));
+    text.extend(service.stack.as_ref().and_then(stack::summary));
     if let Some(tail) = &service.tail {
         text.push_str(&tail_says(tail, now));
     }

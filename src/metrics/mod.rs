@@ -127,6 +127,10 @@ families! {
         "Endpoints by why they are there: named, lingers, doubted, inherited; and those that were refused.";
     DISCOVERY_STATE = Gauge "cutover_discovery_state" ["service", "color", "state"]
         "1 for how a color's discovery stands: asking, current, doubted, failing, held.";
+    STACK_ORDERS = Gauge "cutover_stack_orders_running" ["service", "color"]
+        "1 while an order to the color's stack is carried out.";
+    STACK_STEPS = Counter "cutover_stack_steps_total" ["service", "color", "step", "outcome"]
+        "Steps of orders to a color's stack that are over, by how: done, failed, aborted.";
     ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]

@@ -10,7 +10,7 @@ use super::figures::Figures;
 use super::hands::Hands;
 use super::order::{Kind, Obstacle, Order, Site, Verb};
 use super::provider::{ProviderError, Stack};
-use super::status::Status;
+use super::status::{OrderView, Status};
 use crate::journal::Journal;
 use crate::names::{Color, PerColor, ServiceName};
 
@@ -122,6 +122,12 @@ impl Desk {
         // An error means that another looks after the stacks now; the journal is the same.
         let _ = tokio::time::timeout(within, status.wait_for(is_over)).await.ok()?;
         self.journal.find::<Order>(&order.id).filter(|order| order.outcome.is_some())
+    }
+
+    /// As it is told: an order that is the newest with what the moment knows of it.
+    pub fn view(&self, order: Order) -> OrderView {
+        let newest = self.status().order.filter(|newest| newest.order.id == order.id);
+        newest.unwrap_or_else(|| OrderView { says: None, deadline: None, instances: Vec::new(), order })
     }
 
     /// The newest orders first.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::desk::{Denied, Desk, Mail, Wish};
+use super::desk::{Denied, Desk, ENDED, Mail, Wish};
 use super::figures::Figures;
 use super::hands::{Hands, obstacles};
 use super::machine::{self, Effect, Event, deadline};
@@ -48,9 +48,13 @@ impl Foreman {
         told: broadcast::Sender<Status>,
     ) -> (Foreman, Desk) {
         let order = journal.last::<Order>(service);
+        let is_opsworks = |site: &Site| site.provider == Kind::OpsWorks;
+        let has_ended = has_ended && sites.iter().any(|(_, site)| site.as_ref().is_some_and(is_opsworks));
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         let view = order.as_ref().map(|order| OrderView::of(order, deadline(order, &hands.rules)));
-        let (status, shown) = watch::channel(Status { service: service.clone(), sites: sites.clone(), order: view });
+        let message = has_ended.then(|| ENDED.to_owned());
+        let first = Status { service: service.clone(), sites: sites.clone(), message, order: view };
+        let (status, shown) = watch::channel(first);
         let figures = Arc::new(Figures::default());
         let desk = Desk {
             service: service.clone(),
@@ -180,7 +184,11 @@ impl Foreman {
     }
 
     async fn abort(&mut self, by: String) -> Result<Order, Denied> {
-        let current = self.order.as_ref().filter(|order| order.outcome.is_none()).ok_or(Denied::NothingToAbort)?;
+        let current = self.order.as_ref().filter(|order| order.outcome.is_none()).ok_or(if self.has_ended {
+            Denied::Ended
+        } else {
+            Denied::NothingToAbort
+        })?;
         let (ended, _) = machine::step(current, &self.hands.rules, Event::Abort(by), self.hands.clock.now());
         // What is under way goes on where its end cannot be written down.
         self.write(&ended).await.map_err(|error| Denied::Journal(error.to_string()))?;
@@ -260,7 +268,8 @@ impl Foreman {
 
     fn tell(&self) {
         let order = self.order.as_ref().map(|order| OrderView::of(order, deadline(order, &self.hands.rules)));
-        let status = Status { service: self.service.clone(), sites: self.sites.clone(), order };
+        let message = self.has_ended.then(|| ENDED.to_owned());
+        let status = Status { service: self.service.clone(), sites: self.sites.clone(), message, order };
         if *self.status.borrow() != status {
             self.status.send_replace(status.clone());
             // An error means that nobody listens just now.

@@ -155,9 +155,11 @@ fn stop(order: &Order, own: &Stack) -> Next {
     if let Some(failed) = self::failed(&failed) {
         return Next::Refuse(format!("{failed}; stop it at the provider, and give the order again"));
     }
-    let runs = |one: &&&Instance| matches!(one.state, InstanceState::Online | InstanceState::Failed) && !is_asked(one);
-    if let Some(running) = all.iter().find(runs) {
-        return Next::Do(Box::new(Act::Stop((*running).clone())));
+    // What has failed may still run, and comes last: where it cannot be stopped, the others are.
+    for state in [InstanceState::Online, InstanceState::Failed] {
+        if let Some(running) = all.iter().find(|one| one.state == state && !is_asked(one)) {
+            return Next::Do(Box::new(Act::Stop((*running).clone())));
+        }
     }
     wait_for(&all, &[InstanceState::Stopped], "stopped")
 }

@@ -14,6 +14,8 @@ pub struct Status {
     /// Null where a color's endpoints are not learned from a stack.
     #[serde(flatten)]
     pub sites: PerColor<Option<Site>>,
+    /// Why no order to them can be carried out.
+    pub message: Option<String>,
     /// The newest.
     pub order: Option<OrderView>,
 }

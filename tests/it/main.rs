@@ -16,6 +16,7 @@ mod plan;
 mod probes;
 mod reload;
 mod retire;
+mod stack;
 mod survive;
 mod switch;
 mod tail;

@@ -28,7 +28,12 @@ pub struct Backend {
 
 impl Backend {
     pub async fn start(name: &str) -> Backend {
-        let port = bound(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        Backend::start_at(name, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await
+    }
+
+    /// At another address of this machine: one of several that have one port.
+    pub async fn start_at(name: &str, address: SocketAddr) -> Backend {
+        let port = bound(address);
         let address = port.local_addr().unwrap().as_socket().unwrap();
         let shared = Arc::new(Shared::named(name));
         let (orders, inbox) = mpsc::unbounded_channel();
