@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use http::Version;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{both, get, shop};
-use crate::harness::{Backend, Ca, Client, Crowd, Cutover};
+use crate::harness::{Backend, Ca, Client, Crowd, Cutover, within};
 
 #[tokio::test]
 async fn both_versions_share_a_cleartext_port_and_become_http1() {
@@ -42,6 +43,22 @@ async fn tls_speaks_what_alpn_agreed_on() {
         assert_eq!((answer.version, answer.backend()), (version, Some("blue")), "{alpn:?}");
         assert_eq!(blue.last_head().header("x-forwarded-proto").as_deref(), Some("https"));
     }
+}
+
+#[tokio::test]
+async fn another_protocol_than_alpn_agreed_on_is_not_spoken() {
+    let blue = Backend::start("blue").await;
+    let ca = Ca::new();
+    let proxy = Cutover::with().tls(&ca, &["shop.test"]).service("shop", |s| s.blue([&blue])).start().await;
+    let (http1, http2) =
+        ("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0");
+    for (alpn, said) in [(&["http/1.1"][..], http2), (&[], http2), (&["h2"], http1)] {
+        let mut stream = ca.connect(proxy.tls_address(), "shop.test", alpn).await;
+        stream.write_all(said.as_bytes()).await.unwrap();
+        // How it ends is no matter: with an answer that refuses, or without.
+        let _ = within("the end of the connection", stream.read_to_end(&mut Vec::new())).await;
+    }
+    assert_eq!(blue.requests(), 0);
 }
 
 #[tokio::test]

@@ -236,7 +236,7 @@ async fn bytes_behind_an_answer_reach_nobody() {
 
 const HIDDEN: &str = "GET /hidden HTTP/1.1\r\nHost: shop.test\r\n\r\n";
 
-const FRAMING: [&str; 24] = [
+const FRAMING: [&str; 33] = [
     "Content-Length: 3\r\nContent-Length: 4\r\n",
     "Content-Length: 3, 4\r\n",
     "Content-Length: +3\r\n",
@@ -261,9 +261,18 @@ const FRAMING: [&str; 24] = [
     "Transfer-Encoding : chunked\r\n",
     " Transfer-Encoding: chunked\r\n",
     "X: a\rTransfer-Encoding: chunked\r\n",
+    "Transfer-Encoding: chunked;q=1\r\n",
+    "Transfer-Encoding: chunked\x0b\r\n",
+    "Transfer-Encoding: chunked,\r\n",
+    "Transfer-Encoding:: chunked\r\n",
+    "Content-Length: 3;\r\n",
+    "Content-Length: 3.0\r\n",
+    "Content-Length: 1_0\r\n",
+    "Content-Length: \"3\"\r\n",
+    "Content-Length: 3\r\r\n",
 ];
 
-const CHUNKS: [&str; 13] = [
+const CHUNKS: [&str; 23] = [
     "-1\r\na\r\n0\r\n\r\n",
     "+1\r\na\r\n0\r\n\r\n",
     "0x1\r\na\r\n0\r\n\r\n",
@@ -277,6 +286,16 @@ const CHUNKS: [&str; 13] = [
     "1\r\na\r\n0\n\r\n",
     "1\r\na\r\n0\r\nX : a\r\n\r\n",
     "1\r\na\r\n0\r\nX: a\r\n b\r\n\r\n",
+    "0_1\r\na\r\n0\r\n\r\n",
+    " 1\r\na\r\n0\r\n\r\n",
+    ";\r\na\r\n0\r\n\r\n",
+    "1\rX\na\r\n0\r\n\r\n",
+    "1;a\rb\r\na\r\n0\r\n\r\n",
+    "1\r\na\rX0\r\n\r\n",
+    "1\r\naXX0\r\n\r\n",
+    "1\r\na\r\n0\r\n X: a\r\n\r\n",
+    "1\r\na\r\n0\r\nno field\r\n\r\n",
+    "1\r\na\r\n0\r\nX: \0\r\n\r\n",
 ];
 
 const HOSTS: [&str; 14] = [

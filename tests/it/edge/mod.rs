@@ -6,6 +6,7 @@ mod floods;
 mod hostile;
 mod limits;
 mod losses;
+mod pipelines;
 mod places;
 mod slow;
 

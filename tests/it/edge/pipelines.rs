@@ -1,0 +1,71 @@
+//! Pipelines: requests that are sent before the answers to those in front of them. Each has its own answer, in its turn.
+
+use super::{held, open};
+use crate::harness::{Backend, PATIENCE, Raw, eventually};
+
+#[tokio::test]
+async fn a_hundred_requests_sent_at_once_are_answered_in_their_order() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let mut raw = Raw::connect(&proxy).await;
+    let post = |n: usize| match n % 3 {
+        0 => format!("Content-Length: 2\r\n\r\n{n:02}"),
+        1 => format!("Content-Length: 2\r\nExpect: 100-continue\r\n\r\n{n:02}"),
+        _ => format!("Transfer-Encoding: chunked\r\n\r\n2\r\n{n:02}\r\n0\r\n\r\n"),
+    };
+    let all: Vec<_> = (0..100).map(|n| format!("POST /echo HTTP/1.1\r\nHost: shop.test\r\n{}", post(n))).collect();
+    raw.write(all.concat()).await;
+    for n in 0..100 {
+        let text = String::from_utf8(raw.answer().await.body).unwrap();
+        assert!(text.contains(&format!("\"body\":\"{n:02}\"")), "{n}: {text}");
+    }
+    assert_eq!(blue.requests(), 100);
+}
+
+#[tokio::test]
+async fn who_leaves_a_pipeline_has_little_of_the_rest_carried_out() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let mut raw = Raw::connect(&proxy).await;
+    raw.write("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n".repeat(100)).await;
+    blue.waiting(1).await;
+    drop(raw);
+    let ended = || async {
+        blue.release();
+        open(&proxy).await == 0.0
+    };
+    assert!(eventually(PATIENCE, ended).await);
+    assert!(blue.requests() < 100, "{}", blue.requests());
+}
+
+#[tokio::test]
+async fn nothing_behind_a_refused_request_is_taken_for_another() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    for (refused, status) in [("TRACE / HTTP/1.1\r\nHost: shop.test\r\n", 501), ("GET / HTTP/1.1\r\n", 400)] {
+        let (before, mut raw) = (blue.requests(), Raw::connect(&proxy).await);
+        let plain = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n";
+        raw.write(format!("{plain}{refused}\r\n{plain}")).await;
+        assert_eq!(raw.answer().await.status, 200);
+        assert_eq!(raw.answer().await.status, status);
+        assert_eq!(raw.until_closed().await, b"");
+        assert_eq!(blue.requests() - before, 1, "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn what_stands_behind_an_upgrade_is_the_tunnels() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let mut raw = Raw::connect(&proxy).await;
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let heads = [("/", ""), ("/ws", upgrade)].map(|(p, f)| format!("GET {p} HTTP/1.1\r\nHost: shop.test\r\n{f}\r\n"));
+    // A text of two bytes, masked with zeros.
+    raw.write([heads.concat().as_bytes(), b"\x81\x82\0\0\0\0hi"].concat()).await;
+    assert_eq!(raw.answer().await.status, 200);
+    let head = raw.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(raw.bytes(10).await, (b"\x81\x04blue\x81\x02hi".to_vec(), true));
+    assert_eq!(blue.requests(), 2);
+}
