@@ -277,11 +277,7 @@ async fn past(Shared(state): App, Path(id): Path<String>) -> Answer {
 }
 
 async fn listen(Shared(state): App) -> Response {
-    let (told, reloads) = (state.scene.told.subscribe(), state.scene.config.told());
-    let alive = state.scene.admin.load().timeouts.events;
-    let (tails, names) = (state.scene.tails.subscribe(), state.scene.names_told.subscribe());
-    let (discovered, stacks) = (state.scene.discovered.subscribe(), state.scene.stacks_told.subscribe());
-    events::stream(now(&state), told, reloads, tails, names, discovered, stacks, alive).into_response()
+    events::stream(&state.scene, || now(&state)).into_response()
 }
 
 async fn metrics(Shared(state): App) -> Response {

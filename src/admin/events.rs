@@ -2,7 +2,6 @@
 //! stacks, as server-sent events.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::{Stream, StreamExt, stream};
@@ -10,29 +9,22 @@ use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::ReloadTold;
-use crate::cutover::Told;
-use crate::discovery;
-use crate::dns;
-use crate::stack;
-use crate::tail;
+use super::Scene;
 
-/// Begins with `first`, the status as it is now, so that whoever listens misses nothing in between.
-pub fn stream(
-    first: impl Serialize,
-    told: Receiver<Told>,
-    reloads: Receiver<ReloadTold>,
-    tails: Receiver<tail::Told>,
-    names: Receiver<dns::Status>,
-    discovered: Receiver<discovery::Status>,
-    stacks: Receiver<stack::Status>,
-    alive: Duration,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let first = event("status", &first);
-    let rest = stream::select(all("cutover", told), all("reload", reloads));
-    let rest = stream::select(rest, stream::select(all("tail", tails), all("dns", names)));
-    let rest = stream::select(rest, all("discovery", discovered));
-    let rest = stream::select(rest, all("stack", stacks));
+/// Begins with the status as it is once everything is listened to, so that whoever listens misses nothing in between.
+pub fn stream<F, T>(scene: &Scene, status: F) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<F, T>>
+where
+    F: FnOnce() -> T,
+    T: Serialize,
+{
+    let rest = stream::select(all("cutover", scene.told.subscribe()), all("reload", scene.config.told()));
+    let names = stream::select(all("tail", scene.tails.subscribe()), all("dns", scene.names_told.subscribe()));
+    let rest = stream::select(rest, names);
+    let stacks =
+        stream::select(all("discovery", scene.discovered.subscribe()), all("stack", scene.stacks_told.subscribe()));
+    let rest = stream::select(rest, stacks);
+    let first = event("status", &status());
+    let alive = scene.admin.load().timeouts.events;
     Sse::new(stream::iter([first]).chain(rest)).keep_alive(KeepAlive::new().interval(alive))
 }
 
