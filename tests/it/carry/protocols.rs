@@ -80,7 +80,7 @@ async fn crowds_of_both_versions_lose_nothing() {
     let quick = Crowd::of(16).http2().start(&proxy);
     let pause = Duration::from_millis(5);
     let slow = Crowd::of(16).host("shop.test").path("/chunks/3").think(pause).start(&proxy);
-    tokio::join!(quick.seen(1000), slow.seen(200));
+    tokio::join!(quick.seen(200), slow.seen(100));
     for tally in [quick.stop().await, slow.stop().await] {
         tally.assert_nothing_lost();
         assert_eq!(tally.from("blue"), tally.requests);

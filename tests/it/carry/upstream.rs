@@ -37,7 +37,7 @@ async fn a_backend_that_closes_without_a_word_loses_nothing() {
     let proxy = shop(&blue).await;
     blue.close_after(1);
     let crowd = Crowd::of(4).start(&proxy);
-    crowd.seen(500).await;
+    crowd.seen(200).await;
     crowd.stop().await.assert_nothing_lost();
 }
 
