@@ -10,7 +10,7 @@ use futures_util::future::LocalBoxFuture;
 
 use super::faults::{a_lost_reply_is_cleared_up, faults_are_told_as_what_they_are};
 use super::race;
-use super::stage::{Stage, impatient};
+use super::stage::{Stage, impatient, patient};
 use super::suite::{self, Lies, RULES};
 use crate::harness::FaultProxy;
 use crate::harness::emulator::{Emulator, Kind};
@@ -43,13 +43,13 @@ async fn told_on(kind: Kind, lies: Lies) {
     for (number, (name, story)) in STORIES.iter().enumerate() {
         eprintln!("{name}");
         let zone = emulator.zone("example.com", &format!("story-{number}")).await;
-        let stage = Stage::at(&emulator.url(), &zone).await;
+        let stage = Stage::with(&emulator.url(), &zone, patient()).await;
         story(&stage, lies).await;
     }
     eprintln!("a lost reply is cleared up");
     let proxy = FaultProxy::before(emulator.address).await;
     let zone = emulator.zone("example.com", "story-faults").await;
-    let stage = Stage::at(&proxy.url(), &zone).await;
+    let stage = Stage::with(&proxy.url(), &zone, patient()).await;
     a_lost_reply_is_cleared_up(&stage, &proxy, lies).await;
     eprintln!("faults are told as what they are");
     let zone = emulator.zone("example.com", "story-more-faults").await;

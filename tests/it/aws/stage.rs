@@ -67,6 +67,12 @@ pub fn keys() -> NamedTempFile {
     file
 }
 
+/// Deadlines for stories in which none may pass, however busy the machine is.
+pub fn patient() -> AwsTimeouts {
+    let long = Duration::from_secs(60);
+    AwsTimeouts { connect: long, attempt: long, operation: long * 2 }
+}
+
 /// Deadlines for stories in which one has to pass: short, and still long for an answer that comes.
 pub fn impatient() -> AwsTimeouts {
     AwsTimeouts {

@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use cutover::discovery::Answer;
 use roxmltree::{Document, Node};
 
-use super::super::stage::{Stage, ZONE, impatient};
+use super::super::stage::Stage;
 use super::faults::faults_are_told;
-use super::{asg, ask, ec2, proposed, refused, target_group};
+use super::{asg, ask, ec2, proposed, refused, stage, target_group};
 use crate::harness::FaultProxy;
 use crate::harness::emulator::{Emulator, Kind};
 
@@ -38,7 +38,7 @@ async fn ministack_says_which_endpoints_there_are() {
 async fn told_on(kind: Kind, lies: Lies) {
     let emulator = Emulator::start(kind).await;
     let proxy = FaultProxy::before(emulator.address).await;
-    let stage = Stage::with(&proxy.url(), ZONE, impatient()).await;
+    let stage = stage(&proxy.url()).await;
     instances_are_found_by_their_tags(&emulator, &stage, lies).await;
     a_group_is_who_is_in_service(&emulator, &stage, lies).await;
     targets_are_found_by_name_and_arn(&emulator, &stage).await;

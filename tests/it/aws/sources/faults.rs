@@ -6,7 +6,7 @@ use cutover::config::DiscoverFrom;
 use cutover::discovery::SourceError;
 
 use super::super::stage::{Stage, ZONE, impatient};
-use super::{asg, ask, ec2, target_group};
+use super::{asg, ask, ec2, stage, target_group};
 use crate::harness::region::Inst;
 use crate::harness::{FakeRegion, Fault, FaultProxy};
 
@@ -17,22 +17,29 @@ async fn every_fault_is_told_and_none_is_taken_for_an_answer() {
     fake.add_group("shop-green", &[("i-1", "InService", "Healthy")]);
     fake.add_target_group("shop-ip", "ip", &[("10.0.0.1", 80, "healthy")]);
     let proxy = FaultProxy::before(fake.address).await;
-    let stage = Stage::with(&proxy.url(), ZONE, impatient()).await;
+    let stage = stage(&proxy.url()).await;
     for from in [ec2(&[("role", "web")]), asg("shop-green"), target_group("shop-ip")] {
         faults_are_told(&stage, &proxy, &from).await;
     }
 }
 
-/// As a story for every provider: with a source that has an answer.
+/// As a story for every provider: with a source that has an answer, behind this proxy.
 pub async fn faults_are_told(stage: &Stage, proxy: &FaultProxy, from: &DiscoverFrom) {
     let answer = ask(stage, from).await.unwrap();
     let requests = |since: usize| proxy.seen().len() - since;
-    for fault in
-        [Fault::Throttle, Fault::Unavailable, Fault::Reset, Fault::Truncate, Fault::LostReply, Fault::BlackHole]
-    {
+    // Only who waits for nothing is impatient.
+    let impatient = Stage::with(&proxy.url(), ZONE, impatient()).await;
+    for (fault, asking) in [
+        (Fault::Throttle, stage),
+        (Fault::Unavailable, stage),
+        (Fault::Reset, stage),
+        (Fault::Truncate, stage),
+        (Fault::LostReply, stage),
+        (Fault::BlackHole, &impatient),
+    ] {
         let before = proxy.seen().len();
         proxy.next(1, fault);
-        let failed = ask(stage, from).await;
+        let failed = ask(asking, from).await;
         match fault {
             Fault::Throttle => assert!(matches!(failed, Err(SourceError::Busy(_))), "{fault:?}: {failed:?}"),
             _ => assert!(matches!(failed, Err(SourceError::Unreachable(_))), "{fault:?}: {failed:?}"),

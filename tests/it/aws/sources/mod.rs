@@ -9,11 +9,11 @@ mod region;
 use cutover::config::{DiscoverFrom, Ec2Instances, ScalingGroup, TargetGroup};
 use cutover::discovery::{Answer, SourceError};
 
-use super::stage::{Stage, ZONE};
+use super::stage::{Stage, ZONE, patient};
 
-/// An account that can reach nothing but this address.
+/// An account that can reach nothing but this address, and waits for it however busy the machine is.
 async fn stage(url: &str) -> Stage {
-    Stage::at(url, ZONE).await
+    Stage::with(url, ZONE, patient()).await
 }
 
 async fn ask(stage: &Stage, from: &DiscoverFrom) -> Result<Answer, SourceError> {

@@ -4,7 +4,6 @@ use cutover::config::{DiscoverFrom, OpsWorksLayer};
 use cutover::discovery::SourceError;
 use serde_json::{Value, json};
 
-use super::super::stage::{Stage, ZONE, impatient};
 use super::faults::faults_are_told;
 use super::{ask, counted, proposed, refused, stage};
 use crate::harness::emulator::{Emulator, Kind};
@@ -66,7 +65,7 @@ async fn what_opsworks_refuses_says_what_to_do() {
 async fn faults_before_opsworks_are_told_as_what_they_are() {
     let fake = FakeOpsWorks::with_stack("shop", &["127.0.0.2"]).await;
     let proxy = FaultProxy::before(fake.address).await;
-    let stage = Stage::with(&proxy.url(), ZONE, impatient()).await;
+    let stage = stage(&proxy.url()).await;
     faults_are_told(&stage, &proxy, &layer("shop", Some("rails-app"))).await;
 }
 
@@ -94,7 +93,7 @@ async fn moto_tells_who_is_online() {
         make("StartInstance", json!({ "InstanceId": id })).await;
     }
     let proxy = FaultProxy::before(emulator.address).await;
-    let stage = Stage::with(&proxy.url(), ZONE, impatient()).await;
+    let stage = stage(&proxy.url()).await;
     let from = layer("shop-green", Some("rails-app"));
     let answer = ask(&stage, &from).await.unwrap();
     assert_eq!((answer.endpoints.len(), answer.left_out.len()), (2, 1), "{answer:?}");
