@@ -277,7 +277,8 @@ async fn past(Shared(state): App, Path(id): Path<String>) -> Answer {
 }
 
 async fn listen(Shared(state): App) -> Response {
-    events::stream(&state.scene, || now(&state)).into_response()
+    let of = state.clone();
+    events::stream(&state.scene, move || now(&of)).into_response()
 }
 
 async fn metrics(Shared(state): App) -> Response {
