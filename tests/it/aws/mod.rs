@@ -6,6 +6,7 @@ mod emulators;
 mod faults;
 mod opsworks;
 mod race;
+mod scaling;
 mod secrets;
 mod sources;
 pub mod stage;

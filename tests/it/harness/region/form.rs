@@ -83,5 +83,10 @@ impl Form {
     }
 }
 
-const OPERATIONS: [&str; 4] =
-    ["DescribeInstances", "DescribeAutoScalingGroups", "DescribeTargetGroups", "DescribeTargetHealth"];
+const OPERATIONS: [&str; 5] = [
+    "UpdateAutoScalingGroup",
+    "DescribeInstances",
+    "DescribeAutoScalingGroups",
+    "DescribeTargetGroups",
+    "DescribeTargetHealth",
+];

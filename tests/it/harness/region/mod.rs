@@ -55,8 +55,11 @@ impl FakeRegion {
         self.inside().store.instances.push(instance);
     }
 
+    /// It is to have as many instances as it has, and four at the most, or all of these.
     pub fn add_group(&self, name: &str, instances: &[Scaled]) {
-        self.inside().store.groups.push(Group { name: name.to_owned(), instances: instances.to_vec() });
+        let count = instances.len() as u32;
+        let sizes = [0, count, count.max(4)];
+        self.inside().store.groups.push(Group { name: name.to_owned(), sizes, instances: instances.to_vec() });
     }
 
     /// Its ARN.
@@ -199,7 +202,7 @@ static SERVICES: [Service; 3] = [
     },
     Service {
         version: "2011-01-01",
-        operations: &["DescribeAutoScalingGroups"],
+        operations: &["DescribeAutoScalingGroups", "UpdateAutoScalingGroup"],
         rules: Rules { service: "autoscaling", ..OTHERS },
     },
     Service {

@@ -69,6 +69,8 @@ impl Inst {
 
 pub struct Group {
     pub name: String,
+    /// The least, the desired number, the most.
+    pub sizes: [u32; 3],
     pub instances: Vec<Scaled>,
 }
 
@@ -86,10 +88,11 @@ pub struct Targets {
 pub type Target = (&'static str, u16, &'static str);
 
 impl Store {
-    pub fn answer(&self, form: Form) -> Result<String, Wrong> {
+    pub fn answer(&mut self, form: Form) -> Result<String, Wrong> {
         match form.operation() {
             "DescribeInstances" => self.describe_instances(form),
             "DescribeAutoScalingGroups" => self.describe_groups(form),
+            "UpdateAutoScalingGroup" => self.update_group(form),
             "DescribeTargetGroups" => self.describe_target_groups(form),
             "DescribeTargetHealth" => self.describe_target_health(form),
             other => panic!("nobody answers {other}"),
@@ -127,24 +130,59 @@ impl Store {
 
     fn describe_groups(&self, mut form: Form) -> Result<String, Wrong> {
         let names = form.list("AutoScalingGroupNames.member");
+        let most = form.take("MaxRecords").map_or(Ok(50), |text| text.parse::<usize>());
+        let from = form.take("NextToken").map_or(Ok(0), |text| text.parse::<usize>());
         form.end()?;
+        let (Ok(most @ 1..=100), Ok(from)) = (most, from) else {
+            return Err(Wrong::new("ValidationError", "MaxRecords or NextToken is invalid"));
+        };
+        let most = most.min(self.list_at_most.unwrap_or(most));
         let member = |(id, lifecycle, health): &Scaled| {
             format!(
                 "<member><InstanceId>{id}</InstanceId><AvailabilityZone>us-east-1a</AvailabilityZone><LifecycleState>\
                  {lifecycle}</LifecycleState><HealthStatus>{health}</HealthStatus></member>"
             )
         };
-        let groups = self.groups.iter().filter(|group| names.is_empty() || names.contains(&group.name)).map(|group| {
+        let wanted = self.groups.iter().filter(|group| names.is_empty() || names.contains(&group.name));
+        let found: Vec<&Group> = wanted.skip(from).take(most + 1).collect();
+        let groups = found.iter().take(most).map(|group| {
+            let [min, desired, max] = group.sizes;
             let members: String = group.instances.iter().map(member).collect();
             format!(
-                "<member><AutoScalingGroupName>{}</AutoScalingGroupName><Instances>{members}</Instances></member>",
+                "<member><AutoScalingGroupName>{}</AutoScalingGroupName><MinSize>{min}</MinSize><MaxSize>{max}</MaxSize>\
+                 <DesiredCapacity>{desired}</DesiredCapacity><Instances>{members}</Instances></member>",
                 group.name
             )
         });
         let groups: String = groups.collect();
+        let next = if found.len() > most { format!("<NextToken>{}</NextToken>", from + most) } else { String::new() };
         Ok(format!(
-            "<DescribeAutoScalingGroupsResult><AutoScalingGroups>{groups}</AutoScalingGroups></DescribeAutoScalingGroupsResult>"
+            "<DescribeAutoScalingGroupsResult><AutoScalingGroups>{groups}</AutoScalingGroups>{next}\
+             </DescribeAutoScalingGroupsResult>"
         ))
+    }
+
+    /// What is left out stays as it is.
+    fn update_group(&mut self, mut form: Form) -> Result<String, Wrong> {
+        let name = form.take("AutoScalingGroupName").unwrap_or_default();
+        let sizes = ["MinSize", "DesiredCapacity", "MaxSize"].map(|field| form.take(field));
+        form.end()?;
+        let group = self.groups.iter_mut().find(|group| group.name == name);
+        let missing = || Wrong::new("ValidationError", "AutoScalingGroup name not found - null");
+        let group = group.ok_or_else(missing)?;
+        let mut wanted = group.sizes;
+        for (size, found) in wanted.iter_mut().zip(sizes) {
+            let number = found.map(|text| text.parse().map_err(|_| Wrong::new("ValidationError", "not a number")));
+            *size = number.transpose()?.unwrap_or(*size);
+        }
+        let [min, desired, max] = wanted;
+        if !(min..=max).contains(&desired) {
+            let says =
+                format!("Desired capacity:{desired} must be between the specified min size:{min} and max size:{max}");
+            return Err(Wrong::new("ValidationError", says));
+        }
+        group.sizes = wanted;
+        Ok(String::new())
     }
 
     fn describe_target_groups(&self, mut form: Form) -> Result<String, Wrong> {
