@@ -28,6 +28,7 @@ mod settings;
 mod small_disk;
 mod tls;
 mod trial;
+mod walkers;
 mod websocket;
 
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub use route53::FakeRoute53;
 pub use settings::{Service, Settings};
 pub use small_disk::SmallDisk;
 pub use tls::{Ca, greet};
+pub use walkers::{Places, Walkers};
 pub use websocket::WebSocket;
 
 /// The longest any one step of a story may take. It costs nothing where all is well, and machines can be very busy.

@@ -1,18 +1,12 @@
 //! The whole way: names lead to the proxy, the service is switched under load, names move on, the tail dies out, and the old
 //! color may go.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::dns::stage::Stage;
-use crate::harness::{Address, Client, Resolver, Service, body, eventually};
+use crate::harness::{Address, Places, Service, Walkers, eventually};
 
 #[tokio::test]
 async fn switched_under_load_names_move_on_the_tail_dies_out_and_the_old_color_may_go() {
@@ -117,26 +111,16 @@ impl Stage {
         assert!(eventually(LONG, holds).await, "{expected:?} and not {:#}", self.permit().await);
     }
 
-    /// Clients that look the name up, go where it leads, and stay there until they are told to leave.
+    /// Clients behind a resolver that keeps every answer at least so long.
     fn walkers(&self, count: usize, stubborn: Duration) -> Walkers {
-        let places =
-            [("198.51.100.1", "blue"), ("198.51.100.2", "green"), ("198.51.100.3", "green"), ("198.51.100.9", "proxy")];
-        let address = |name: &str| match name {
-            "blue" => self.backends[0].address(),
-            "green" => self.backends[1].address(),
-            _ => self.proxy.address(),
-        };
-        let map: HashMap<_, _> = places.into_iter().map(|(ip, name)| (ip, (name, address(name)))).collect();
-        let server = self.servers[0].address;
-        let (resolver, resolvers) = watch::channel(Arc::new(Resolver::new(server).keeps(stubborn)));
-        let stop = watch::Sender::new(false);
-        let (mut tasks, mut at) = (JoinSet::new(), Vec::new());
-        for _ in 0..count {
-            let (place, seen) = watch::channel("");
-            at.push(seen);
-            tasks.spawn(walk(map.clone(), resolvers.clone(), place, stop.subscribe()));
-        }
-        Walkers { server, resolver, stop, tasks, at }
+        let [blue, green] = &self.backends;
+        let places = Places::from([
+            ("198.51.100.1", ("blue", blue.address())),
+            ("198.51.100.2", ("green", green.address())),
+            ("198.51.100.3", ("green", green.address())),
+            ("198.51.100.9", ("proxy", self.proxy.address())),
+        ]);
+        Walkers::start(count, "shop.example.com", self.servers[0].address, stubborn, &places)
     }
 }
 
@@ -145,73 +129,6 @@ fn codes(permit: &Value) -> Vec<String> {
     reasons.iter().map(|reason| reason["code"].as_str().unwrap().to_owned()).collect()
 }
 
-struct Walkers {
-    server: SocketAddr,
-    resolver: watch::Sender<Arc<Resolver>>,
-    stop: watch::Sender<bool>,
-    tasks: JoinSet<Vec<String>>,
-    at: Vec<watch::Receiver<&'static str>>,
-}
-
-impl Walkers {
-    /// How many are there now.
-    fn at(&self, place: &str) -> usize {
-        self.where_now().into_iter().filter(|at| *at == place).count()
-    }
-
-    fn where_now(&self) -> Vec<&'static str> {
-        self.at.iter().map(|at| *at.borrow()).collect()
-    }
-
-    /// What their resolver has kept is gone, and it obeys from now on.
-    fn forget(&self) {
-        self.resolver.send_replace(Arc::new(Resolver::new(self.server)));
-    }
-
-    /// What was lost.
-    async fn stop(mut self) -> Vec<String> {
-        self.stop.send_replace(true);
-        let mut lost = Vec::new();
-        while let Some(walker) = self.tasks.join_next().await {
-            lost.extend(walker.unwrap());
-        }
-        lost
-    }
-}
-
-async fn walk(
-    map: HashMap<&'static str, (&'static str, SocketAddr)>,
-    resolver: watch::Receiver<Arc<Resolver>>,
-    place: watch::Sender<&'static str>,
-    stop: watch::Receiver<bool>,
-) -> Vec<String> {
-    let mut lost = Vec::new();
-    while !*stop.borrow() {
-        let resolver = resolver.borrow().clone();
-        let (name, address) = map[resolver.addresses("shop.example.com").await[0].as_str()];
-        let mut client = Client::http1(address).await;
-        place.send_replace(name);
-        while !*stop.borrow() {
-            match client.try_send(Request::get("/").body(body::empty()).unwrap()).await {
-                Ok(answer) if answer.status == 200 => {
-                    if answer.header("connection") == Some("close") {
-                        break;
-                    }
-                }
-                Ok(answer) => lost.push(format!("{name}: {}", answer.status)),
-                Err(reason) => {
-                    lost.push(format!("{name}: {reason}"));
-                    break;
-                }
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-    lost
-}
-
 const TAIL: &str = "tail = { silence = \"2s\", nudge = 50 }";
-/// Between two requests of a client.
-const PAUSE: Duration = Duration::from_millis(5);
 /// The pauses between two looks at a change are some seconds.
 const LONG: Duration = Duration::from_secs(90);
