@@ -277,8 +277,7 @@ async fn past(Shared(state): App, Path(id): Path<String>) -> Answer {
 }
 
 async fn listen(Shared(state): App) -> Response {
-    let of = state.clone();
-    events::stream(&state.scene, move || now(&of)).into_response()
+    events::stream(&state.scene, &|| now(&state)).into_response()
 }
 
 async fn metrics(Shared(state): App) -> Response {

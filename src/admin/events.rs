@@ -10,13 +10,13 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::Scene;
+use super::view::Status;
 
 /// Begins with the status as it is once everything is listened to, so that whoever listens misses nothing in between.
-pub fn stream<F, T>(scene: &Scene, status: F) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<F, T>>
-where
-    F: FnOnce() -> T,
-    T: Serialize,
-{
+pub fn stream(
+    scene: &Scene,
+    status: &dyn Fn() -> Status,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>> + use<>> {
     let rest = stream::select(all("cutover", scene.told.subscribe()), all("reload", scene.config.told()));
     let names = stream::select(all("tail", scene.tails.subscribe()), all("dns", scene.names_told.subscribe()));
     let rest = stream::select(rest, names);

@@ -45,6 +45,7 @@ pub struct Seen {
     pub fault: Option<Fault>,
 }
 
+type Whose = dyn Fn(&Seen) -> SocketAddr + Send + Sync;
 type Matches = Box<dyn Fn(&Seen) -> bool + Send>;
 
 #[derive(Default)]
@@ -55,15 +56,21 @@ struct Plan {
 
 impl FaultProxy {
     pub async fn before(server: SocketAddr) -> FaultProxy {
+        FaultProxy::among(move |_| server).await
+    }
+
+    /// Before several servers: `whose` says which of them a request is for.
+    pub async fn among(whose: impl Fn(&Seen) -> SocketAddr + Send + Sync + 'static) -> FaultProxy {
+        let whose: Arc<Whose> = Arc::new(whose);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let plan = Arc::new(Mutex::new(Plan::default()));
         let shared = plan.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let plan = shared.clone();
+                let (plan, whose) = (shared.clone(), whose.clone());
                 // An error is one of the client's or the server's: whoever waits for the answer will see it.
-                tokio::spawn(async move { drop(carry(client, server, &plan).await) });
+                tokio::spawn(async move { drop(carry(client, &*whose, &plan).await) });
             }
         });
         FaultProxy { address, plan, task }
@@ -116,7 +123,7 @@ impl Plan {
 }
 
 /// One request: each connection carries one, and says so.
-async fn carry(mut client: TcpStream, server: SocketAddr, plan: &Mutex<Plan>) -> std::io::Result<()> {
+async fn carry(mut client: TcpStream, whose: &Whose, plan: &Mutex<Plan>) -> std::io::Result<()> {
     let Some((head, body)) = read_request(&mut client).await? else { return Ok(()) };
     let mut words = head.split_ascii_whitespace().map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -134,7 +141,7 @@ async fn carry(mut client: TcpStream, server: SocketAddr, plan: &Mutex<Plan>) ->
         Some(Fault::Delay(long)) => tokio::time::sleep(long).await,
         Some(Fault::Truncate | Fault::LostReply) | None => {}
     }
-    let answer = passed_on(server, &head, &body).await?;
+    let answer = passed_on(whose(&seen), &head, &body).await?;
     match seen.fault {
         Some(Fault::LostReply) => reset(client),
         Some(Fault::Truncate) => {

@@ -5,4 +5,5 @@ mod ended;
 mod orders;
 mod permit;
 mod prepare;
+mod release;
 mod stage;
