@@ -33,8 +33,8 @@ struct Crash<'j> {
 /// What the journal says of the cutover, in its last line about it.
 fn last(journal: &[u8]) -> Option<Value> {
     let lines = journal.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-    let lines = lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()["cutover"].take());
-    lines.filter(|cutover| !cutover.is_null()).next_back()
+    let mut lines = lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()["cutover"].take());
+    lines.rfind(|cutover| !cutover.is_null())
 }
 
 fn ends(journal: &[u8]) -> Vec<usize> {
