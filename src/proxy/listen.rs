@@ -165,9 +165,10 @@ pub async fn accept(
     station: Rc<Station>,
     mut shut: oneshot::Receiver<()>,
 ) {
-    let mut silence = Silence::default();
+    let (mut silence, mut waited) = (Silence::default(), false);
     loop {
-        silence.follow(&socket, &station.proxy.edge().rules.timeouts);
+        // Whoever waits in the socket when it is told something has inherited nothing of it.
+        waited |= silence.follow(&socket, &station.proxy.edge().rules.timeouts);
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
             () = station.leave.reached(Stage::Closing) => break,
@@ -175,7 +176,8 @@ pub async fn accept(
         };
         match accepted {
             Ok((stream, peer)) => {
-                if silence.follow(&socket, &station.proxy.edge().rules.timeouts) {
+                waited |= silence.follow(&socket, &station.proxy.edge().rules.timeouts);
+                if waited {
                     silence.bound(&stream);
                 }
                 // Only now that somebody has come is anybody asked to make room.
@@ -189,7 +191,7 @@ pub async fn accept(
                 if is_shut {
                     break;
                 }
-                receive_more(&socket, &listener, &station);
+                waited &= !receive_more(&socket, &listener, &station, waited.then_some(silence));
             }
             // Out of descriptors, most likely: connections that end will free some.
             Err(error) => {
@@ -247,16 +249,29 @@ impl Silence {
     }
 }
 
-/// Takes what else has come by now, without waiting: under load most connections are taken here.
-fn receive_more(socket: &tokio::net::TcpListener, listener: &Arc<Listener>, station: &Rc<Station>) {
+/// Takes what else has come by now, without waiting: under load most connections are taken here. Each is told of the
+/// silence, if there is something to tell. Whether nobody waits any more.
+fn receive_more(
+    socket: &tokio::net::TcpListener,
+    listener: &Arc<Listener>,
+    station: &Rc<Station>,
+    silence: Option<Silence>,
+) -> bool {
     let edge = station.proxy.edge();
     for _ in 0..AT_ONCE {
         if station.capacity.is_full(&edge.rules.limits) {
-            return;
+            return false;
         }
-        let Some(Ok((stream, peer))) = socket.accept().now_or_never() else { return };
-        receive(stream, peer, listener, station);
+        match socket.accept().now_or_never() {
+            None => return true,
+            Some(Err(_)) => return false,
+            Some(Ok((stream, peer))) => {
+                silence.iter().for_each(|silence| silence.bound(&stream));
+                receive(stream, peer, listener, station);
+            }
+        }
     }
+    false
 }
 
 fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, station: &Rc<Station>) {
