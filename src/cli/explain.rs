@@ -7,7 +7,7 @@ use crate::config::{
     Tls, TlsVersion, Warm,
 };
 use crate::names::Color;
-use crate::stack::Site;
+use crate::stack::{Kind, Site};
 use crate::time::Human;
 
 /// What the proxy would do, in sentences.
@@ -126,9 +126,17 @@ fn discover_says(color: Color, discover: &Discover) -> String {
 
 /// Which stacks may be ordered about, where a color is one.
 fn stacks_say(service: &Service) -> Option<String> {
-    let site = |color: Color| Some(format!("{} ({color})", Site::of(&service.stacks[color])?));
-    let sites: Vec<String> = Color::BOTH.into_iter().filter_map(site).collect();
-    let app = service.stack_rules.app.as_ref().map(|app| format!(", whose app {app} is deployed")).unwrap_or_default();
+    let known = || Color::BOTH.into_iter().filter_map(|color| Some((color, Site::of(&service.stacks[color])?)));
+    let sites: Vec<String> = known().map(|(color, site)| format!("{site} ({color})")).collect();
+    // What a group starts comes with its app.
+    let has_apps = known().any(|(_, site)| site.provider == Kind::OpsWorks);
+    let app = service
+        .stack_rules
+        .app
+        .as_ref()
+        .filter(|_| has_apps)
+        .map(|app| format!(", whose app {app} is deployed"))
+        .unwrap_or_default();
     let says = || format!("carry out what `cutover stack` orders of {}{app}", sites.join(" and "));
     (!sites.is_empty()).then(says)
 }
