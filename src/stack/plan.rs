@@ -56,6 +56,10 @@ pub fn next(order: &Order, rules: &StackRules, look: &Look) -> Next {
             )),
         };
     };
+    // Whatever was done to it would be done to the other color too, which may be live.
+    if order.source.as_ref().is_some_and(|source| *source == own.id || *source == own.name) {
+        return Next::Refuse(format!("blue and green are one stack, {}: give each its own in the config", own.name));
+    }
     match (step, own.capacity) {
         (Step::Clone, _) => Next::Passed,
         (Step::Instances, _) => instances(order, own, look.source.as_ref()),

@@ -318,6 +318,21 @@ async fn what_cannot_be_done_in_the_end_is_not_begun() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nothing_is_done_to_a_stack_that_is_both_colors_whether_by_name_or_by_id() {
+    let mut scene = Scene::blue_only();
+    for name in ["shop-blue", "shop-blue-id"] {
+        scene.sites[Color::Green].as_mut().unwrap().stack = name.into();
+        let run = scene.run();
+        for verb in Verb::ALL {
+            run.order(verb, Color::Green).await.unwrap();
+            run.failed("blue and green are one stack, shop-blue").await;
+        }
+        run.kill().await;
+    }
+    assert_eq!(scene.provider.done(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_order_for_a_stack_that_is_no_longer_the_colors_ends_with_the_next_start() {
     let mut scene = Scene::blue_only();
     let run = scene.run();
