@@ -1,4 +1,4 @@
-//! The course of a soak: one switch after another, and after each hundredth part a look at the proxy.
+//! The course of a soak: one switch after another, a reload of an equal config after each, and a look at the proxy.
 
 use std::net::SocketAddr;
 use std::sync::mpsc;
@@ -31,6 +31,7 @@ pub fn run(soak: &Soak) -> anyhow::Result<Report> {
         load.score.step();
         part.switched(&outcome?)?;
         pause(soak.pause());
+        proxy.reload()?;
         part.looked(proxy.descriptors()?, proxy.resident_kib()?);
         part.seen(load.score.take());
         proxy.check()?;

@@ -1,4 +1,5 @@
-//! The soak: a thousand switches under load and slow requests; nothing lost, nothing late, nothing that grows.
+//! The soak: a thousand switches and as many equal reloads under load and slow requests; nothing lost, nothing late,
+//! nothing that grows, and no client's connection touched.
 
 #[path = "../tools/backend.rs"]
 mod backend;
@@ -15,10 +16,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
-/// Switches a real proxy to and fro under load and exits with 1 if anything was lost, late, or grew
+/// Switches a real proxy to and fro under load, reloads it after each switch, and exits with 1 if anything was lost, late,
+/// or grew
 #[derive(Parser)]
 #[command(after_help = "Example:\n  cargo bench --bench soak -- --switches 200")]
 pub struct Soak {
+    /// How often, and how often the same config is loaded again
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
     switches: u32,
     /// Each on one kept connection that it never opens again, and without retries

@@ -39,12 +39,25 @@ impl Proxy {
     /// `cutover switch`, as an operator gives it: what it returned. It exits with 1 where it leaves requests behind, as
     /// most do here.
     pub fn switch(&self, to: &str) -> anyhow::Result<Value> {
-        let admin = format!("unix:{}", self.folder.path().join("admin.sock").display());
-        let done = Command::new(&self.program).args(["switch", to, "--json", "--admin", &admin]).output()?;
-        let outcome: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+        let (outcome, said) = self.command(&["switch", to])?;
         let is_done = outcome["outcome"] == "done" && outcome["proof"]["requests_to_old_since"] == 0;
-        ensure!(is_done, "the switch to {to} failed:\n{outcome}\n{}", String::from_utf8_lossy(&done.stderr));
+        ensure!(is_done, "the switch to {to} failed:\n{outcome}\n{said}");
         Ok(outcome)
+    }
+
+    /// `cutover reload`, with nothing changed in the file.
+    pub fn reload(&self) -> anyhow::Result<()> {
+        let (outcome, said) = self.command(&["reload"])?;
+        ensure!(outcome["outcome"] == "unchanged", "an equal reload failed:\n{outcome}\n{said}");
+        Ok(())
+    }
+
+    /// What a command prints as JSON, and what it says beside that.
+    fn command(&self, args: &[&str]) -> anyhow::Result<(Value, String)> {
+        let admin = format!("unix:{}", self.folder.path().join("admin.sock").display());
+        let done = Command::new(&self.program).args(args).args(["--json", "--admin", &admin]).output()?;
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        Ok((serde_json::from_slice(&done.stdout).unwrap_or_default(), said))
     }
 
     /// Descriptors that are open.
