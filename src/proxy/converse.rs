@@ -22,12 +22,12 @@ use super::body::Answer;
 use super::capacity::Capacity;
 use super::headers::{self, Client};
 use super::leave::{Leave, Stage};
-use super::listen::{Open, Socketed, Station};
+use super::listen::{Open, Station};
 use super::loss::Loss;
 use super::meter::Meter;
 use super::pulse::{self, Connection, Ended, Pulse, Terms};
 use super::refusal::Refusal;
-use super::socket::Watched;
+use super::socket::{Socketed, Watched};
 use super::stall::Stall;
 use super::streams::Streams;
 use super::tls::Certificates;
@@ -133,7 +133,7 @@ impl Drop for Visitor {
 /// What hyper needs is kept beside this future, not in it, so that a parked connection is little more than its socket.
 pub async fn hold<S>(mut stream: S, mut ahead: Vec<u8>, visitor: Rc<Visitor>, station: &Rc<Station>)
 where
-    S: AsyncRead + AsyncWrite + Socketed + Unpin + Send + 'static,
+    S: AsyncRead + Socketed + Unpin + Send + 'static,
 {
     if visitor.http2 {
         return Box::pin(http2(stream, ahead, visitor, station)).await;
@@ -176,7 +176,7 @@ fn has_spoken(socket: &TcpStream) -> bool {
 
 /// Speaks HTTP/1.1. Where the connection is to be parked the stream comes back, with what was read ahead, and since when
 /// it has idled.
-async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn http1<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     stream: S,
     ahead: Vec<u8>,
     since: Instant,
@@ -221,7 +221,7 @@ async fn http1<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     None
 }
 
-async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+async fn http2<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     stream: S,
     ahead: Vec<u8>,
     visitor: Rc<Visitor>,
@@ -294,7 +294,7 @@ fn http2_builder(limits: &config::EdgeLimits, ping: Duration, streams: Streams) 
 
 impl<S, V> Connection for http1::UpgradeableConnection<TokioIo<Watched<S>>, V>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + Socketed + Unpin + Send + 'static,
     V: hyper::service::HttpService<Incoming, ResBody = Answer, Error = Infallible>,
 {
     fn leave(self: Pin<&mut Self>) {
@@ -304,7 +304,7 @@ where
 
 impl<S, V> Connection for http2::Connection<TokioIo<Watched<S>>, V, Streams>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: AsyncRead + Socketed + Unpin + Send + 'static,
     V: hyper::service::HttpService<Incoming, ResBody = Answer, Error = Infallible>,
     V::Future: 'static,
 {

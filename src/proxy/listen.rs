@@ -442,23 +442,6 @@ fn is_foreign(ahead: &[u8]) -> bool {
     rest.peek().is_some() && rest.all(|word| !word.contains(&b'/'))
 }
 
-/// A stream whose socket can be waited for without reading from it.
-pub trait Socketed {
-    fn socket(&self) -> &TcpStream;
-}
-
-impl Socketed for TcpStream {
-    fn socket(&self) -> &TcpStream {
-        self
-    }
-}
-
-impl Socketed for TlsStream<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref().0
-    }
-}
-
 /// Why a listener does not listen.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {

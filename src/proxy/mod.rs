@@ -179,6 +179,9 @@ impl Proxy {
             return Err(Refusal::Overloaded.into());
         }
         let mut vetted = headers::vet(head, &visitor.edge.rules)?;
+        if vetted.closes && !vetted.websocket {
+            visitor.pulse.hears_the_last();
+        }
         let id = RequestId::of(&head.headers, vetted);
         record.named(&id);
         let host = headers::host(head);

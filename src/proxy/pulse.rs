@@ -36,6 +36,8 @@ pub struct Pulse {
     parking: AtomicBool,
     /// The connection is to end with the requests it carries.
     leaving: AtomicBool,
+    /// The client has said that this request is its last.
+    last: AtomicBool,
     /// Why the connection was lost, as one more than the reason's number; 0 where it was not.
     lost: AtomicU8,
     /// Rings once a second while there are requests, for those that are tasks of their own (HTTP/2): so that neither they
@@ -108,6 +110,16 @@ impl Pulse {
     /// answer that is about to go out.
     pub fn ask_to_leave(&self) {
         self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// The client has said that the request that is under way is its last.
+    pub fn hears_the_last(&self) {
+        self.last.store(true, Ordering::Relaxed);
+    }
+
+    /// The end of the connection's last answer is what is written now: the body is done, and nothing comes behind it.
+    pub fn ends_with_this(&self) -> bool {
+        self.last.load(Ordering::Relaxed) && self.requests.load(Ordering::Relaxed) == 0
     }
 
     fn can_park(&self) -> bool {

@@ -6,7 +6,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::loss::Loss;
 use super::meter::{Frames, Meter};
@@ -107,7 +110,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: Socketed + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.frames.is_none()
             && self.pulse.is_in_head()
@@ -116,7 +119,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
             self.refusal = Some(refusal);
             return Poll::Ready(Ok(buf.len()));
         }
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let is_last = self.pulse.ends_with_this();
+        let stream = Pin::new(&mut self.stream);
+        let written = if is_last { stream.poll_write_last(cx, buf) } else { stream.poll_write(cx, buf) };
         let bytes = if let Poll::Ready(Ok(bytes)) = written { bytes } else { 0 };
         let written = ready!(self.taken(written, bytes, cx))?;
         self.went(&buf[..written]);
@@ -135,6 +140,40 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         }
         let ended = Pin::new(&mut self.stream).poll_shutdown(cx);
         self.taken(ended, 0, cx)
+    }
+}
+
+/// A stream whose socket can be waited for without reading from it.
+pub trait Socketed: AsyncWrite {
+    fn socket(&self) -> &TcpStream;
+
+    /// Writes what the end of the connection comes right behind.
+    fn poll_write_last(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, buf)
+    }
+}
+
+impl Socketed for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+
+    /// Bytes and end go in one packet, and the client acknowledges both with one.
+    fn poll_write_last(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let send = || Ok(rustix::net::send(&*self, buf, SendFlags::MORE | SendFlags::NOSIGNAL)?);
+        loop {
+            ready!(self.poll_write_ready(cx))?;
+            match self.try_io(Interest::WRITABLE, send) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+}
+
+impl Socketed for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use http::header::{self, HeaderMap};
 use http::{HeaderValue, Method, Version, request};
 
-use super::{PER_FIELD, is_odd, tokens};
+use super::{PER_FIELD, is_odd, members, tokens};
 use crate::config::{Edge, EdgeLimits};
 use crate::proxy::refusal::Refusal;
 
@@ -16,6 +16,8 @@ pub struct Vetted {
     pub websocket: bool,
     /// Connection names fields of this hop beside the usual ones.
     pub nominates: bool,
+    /// It is the last on its connection, as it says.
+    pub closes: bool,
     pub underscores: bool,
     /// Fields there may be that only a proxy may send.
     pub claims: bool,
@@ -54,6 +56,7 @@ pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
             "connection" => {
                 connection = true;
                 found.nominates |= nominates(value);
+                found.closes |= members(value.as_bytes()).any(|member| member.eq_ignore_ascii_case(b"close"));
             }
             "upgrade" => upgrade = true,
             "content-length" => {
