@@ -101,10 +101,18 @@ fn is_of(stack: &str, mark: &StackMark, head: &response::Parts, body: &[u8]) -> 
         }
     };
     if let Some(name) = &mark.header {
-        let value = head.headers.get(name).ok_or_else(|| format!("its answer has no `{name}` to tell its stack"))?;
-        compare(&String::from_utf8_lossy(value.as_bytes()))?;
+        let mut values = head.headers.get_all(name).into_iter().peekable();
+        values.peek().ok_or_else(|| format!("its answer has no `{name}` to tell its stack"))?;
+        // One that names two stacks is of neither.
+        values.try_for_each(|value| compare(&String::from_utf8_lossy(value.as_bytes())))?;
     }
     let Some(pointer) = &mark.json else { return Ok(()) };
+    if body.len() > LONGEST_BODY {
+        return Err(format!(
+            "its answer is longer than the {} KiB that are read to tell its stack",
+            LONGEST_BODY >> 10
+        ));
+    }
     let body: Value = serde_json::from_slice(body).map_err(|error| format!("its answer is no JSON: {error}"))?;
     match body.pointer(pointer) {
         Some(Value::String(text)) => compare(text),
@@ -162,6 +170,10 @@ mod tests {
         for (answer, says) in [
             ("HTTP/1.1 200 OK\r\nX-Stack: v41\r\nContent-Length: 0\r\n\r\n", "answered as stack `v41`, expected `v42`"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "its answer has no `x-stack` to tell its stack"),
+            (
+                "HTTP/1.1 200 OK\r\nX-Stack: v42\r\nX-Stack: v41\r\nContent-Length: 0\r\n\r\n",
+                "answered as stack `v41`, expected `v42`",
+            ),
             ("HTTP/1.1 503 No\r\nX-Stack: v42\r\nContent-Length: 0\r\n\r\n", "answered 503, expected 200"),
         ] {
             assert_eq!(probed_by(answer, header()).await, Err(says.to_owned()));
@@ -171,6 +183,10 @@ mod tests {
         assert!(probed_by(right, json()).await.is_ok_and(|says| says.starts_with("200 from v42")));
         let other = "HTTP/1.1 200 OK\r\nContent-Length: 21\r\n\r\n{\"build\":{\"stack\":7}}";
         assert_eq!(probed_by(other, json()).await, Err("answered as stack `7`, expected `v42`".to_owned()));
+        let pad = "a".repeat(70_000);
+        let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 70010\r\n\r\n{{\"pad\":\"{pad}\"}}");
+        let long: &'static str = long.leak();
+        assert!(probed_by(long, json()).await.is_err_and(|says| says.contains("longer than the 64 KiB")));
         let none = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
         assert!(probed_by(none, json()).await.is_err_and(|says| says.contains("nothing at `/build/stack`")));
         assert!(
