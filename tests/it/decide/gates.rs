@@ -1,6 +1,7 @@
 //! Gates: health, capacity and stack, an operator, a webhook, a command; what each answer leads to, and what outlives a restart.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -143,6 +144,14 @@ async fn a_gate_that_pauses_waits_for_an_operator_who_may_overrule_it() {
     assert!(history["gates"].to_string().contains("waived by uid 0, although: answered 403"), "{history}");
 }
 
+/// Whether nobody writes to the file any more. On a very busy machine who did may have been ended before he had begun.
+async fn is_still(marks: &Path) -> bool {
+    let size = || std::fs::metadata(marks).map_or(0, |file| file.len());
+    let before = size();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    size() == before
+}
+
 fn command(run: &str, more: &str) -> String {
     format!("gate = [{{ name = \"smoke\", run = {run}{more} }}]")
 }
@@ -173,14 +182,21 @@ async fn a_command_that_hangs_is_ended_with_all_it_has_started() {
     let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
     assert_eq!(status, 409, "{problem}");
     assert!(reasons(&problem).contains("sh took longer than 1 s and was ended"), "{problem}");
-    // On a very busy machine it may have been ended before it had written anything.
-    let size = || std::fs::metadata(&marks).map_or(0, |file| file.len());
-    let still = || async {
-        let before = size();
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        size() == before
-    };
-    assert!(eventually(PATIENCE, still).await, "what it started goes on");
+    assert!(eventually(PATIENCE, || is_still(&marks)).await, "what it started goes on");
+}
+
+#[tokio::test]
+async fn a_command_that_has_ended_decides_and_leaves_nobody_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let marks = folder.path().join("alive");
+    // What it starts holds what the command prints to, and goes on.
+    let script = format!("(while :; do echo x >> {}; sleep 0.05; done) & echo well; exit 0", marks.display());
+    let run = format!("[\"sh\", \"-c\", {script:?}]");
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &command(&run, ", timeout = \"10m\""))).await;
+    let (status, answer) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!((status, &answer["outcome"]), (200, &json!("done")), "{answer}");
+    assert_eq!(answer["gates"][1]["says"], "sh ended with 0: well", "{answer}");
+    assert!(eventually(PATIENCE, || is_still(&marks)).await, "what it started goes on");
 }
 
 #[tokio::test]
