@@ -80,8 +80,11 @@ impl Call<'_> {
                 Ok(Ok((status, says))) if status.is_client_error() && !is_passing(status) => {
                     return Err(format!("answered {}{says}", status.as_u16()));
                 }
+                Ok(Ok((status, _))) if status.is_redirection() => {
+                    format!("answered {}, and redirects are not followed", status.as_u16())
+                }
                 Ok(Ok((status, says))) => format!("answered {}{says}", status.as_u16()),
-                Ok(Err(why)) => why,
+                Ok(Err(why)) => format!("{}: {why}", without_secrets(self.url)),
                 Err(_) => format!("no answer within {}", Human(timeout)),
             };
             if tries >= retries {
@@ -246,7 +249,10 @@ fn said(text: &[u8]) -> String {
 /// A URL as it may be shown: what stands behind `?` or before `@` may be a secret.
 fn without_secrets(url: &str) -> String {
     let uri: Option<http::Uri> = url.parse().ok();
-    let host = |uri: &http::Uri| format!("{}://{}{}", uri.scheme_str()?, uri.host()?, uri.path()).into();
+    let host = |uri: &http::Uri| {
+        let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{}{port}{}", uri.scheme_str()?, uri.host()?, uri.path()).into()
+    };
     uri.as_ref().and_then(host).unwrap_or_else(|| "its address".to_owned())
 }
 
@@ -277,6 +283,7 @@ mod tests {
 
     #[test]
     fn a_url_is_shown_without_what_may_be_secret() {
-        assert_eq!(without_secrets("https://me:secret@qa.test:8443/go?token=x"), "https://qa.test/go");
+        assert_eq!(without_secrets("https://me:secret@qa.test:8443/go?token=x"), "https://qa.test:8443/go");
+        assert_eq!(without_secrets("http://qa.test/go#x"), "http://qa.test/go");
     }
 }

@@ -59,7 +59,7 @@ pub enum Granted {
 /// Why a wish is not granted. Nothing has changed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Denied {
-    #[error("{} has held the service since {} with cutover {} to {} ({})", .0.by, .0.started, .0.id, .0.to, .0.phase.as_str())]
+    #[error("{} has held the service since {} with cutover {} to {} ({})", .0.by, .0.started, .0.id, .0.to, .0.phase.as_str().replace('_', " "))]
     Held(Box<Cutover>),
     #[error("there is no cutover to abort")]
     NothingToAbort,
@@ -210,11 +210,15 @@ fn is_as_far(cutover: &Cutover, begun: &Cutover, until: Until) -> bool {
 fn nothing_to_approve(current: Option<&Cutover>) -> String {
     match current {
         None => "there is no cutover to approve".to_owned(),
-        Some(Cutover { id, phase, .. }) => {
-            format!(
-                "cutover {id} waits for no operator's word; it is in its phase {}",
-                phase.as_str().replace('_', " ")
-            )
+        Some(cutover) => {
+            let (id, phase) = (&cutover.id, cutover.phase.as_str().replace('_', " "));
+            match cutover.to_approve().map(|gate| gate.name.as_str()).collect::<Vec<_>>().as_slice() {
+                [] => format!("cutover {id} waits for no operator's word; it is in its phase {phase}"),
+                names => {
+                    let names = names.join(", ");
+                    format!("cutover {id} waits for no operator's word at a gate of that name; it does at {names}")
+                }
+            }
         }
     }
 }

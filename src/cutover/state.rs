@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::evidence::{Drained, Evidence, Switched};
-use super::gate::{Gate, GateState};
+use super::gate::{Gate, GateKind, GateState};
 use crate::journal::Topic;
 use crate::names::{Color, ServiceName};
 use crate::time::Timestamp;
@@ -170,6 +170,15 @@ impl Cutover {
     /// It goes back because it has to, not because an operator asked.
     pub fn must_return(&self) -> bool {
         self.overdue || self.evidence.is_bad()
+    }
+
+    /// The gates that an operator's word opens now.
+    pub fn to_approve(&self) -> impl Iterator<Item = &Gate> {
+        self.gates.iter().filter(|gate| match self.phase {
+            Phase::Gates => gate.kind == GateKind::Approval && gate.state == GateState::Waiting,
+            Phase::Paused => self.paused == Some(Stop::Gates) && gate.state == GateState::Refused,
+            _ => false,
+        })
     }
 
     /// Whether a restart has to know the difference. What is only told, such as reasons to wait, need not be on disk.
