@@ -299,7 +299,7 @@ impl Driver {
             if let Some(back) = self.returning.take() {
                 let _ = back.reply.send(Err(Denied::Journal(error.to_string())));
             }
-            return self.enter(Cutover { returning: false, ..cutover }, Vec::new()).await;
+            return self.enter(Cutover { returning: false, asked_back: None, ..cutover }, Vec::new()).await;
         }
         self.unwritten = Some(next.clone());
         self.enter(next, effects).await;

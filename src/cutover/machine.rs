@@ -42,6 +42,7 @@ pub enum Event {
     },
     Rollback {
         by: String,
+        reason: Option<String>,
     },
     /// An operator opens the gates that wait for one, or that of this name; in a pause he says to go on.
     Approve {
@@ -118,7 +119,9 @@ pub fn step(cutover: &Cutover, event: Event) -> Next {
         (Dns, Event::NextWish) => follow(cutover, vec!["somebody moved on before all names had followed".into()]),
         (_, Event::DeadlinePassed) => overdue(cutover),
         (_, Event::Abort { by }) if cutover.live() == cutover.from => undo(cutover, vec![format!("aborted by {by}")]),
-        (_, Event::Rollback { by }) if cutover.kind == Kind::Switch => rollback(cutover, &by),
+        (_, Event::Rollback { by, reason }) if cutover.kind == Kind::Switch => {
+            rollback(cutover, &by, reason.as_deref())
+        }
         (Gates | Paused, Event::Approve { by, at, gate }) => approve(cutover, &by, at, gate.as_deref()),
         _ => (cutover.clone(), vec![]),
     }
@@ -305,15 +308,22 @@ fn emptied(cutover: &Cutover) -> Next {
     let phase = after(cutover, Phase::Drain);
     // A way back that is still being looked at goes on being looked at, unless nothing is left that it could turn.
     let returning = cutover.returning && phase == Phase::Bake;
+    let asked_back = cutover.asked_back.clone().filter(|_| returning);
     let reasons = if phase == Phase::Bake { cutover.evidence.reasons.clone() } else { Vec::new() };
-    enter(with_reasons(&Cutover { returning, ..cutover.clone() }, reasons), phase)
+    enter(with_reasons(&Cutover { returning, asked_back, ..cutover.clone() }, reasons), phase)
 }
 
 /// The word on the old color, while the way back is wanted.
 fn looked_back(cutover: &Cutover, readiness: Readiness) -> Next {
     let later = vec![Effect::CheckLater(cutover.from, bar(cutover))];
+    let asked = cutover.asked_back.iter();
+    // Whoever asked for it learns that it is not to be had; what goes back later does so without his word.
+    let cutover = &Cutover { asked_back: None, ..cutover.clone() };
     match (readiness, cutover.phase) {
-        (Readiness::Ready, _) => enter(Cutover { returning: false, ..cutover.clone() }, Phase::RollBack),
+        (Readiness::Ready, _) => {
+            let reasons = asked.chain(&cutover.evidence.reasons).cloned().collect();
+            enter(with_reasons(&Cutover { returning: false, ..cutover.clone() }, reasons), Phase::RollBack)
+        }
         // Nothing moves while neither is good; the first moment at which the old color is takes everyone back.
         (Readiness::Rising(reasons) | Readiness::Unready(reasons), Phase::Paused) if is_stuck(cutover) => {
             (with_reasons(cutover, both(cutover, &reasons)), later)
@@ -374,23 +384,25 @@ fn follow(cutover: &Cutover, reasons: Vec<String>) -> Next {
     enter(with_reasons(cutover, all), Phase::Done)
 }
 
-fn rollback(cutover: &Cutover, by: &str) -> Next {
+fn rollback(cutover: &Cutover, by: &str, reason: Option<&str>) -> Next {
+    let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+    let asked_back = Some(format!("rolled back by {by}{why}"));
     match cutover.phase {
         Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp | Phase::Confirm => {
-            undo(cutover, vec![format!("rolled back by {by} before the switch")])
+            undo(cutover, vec![format!("rolled back by {by} before the switch{why}")])
         }
         Phase::Paused if cutover.live() == cutover.from => {
-            undo(cutover, vec![format!("rolled back by {by} before the switch")])
+            undo(cutover, vec![format!("rolled back by {by} before the switch{why}")])
         }
-        Phase::Drain | Phase::Bake if !cutover.returning => turn(cutover.clone()),
+        Phase::Drain | Phase::Bake if !cutover.returning => turn(Cutover { asked_back, ..cutover.clone() }),
         // One that cannot go back is looked at again at once.
-        Phase::Paused => turn(cutover.clone()),
+        Phase::Paused => turn(Cutover { asked_back, ..cutover.clone() }),
         _ => (cutover.clone(), vec![]),
     }
 }
 
 fn approve(cutover: &Cutover, by: &str, at: Timestamp, gate: Option<&str>) -> Next {
-    let mut next = Cutover { returning: false, ..cutover.clone() };
+    let mut next = Cutover { returning: false, asked_back: None, ..cutover.clone() };
     let named = |known: &Gate| gate.is_none_or(|name| known.name == name);
     match (cutover.phase, cutover.paused) {
         (Phase::Paused, Some(Stop::Canary)) if !cutover.returning => {

@@ -28,6 +28,9 @@ pub struct Cutover {
     /// The way back is wanted, and waits for the old color's health.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub returning: bool,
+    /// Who wants it and why, where an operator does.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub asked_back: Option<String>,
     /// Which of the phases that a config may leave out this one has. It stays as it was when the cutover began.
     #[serde(skip_serializing_if = "Outline::is_empty", default)]
     pub outline: Outline,

@@ -105,7 +105,7 @@ impl Driver {
     /// A rollback while a cutover is under way: before the switch it is an abort; after it, the old color's health
     /// decides, and the answer waits for that.
     async fn turn_back(&mut self, current: &Cutover, back: WayBack) {
-        let by = back.by.clone();
+        let wish = Event::Rollback { by: back.by.clone(), reason: back.reason.clone() };
         // Two operators who both want to go back must not cancel each other out.
         let is_asked = self.returning.is_some();
         let is_on_its_way = current.is_back() || current.phase == Phase::Switch;
@@ -115,10 +115,10 @@ impl Driver {
         }
         if current.live() == current.to {
             self.returning = Some(back);
-            self.happen(&current.id, Event::Rollback { by }).await;
+            self.happen(&current.id, wish).await;
             return;
         }
-        self.happen(&current.id, Event::Rollback { by }).await;
+        self.happen(&current.id, wish).await;
         let newest = self.newest_of(current.clone());
         let _ = back.reply.send(Ok(Granted::Turned(Box::new(newest))));
     }
@@ -177,6 +177,7 @@ pub fn draft(rules: &config::Service, kind: Kind, to: Color, by: String) -> Cuto
         generation: 0,
         phase: Phase::Prepare,
         returning: false,
+        asked_back: None,
         outline,
         gates,
         step: None,

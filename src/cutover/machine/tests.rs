@@ -19,6 +19,7 @@ fn begun(kind: Kind, outline: Outline, gates: &[Gate]) -> Cutover {
         generation: 7,
         phase: Phase::Prepare,
         returning: false,
+        asked_back: None,
         outline,
         gates: gates.to_vec(),
         step: None,
@@ -72,7 +73,7 @@ fn events() -> Vec<Event> {
         Event::Followed(vec![]),
         Event::DeadlinePassed,
         Event::Abort { by: by() },
-        Event::Rollback { by: by() },
+        Event::Rollback { by: by(), reason: Some("errors".into()) },
         Event::Approve { by: by(), at, gate: None },
         Event::Approve { by: by(), at, gate: Some("hook".into()) },
         Event::NextWish,
@@ -283,6 +284,22 @@ fn a_rollback_cannot_be_rolled_back() {
             assert_eq!((before, effects), (after, vec![]));
         }
     }
+}
+
+#[test]
+fn who_asked_for_the_way_back_and_why_is_told_where_it_is_taken_and_forgotten_where_it_is_not() {
+    let mut seen = 0;
+    for (before, event, after, _) in all_steps() {
+        if !matches!(event, Event::Rollback { .. }) || after.asked_back.is_none() || before.asked_back.is_some() {
+            continue;
+        }
+        let told = |readiness| step(&after, Event::Health(after.from, readiness, vec![])).0;
+        let back = told(Readiness::Ready);
+        assert_eq!((back.phase, &back.evidence.reasons[0][..]), (Phase::RollBack, "rolled back by uid 0: errors"));
+        assert_eq!(told(Readiness::Unready(vec!["down".into()])).asked_back, None, "{after:?}");
+        seen += 1;
+    }
+    assert!(seen > 10, "{seen}");
 }
 
 #[test]

@@ -137,13 +137,14 @@ async fn a_bad_green_does_not_go_back_onto_a_dead_blue_until_that_is_good_again(
 }
 
 #[tokio::test]
-async fn a_rollback_during_the_bake_goes_back_at_once() {
+async fn a_rollback_during_the_bake_goes_back_at_once_and_the_history_says_who_wanted_it_and_why() {
     let (_blue, _green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
     proxy.run(&["switch", "green"]).await.assert_code(0);
     assert_eq!(proxy.service("shop").await["phase"], "bake");
-    proxy.run(&["rollback"]).await.assert_code(0);
+    proxy.run(&["rollback", "--reason", "errors at checkout"]).await.assert_code(0);
     let history = ended(&proxy).await;
     assert_eq!((&history["outcome"], &history["live"]), (&json!("rolled_back"), &json!("blue")), "{history}");
+    assert_eq!(history["reasons"], json!(["rolled back by uid 0: errors at checkout"]), "{history}");
     assert_eq!(proxy.service("shop").await["generation"], 2);
 }
 
