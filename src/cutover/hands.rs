@@ -37,11 +37,21 @@ pub struct Hands {
     /// How the new color does, while it is judged.
     pub trial: Arc<watch::Sender<Option<Judgement>>>,
     /// The color that is judged from the switch on, through all phases of that cutover.
-    pub watched: Arc<Mutex<Option<(String, Watch)>>>,
+    pub watched: Arc<Mutex<Option<Watched>>>,
     /// What is told of the service's names.
     pub names: watch::Receiver<Option<follow::Told>>,
     /// Where what happens on the way is told.
     pub mail: mpsc::Sender<Mail>,
+}
+
+/// The color that a cutover has made live, as it is watched from then on.
+pub struct Watched {
+    id: String,
+    watch: Watch,
+    /// How long it had been live when this began, which is more than nothing only after a restart. Only then does the wall
+    /// clock count: one that jumps neither ends a bake nor lengthens it.
+    before: Duration,
+    begun: Instant,
 }
 
 impl Hands {
@@ -243,22 +253,21 @@ impl Hands {
             return undecided("the config no longer says how to judge");
         };
         // After a restart nothing is known of what was before.
-        if self.watched.lock().await.as_ref().is_none_or(|(id, _)| *id != cutover.id) {
+        if self.watched.lock().await.as_ref().is_none_or(|watched| watched.id != cutover.id) {
             self.watch_from_now(cutover).await;
         }
         let mut watched = self.watched.lock().await;
-        let Some((_, watch)) = watched.as_mut() else { return undecided("nobody watches") };
-        let switched = cutover.switched();
-        let old = switched.and_then(|switched| switched.baseline.as_deref()).cloned().unwrap_or_default();
-        let since = switched.map_or(cutover.started, |switched| switched.at);
-        let gone = || Duration::try_from(time::now().duration_since(since)).unwrap_or_default();
-        self.watch(&rules, || (watch.look(), old.clone(), gone())).await
+        let Some(Watched { watch, before, begun, .. }) = watched.as_mut() else { return undecided("nobody watches") };
+        let old = cutover.switched().and_then(|switched| switched.baseline.as_deref()).cloned().unwrap_or_default();
+        self.watch(&rules, || (watch.look(), old.clone(), *before + begun.elapsed())).await
     }
 
     async fn watch_from_now(&self, cutover: &Cutover) {
         let patience = self.newest().rules.cutover.bake.clone().unwrap_or_default().unanswered;
         let watch = Watch::begin(&self.recorder, cutover.to, patience);
-        *self.watched.lock().await = Some((cutover.id.clone(), watch));
+        let before = cutover.switched().map(|switched| time::now().duration_since(switched.at));
+        let before = before.and_then(|before| Duration::try_from(before).ok()).unwrap_or_default();
+        *self.watched.lock().await = Some(Watched { id: cutover.id.clone(), watch, before, begun: Instant::now() });
     }
 
     /// Looks again and again until there is a verdict.
