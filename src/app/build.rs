@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::broadcast;
 
 use crate::config;
-use crate::cutover::{Cutover, Desk, Driver, Told};
+use crate::cutover::{Cutover, Desk, Driver, Told, given};
 use crate::journal::Journal;
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor};
@@ -43,13 +43,16 @@ impl Draft {
         Draft { service: Arc::new(service), keepers }
     }
 
-    /// The live color is what the journal says; a service it has never heard of begins with blue.
+    /// The live color is what the journal says, and so is the share that the other one has been given; a service it has never
+    /// heard of begins with blue.
     pub fn entry(&self, journal: &Journal) -> Entry {
-        let (live, generation, since) = match journal.last::<Cutover>(&self.service.name) {
+        let last = journal.last::<Cutover>(&self.service.name);
+        let split = last.as_ref().and_then(|last| given(last, &self.service.rules.cutover.canary));
+        let (live, generation, since) = match last {
             Some(cutover) => (cutover.live(), cutover.generation(), cutover.ended.unwrap_or(cutover.started)),
             None => (Color::Blue, 0, time::now()),
         };
-        Entry::new(self.service.clone(), live, generation, since)
+        Entry { split, ..Entry::new(self.service.clone(), live, generation, since) }
     }
 
     /// Its desk, and the tasks that have to run for it.

@@ -219,11 +219,13 @@ pub enum AppError {
     Stuck { worker: usize },
 }
 
-/// Whoever connects before the live endpoints have been checked waits in the socket, and is not told that there are none.
+/// Whoever connects before the endpoints have been checked that requests go to waits in the socket, and is not told that there are none.
 async fn first_checks(table: &Table) {
     let all = async {
         for entry in &table.entries {
-            entry.service.pools[entry.live].checked().await;
+            for pool in entry.pools(true) {
+                pool.checked().await;
+            }
         }
     };
     // Those that take longer must not keep others waiting.

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::ask;
 use super::driver::Mail;
@@ -17,10 +16,11 @@ use super::judge::{Clock, Judgement, Sample, Verdict, judge};
 use super::machine::{Bar, Effect, Event};
 use super::probe;
 use super::recorder::{Recorder, Watch};
-use super::state::{Cutover, Outline};
+use super::share;
+use super::state::Cutover;
 use super::warmed::Warmed;
 use super::web::Web;
-use crate::config::{Bake, CanaryStep, Drain, Share, Then};
+use crate::config::{Bake, Drain, Share, Then};
 use crate::names::Color;
 use crate::proxy::Listeners;
 use crate::table::{Service, Split, Switchboard, Warming};
@@ -205,13 +205,15 @@ impl Hands {
         probed
     }
 
-    /// Gives the new color the share of this step, where there is one; the same clients go first for as long as the cutover
-    /// lasts.
+    /// Gives the new color the share of this step, where there is one. It does not fall, whatever a reload has made of the
+    /// steps: no client comes back.
     async fn share(&self, step: u32, cutover: &Cutover) -> Option<Share> {
-        let share = share_of(step, cutover.outline, &self.newest().rules.cutover.canary)?;
-        let salt = xxh3_64(cutover.id.as_bytes());
-        self.switchboard.split(&self.service.name, Some(Split { to: cutover.to, share, salt })).await;
-        Some(share)
+        let next = share::split(step, cutover, &self.newest().rules.cutover.canary)?;
+        let table = self.switchboard.table();
+        let now = table.entry(&self.service.name).and_then(|entry| entry.split).filter(|now| now.salt == next.salt);
+        let split = Split { share: now.map_or(next.share, |now| now.share.max(next.share)), ..next };
+        self.switchboard.split(&self.service.name, Some(split)).await;
+        Some(split.share)
     }
 
     /// Gives the new color its share, and judges it beside the old one until the step is over.
@@ -289,18 +291,6 @@ impl Hands {
     }
 }
 
-/// The share of this step: a canary's own, and after those of a canary the ramp's, which rise evenly to all but one step.
-/// Nothing where a canary's step is not in the config any more.
-fn share_of(step: u32, outline: Outline, canary: &[CanaryStep]) -> Option<Share> {
-    if step < outline.canary || outline.ramp == 0 {
-        return usize::try_from(step).ok().and_then(|step| canary.get(step)).map(|step| step.weight);
-    }
-    let from = canary.last().map_or(0, |last| u32::from(last.weight.0));
-    let place = (step - outline.canary + 1).min(outline.ramp);
-    let share = from + (u32::from(Share::ALL.0) - from) * place / (outline.ramp + 1);
-    u16::try_from(share).ok().map(Share)
-}
-
 /// A canary's step is judged as the bake is, by as much of the least sample as it has of the clients.
 fn step_rules(bake: Bake, weight: Share, lasts: Duration) -> Bake {
     let share = bake.min_requests.saturating_mul(u64::from(weight.0)) / u64::from(Share::ALL.0);
@@ -318,22 +308,3 @@ const CUT: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(200);
 /// Requests that a canary's step is judged by, however small its share is.
 const LEAST_OF_STEP: u64 = 20;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_share_of_a_ramp_rises_evenly_from_where_the_canary_ends_and_never_falls() {
-        let step = |weight| CanaryStep { weight: Share(weight), lasts: Duration::from_secs(1) };
-        let (canary, outline) = ([step(500), step(2_000)], Outline { canary: 2, ramp: 4, ..Outline::default() });
-        let shares: Vec<_> = (0..8).map(|step| share_of(step, outline, &canary).unwrap().0).collect();
-        assert_eq!(shares, [500, 2_000, 3_600, 5_200, 6_800, 8_400, 8_400, 8_400]);
-        let alone = Outline { ramp: 4, ..Outline::default() };
-        assert_eq!(
-            (0..4).map(|step| share_of(step, alone, &[]).unwrap().0).collect::<Vec<_>>(),
-            [2_000, 4_000, 6_000, 8_000]
-        );
-        assert_eq!(share_of(2, Outline { canary: 3, ..Outline::default() }, &canary), None);
-    }
-}

@@ -62,7 +62,7 @@ pub struct Entry {
     /// How many times this service has been switched.
     pub generation: u64,
     pub since: Timestamp,
-    /// All three are of the other color, and open its pool. A restart begins without them.
+    /// All three are of the other color, and open its pool. A restart begins with the split of its cutover alone.
     pub split: Option<Split>,
     pub preview: Option<Preview>,
     /// Lets in nobody but the proxy's own requests.

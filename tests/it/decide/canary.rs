@@ -1,11 +1,14 @@
 //! Canary steps: each judged beside the old color, onward only if good, and taken back whole where not.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use http::Request;
 use serde_json::{Value, json};
 
 use super::{begin, ended, order, reasons, shop, until_phase};
-use crate::harness::{Client, Crowd, PATIENCE, eventually};
+use crate::harness::body::{self, Body};
+use crate::harness::{Client, Crowd, Cutover, PATIENCE, eventually};
 
 const STEPS: &str = "canary = [{ weight = \"30%\", for = \"2s\" }, { weight = \"60%\", for = \"2s\" }]";
 const LONG: &str = "canary = [{ weight = \"50%\", for = \"20m\" }]";
@@ -87,4 +90,50 @@ async fn a_canary_that_nobody_meets_is_not_passed() {
     proxy.run(&["approve"]).await.assert_code(0);
     let history = ended(&proxy).await;
     assert_eq!((&history["outcome"], &history["live"]), (&json!("done"), &json!("green")), "{history}");
+}
+
+/// Who is on green, by the field that clients are known by here.
+async fn users_of_green(proxy: &Cutover) -> Vec<String> {
+    let (mut client, mut users) = (Client::http1(proxy).await, Vec::new());
+    for n in 0..40 {
+        let user = format!("user-{n}");
+        if client.send(as_user(&user, "/")).await.backend() == Some("green") {
+            users.push(user);
+        }
+    }
+    users
+}
+
+fn as_user(user: &str, path: &str) -> Request<Body> {
+    Request::get(path).header("x-user", user).body(body::empty()).unwrap()
+}
+
+/// What the very first answer to this user comes from, once somebody listens again.
+async fn first_answer(address: SocketAddr, user: String) -> Option<String> {
+    loop {
+        if let Ok(mut client) = Client::try_http1(address).await
+            && let Ok(answer) = client.try_send(as_user(&user, "/")).await
+        {
+            return answer.backend().map(str::to_owned);
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_crash_nobody_comes_back_to_blue_not_even_with_the_first_request() {
+    let rules = format!("{LONG}\nsticky = {{ header = \"X-User\" }}");
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", &rules)).await;
+    begin(&proxy).await;
+    let shared = || async { proxy.service("shop").await["green"]["weight"] == 0.5 };
+    assert!(eventually(PATIENCE, shared).await, "{}", proxy.service("shop").await);
+    let users = users_of_green(&proxy).await;
+    assert!(!users.is_empty());
+    proxy.kill9().await;
+    let address = proxy.address();
+    let first: Vec<_> = users.into_iter().map(|user| tokio::spawn(first_answer(address, user))).collect();
+    proxy.restart().await;
+    for first in first {
+        assert_eq!(first.await.unwrap().as_deref(), Some("green"));
+    }
 }

@@ -1,0 +1,56 @@
+//! The share of the clients that a cutover gives its new color, step by step, and who goes first.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::state::{Cutover, Outline, Phase, Stop};
+use crate::config::{CanaryStep, Share};
+use crate::table::Split;
+
+/// What the new color has been given and has not lost since: a restart begins with it, so that no client comes back.
+pub fn given(cutover: &Cutover, canary: &[CanaryStep]) -> Option<Split> {
+    let is_given = match cutover.phase {
+        Phase::Canary | Phase::Ramp | Phase::Confirm => true,
+        Phase::Paused => cutover.paused != Some(Stop::Bake),
+        _ => false,
+    };
+    cutover.step.filter(|_| is_given).and_then(|step| split(step, cutover, canary))
+}
+
+/// This step's share, nothing where there is none; the same clients go first for as long as the cutover lasts.
+pub fn split(step: u32, cutover: &Cutover, canary: &[CanaryStep]) -> Option<Split> {
+    let share = share_of(step, cutover.outline, canary)?;
+    Some(Split { to: cutover.to, share, salt: xxh3_64(cutover.id.as_bytes()) })
+}
+
+/// The share of this step: a canary's own, and after those of a canary the ramp's, which rise evenly to all but one step.
+/// Nothing where a canary's step is not in the config any more.
+fn share_of(step: u32, outline: Outline, canary: &[CanaryStep]) -> Option<Share> {
+    if step < outline.canary || outline.ramp == 0 {
+        return usize::try_from(step).ok().and_then(|step| canary.get(step)).map(|step| step.weight);
+    }
+    let from = canary.last().map_or(0, |last| u32::from(last.weight.0));
+    let place = (step - outline.canary + 1).min(outline.ramp);
+    let share = from + (u32::from(Share::ALL.0) - from) * place / (outline.ramp + 1);
+    u16::try_from(share).ok().map(Share)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_share_of_a_ramp_rises_evenly_from_where_the_canary_ends_and_never_falls() {
+        let step = |weight| CanaryStep { weight: Share(weight), lasts: Duration::from_secs(1) };
+        let (canary, outline) = ([step(500), step(2_000)], Outline { canary: 2, ramp: 4, ..Outline::default() });
+        let shares: Vec<_> = (0..8).map(|step| share_of(step, outline, &canary).unwrap().0).collect();
+        assert_eq!(shares, [500, 2_000, 3_600, 5_200, 6_800, 8_400, 8_400, 8_400]);
+        let alone = Outline { ramp: 4, ..Outline::default() };
+        assert_eq!(
+            (0..4).map(|step| share_of(step, alone, &[]).unwrap().0).collect::<Vec<_>>(),
+            [2_000, 4_000, 6_000, 8_000]
+        );
+        assert_eq!(share_of(2, Outline { canary: 3, ..Outline::default() }, &canary), None);
+    }
+}
