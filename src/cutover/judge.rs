@@ -1,6 +1,6 @@
 //! The judge: is the new color as good as the old one, and as good as the limits ask? Pure, so that it is proved whole.
 //!
-//! Each measure is a share of requests: those that failed, those that took longer than a limit. The new color is bad
+//! Each measure is a share of requests: those that failed, those that took longer than a limit, those whose clients left. The new color is bad
 //! where the one-sided Wilson score bound at 99.9 % says that its true share is above the limit, and at least five
 //! requests say so: then so many bad ones by chance, from a color that keeps to the limit, are a matter of one in a
 //! thousand. It is looked at again and again, and each look is one more chance to be wrong; the five, and how far the
@@ -98,7 +98,8 @@ fn measures(new: &Sample, old: &Sample, rules: &Bake) -> Vec<Measure> {
     let limit = share(rules.max_error_share);
     let mut all = vec![
         Measure::new("failed".to_owned(), (errors(new), new.requests()), (errors(old), old.requests()), limit),
-        Measure::new("connections failed".to_owned(), new.connects(), old.connects(), limit),
+        Measure::new("met a failed connection".to_owned(), new.connects(), old.connects(), limit),
+        left(new, old, limit),
     ];
     for (limit, share) in [(rules.p50, 0.5), (rules.p99, 0.99)] {
         all.extend(limit.map(|limit| slower(new, old, limit, 1.0 - share)));
@@ -112,6 +113,15 @@ fn measures(new: &Sample, old: &Sample, rules: &Bake) -> Vec<Measure> {
         }
     }
     all
+}
+
+/// Those whose clients left before there was an answer: who hangs up counts for nobody as failed or slow, and a color that
+/// never answers would look well. Clients leave for reasons of their own as well, and how often is known only where there
+/// is something to compare with.
+fn left(new: &Sample, old: &Sample, limit: f64) -> Measure {
+    let limit = if old.requests() >= LEAST_BASELINE { limit } else { limit.max(MAY_LEAVE) };
+    let count = |sample: &Sample| (sample.tally.left, sample.requests());
+    Measure::new("were left by their clients without an answer".to_owned(), count(new), count(old), limit)
 }
 
 /// Those that took longer than `than`, of which there may be `limit`. One that waits still has taken that long too.
@@ -183,6 +193,8 @@ const Z: f64 = 3.0902;
 const LEAST_BAD: u64 = 5;
 /// So many of the old color's requests are needed to compare with.
 const LEAST_BASELINE: u64 = 100;
+/// The share of clients that may leave where nobody knows how many do.
+const MAY_LEAVE: f64 = 0.1;
 /// However fast the old color is, so much more is no reason to go back.
 const NOTICEABLE: Duration = Duration::from_millis(5);
 
@@ -268,7 +280,32 @@ mod tests {
         let mut new = sample(&[(200, 20, 1_000)]);
         new.tally.connect_failures = 200;
         let judged = judge(&new, &sample(&[(200, 20, 1_000)]), &rules(), Clock::Running);
-        assert!(judged.verdict == Verdict::Bad && judged.reasons[0].contains("connections failed"), "{judged:?}");
+        assert!(judged.verdict == Verdict::Bad && judged.reasons[0].contains("met a failed connection"), "{judged:?}");
+    }
+
+    #[test]
+    fn one_that_keeps_clients_waiting_until_they_leave_is_bad_though_nothing_has_failed() {
+        let left = |left, of, old: &[(u16, u64, u64)]| {
+            let mut new = sample(&[(499, 20, left), (200, 20, of - left)]);
+            new.tally.left = left;
+            judge(&new, &sample(old), &rules(), Clock::Final)
+        };
+        let judged = left(8, 8, &[]);
+        assert_eq!(judged.verdict, Verdict::Bad);
+        assert!(judged.reasons[0].starts_with("8 of 8 requests were left by their clients without an answer: 100 %"));
+        assert_eq!(left(30, 1_000, &[]).verdict, Verdict::Good, "some leave for reasons of their own");
+        assert_eq!(left(30, 1_000, &[(200, 20, 5_000)]).verdict, Verdict::Bad, "from the old color nobody did");
+    }
+
+    #[test]
+    fn an_answer_that_broke_off_has_failed_whatever_it_began_with() {
+        let mut new = sample(&[(200, 20, 1_000)]);
+        new.tally.cut = 50;
+        let judged = judge(&new, &sample(&[]), &rules(), Clock::Running);
+        assert!(
+            judged.verdict == Verdict::Bad && judged.reasons[0].contains("50 of 1000 requests failed"),
+            "{judged:?}"
+        );
     }
 
     #[test]

@@ -49,6 +49,8 @@ struct Done {
     begun: u64,
     /// Requests inside, at its end.
     inside: u64,
+    /// Those of clients that had no answer then.
+    waiting: u64,
 }
 
 /// Counters as they stand at one moment.
@@ -57,6 +59,7 @@ pub struct Reading {
     tally: Tally,
     begun: u64,
     inside: u64,
+    waiting: u64,
 }
 
 /// One second of one cutover's record, short enough for a line of the journal that holds two minutes of them.
@@ -143,11 +146,12 @@ impl Recorder {
     pub fn read(&self, color: Color) -> Reading {
         let pool = &self.pools[color];
         let (tally, turnstile) = (Tally::of(pool.sheets.iter().map(AsRef::as_ref)), &pool.turnstile);
-        Reading { tally, begun: turnstile.entries().count, inside: turnstile.inside().requests }
+        let waiting = u64::try_from(pool.sheets.iter().map(|sheet| sheet.waiting.get()).sum::<i64>()).unwrap_or(0);
+        Reading { tally, begun: turnstile.entries().count, inside: turnstile.inside().requests, waiting }
     }
 
-    /// What the color did in the last minute, as far as that has been seen. Requests that have been inside for longer
-    /// than `patience`, which is told in whole seconds, have not been answered.
+    /// What the color did in the last minute, as far as that has been seen. Requests that have waited for longer than
+    /// `patience`, which is told in whole seconds, have not been answered.
     pub fn minute(&self, color: Color, patience: Duration) -> Sample {
         let seconds = self.seconds();
         let mut tally = Tally::default();
@@ -158,7 +162,7 @@ impl Recorder {
         let last = seconds.back().and_then(|second| second.done[color].as_deref());
         let recent = seconds.iter().rev().take(usize::try_from(patience.as_secs()).unwrap_or(usize::MAX).max(1));
         let begun: u64 = recent.filter_map(|second| second.done[color].as_deref()).map(|done| done.begun).sum();
-        let unanswered = last.map_or(0, |last| last.inside.saturating_sub(begun));
+        let unanswered = last.map_or(0, |last| last.waiting.saturating_sub(begun));
         Sample { tally, unanswered }
     }
 
@@ -182,7 +186,7 @@ impl Reading {
         let begun = self.begun.saturating_sub(before.begun);
         let tally = self.tally_since(before);
         let is_idle = begun == 0 && self.inside == 0 && tally.requests() == 0;
-        (!is_idle).then(|| Box::new(Done { tally, begun, inside: self.inside }))
+        (!is_idle).then(|| Box::new(Done { tally, begun, inside: self.inside, waiting: self.waiting }))
     }
 }
 
@@ -227,10 +231,10 @@ impl Watch {
             self.begun.pop_front();
         }
         let old = self.begun.front().filter(|at| is_old(at)).map_or(self.start.begun, |(_, begun)| *begun);
-        // Whoever was inside at the start is no matter of this watch. Of the others that began so long ago, some may have
+        // Whoever waited at the start is no matter of this watch. Of the others that began so long ago, some may have
         // ended in the place of younger ones, so this is the least that wait.
         let young = reading.begun.saturating_sub(old);
-        let unanswered = reading.inside.saturating_sub(young).saturating_sub(self.start.inside);
+        let unanswered = reading.waiting.saturating_sub(young).saturating_sub(self.start.waiting);
         Sample { tally: reading.tally_since(&self.start), unanswered }
     }
 }

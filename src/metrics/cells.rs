@@ -150,6 +150,12 @@ pub struct Tally {
     pub codes: [u64; 5],
     pub latency: LatencySum,
     pub connect_failures: u64,
+    /// Answers that broke off, in classes below 5xx.
+    #[serde(default)]
+    pub cut: u64,
+    /// Requests whose clients left before there was an answer.
+    #[serde(default)]
+    pub left: u64,
 }
 
 impl Tally {
@@ -158,6 +164,8 @@ impl Tally {
             tally.codes.iter_mut().zip(&sheet.codes).for_each(|(sum, code)| *sum += code.get());
             tally.latency.add(&sheet.latency);
             tally.connect_failures += sheet.connect_failures.get();
+            tally.cut += sheet.cut.get();
+            tally.left += sheet.left.get();
             tally
         })
     }
@@ -167,6 +175,8 @@ impl Tally {
             codes: std::array::from_fn(|class| self.codes[class].saturating_sub(before.codes[class])),
             latency: self.latency.since(&before.latency),
             connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
+            cut: self.cut.saturating_sub(before.cut),
+            left: self.left.saturating_sub(before.left),
         }
     }
 
@@ -175,6 +185,8 @@ impl Tally {
             codes: std::array::from_fn(|class| self.codes[class] + other.codes[class]),
             latency: self.latency.and(&other.latency),
             connect_failures: self.connect_failures + other.connect_failures,
+            cut: self.cut + other.cut,
+            left: self.left + other.left,
         }
     }
 
@@ -182,9 +194,9 @@ impl Tally {
         self.codes.iter().sum()
     }
 
-    /// Answers of the class 5xx, the proxy's own among them.
+    /// Answers of the class 5xx, the proxy's own among them, and those that broke off.
     pub fn errors(&self) -> u64 {
-        self.codes[4]
+        self.codes[4] + self.cut
     }
 }
 
@@ -199,6 +211,12 @@ pub struct ColorSheet {
     pub upstream_active: Level,
     /// Connections to endpoints that could not be made.
     pub connect_failures: Counter,
+    /// Answers that broke off, in classes below 5xx.
+    pub cut: Counter,
+    /// Requests whose clients left before there was an answer.
+    pub left: Counter,
+    /// Clients' requests inside that have no answer yet, not even its head.
+    pub waiting: Level,
 }
 
 impl ColorSheet {

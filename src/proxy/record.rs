@@ -22,6 +22,8 @@ pub struct Record {
     /// The lane it is for.
     lane: Option<Rc<Lane>>,
     is_inside: bool,
+    is_waiting: bool,
+    is_cut: bool,
     is_counted: bool,
     status: u16,
     /// Only where there is an access log.
@@ -146,6 +148,8 @@ impl Record {
             begun: Moment::now(),
             lane: None,
             is_inside: false,
+            is_waiting: false,
+            is_cut: false,
             is_counted: false,
             status: client_gone().as_u16(),
             story: ledger.map(|ledger| ledger.begin(visitor, head)),
@@ -173,6 +177,8 @@ impl Record {
     pub fn admitted(&mut self, lane: &Rc<Lane>, generation: u64) {
         self.lane = Some(lane.clone());
         self.is_inside = true;
+        self.is_waiting = true;
+        lane.sheet.waiting.change(1);
         if let Some((_, story)) = &mut self.story {
             story.generation = generation;
         }
@@ -197,6 +203,7 @@ impl Record {
     /// The head of the answer is there.
     pub fn answered(&mut self, status: u16) {
         self.status = status;
+        self.waits_no_longer();
         if let Some((_, story)) = &mut self.story {
             story.first_byte = Some(Moment::now().since(self.begun));
         }
@@ -244,6 +251,7 @@ impl Record {
     }
 
     pub fn ended(&mut self, end: End) {
+        self.is_cut = end.is_cut();
         if let Some((_, story)) = &mut self.story {
             story.end = end;
         }
@@ -252,11 +260,27 @@ impl Record {
     /// Counts it, once, and says how long it took so far.
     fn count(&mut self) -> Duration {
         let took = Moment::now().since(self.begun);
+        let has_left = self.waits_no_longer() && self.status == client_gone().as_u16();
         if let Some(lane) = self.lane.as_ref().filter(|_| self.is_inside && !self.is_counted) {
             lane.sheet.count(self.status, took);
+            if has_left {
+                lane.sheet.left.add(1);
+            }
+            if self.is_cut && self.status < 500 {
+                lane.sheet.cut.add(1);
+            }
         }
         self.is_counted = true;
         took
+    }
+
+    /// Whether it did until now.
+    fn waits_no_longer(&mut self) -> bool {
+        let waited = std::mem::take(&mut self.is_waiting);
+        if let Some(lane) = self.lane.as_ref().filter(|_| waited) {
+            lane.sheet.waiting.change(-1);
+        }
+        waited
     }
 }
 
@@ -285,6 +309,11 @@ impl Drop for Record {
 }
 
 impl End {
+    /// The backend began an answer that it did not bring to its end.
+    fn is_cut(self) -> bool {
+        matches!(self, End::BackendCut | End::SlowAnswer | End::LongTrailers)
+    }
+
     /// Who ended it, and why.
     fn words(self, stage: Stage) -> (&'static str, &'static str) {
         match self {

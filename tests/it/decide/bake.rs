@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use http::Request;
 use serde_json::{Value, json};
 
 use super::{begin, ended, order, reasons, shop, until_phase};
-use crate::harness::{Backend, Client, Crowd, Cutover, Health, Running, Service};
+use crate::harness::body::{self, Body};
+use crate::harness::{Backend, Client, Crowd, Cutover, Health, PATIENCE, Running, Service, eventually};
 
 /// Long enough that no verdict but a bad one comes by itself.
 const LONG: &str = "bake = { for = \"20m\", min_requests = 200 }";
@@ -23,6 +25,10 @@ async fn busy(cutover: &str) -> (Backend, Backend, Cutover, Running) {
 
 fn crowd(proxy: &Cutover) -> Running {
     Crowd::of(12).think(Duration::from_millis(5)).start(proxy)
+}
+
+fn get(path: &str) -> Request<Body> {
+    Request::get(path).body(body::empty()).unwrap()
 }
 
 /// Resolves with the crowd that comes once green bakes. Nothing has come before, so that green is held against its limits
@@ -76,6 +82,57 @@ async fn a_green_that_hangs_is_rolled_back_though_nothing_has_ended() {
     let (problem, crowd) = tokio::join!(went_back(&proxy), crowd_for_green(&proxy));
     assert!(reasons(&problem).contains("requests failed: "), "{problem}");
     crowd.stop().await.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn a_green_that_hangs_is_rolled_back_though_no_client_has_the_patience_to_see_it_fail() {
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
+    let impatient = async {
+        until_phase(&proxy, "bake").await;
+        for n in 1..=5 {
+            let mut client = Client::http1(&proxy).await;
+            let asking = tokio::spawn(async move { client.get("/slow").await });
+            assert!(eventually(PATIENCE, || async { green.requests() == n }).await, "{n} requests are not at green");
+            asking.abort();
+        }
+    };
+    let (problem, ()) = tokio::join!(went_back(&proxy), impatient);
+    assert!(
+        reasons(&problem).contains("5 of 5 requests were left by their clients without an answer: 100 %"),
+        "{problem}"
+    );
+}
+
+#[tokio::test]
+async fn a_green_whose_answers_break_off_is_rolled_back_whatever_they_begin_with() {
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
+    let curious = async {
+        until_phase(&proxy, "bake").await;
+        for _ in 0..5 {
+            let mut client = Client::http1(&proxy).await;
+            assert!(client.try_send(get("/die-midway")).await.is_err());
+        }
+    };
+    let (problem, ()) = tokio::join!(went_back(&proxy), curious);
+    assert!(reasons(&problem).contains("5 of 5 requests failed: 100 %"), "{problem}");
+}
+
+#[tokio::test]
+async fn an_answer_that_has_begun_is_one_however_long_it_takes() {
+    let bake = "bake = { for = \"3s\", min_requests = 1, unanswered = \"1s\" }\ndrain = { requests = \"1s\", tunnels = \"1s\" }";
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", bake)).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "bake").await;
+    let mut streams = Vec::new();
+    for _ in 0..6 {
+        // One after the other, so that there is one at most that a busy machine may keep waiting.
+        let mut client = Client::http1(&proxy).await;
+        streams.push((client.open(get("/events")).await, client));
+    }
+    Client::http1(&proxy).await.get("/").await;
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["judged"]["verdict"]), (&json!("done"), &json!("good")), "{history}");
+    green.release();
 }
 
 #[tokio::test]

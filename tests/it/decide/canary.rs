@@ -137,3 +137,29 @@ async fn after_a_crash_nobody_comes_back_to_blue_not_even_with_the_first_request
         assert_eq!(first.await.unwrap().as_deref(), Some("green"));
     }
 }
+
+#[tokio::test]
+async fn copies_that_nobody_answers_are_not_held_against_green() {
+    let rules = "deadline = \"2h\"\nsticky = { header = \"X-User\" }\nbake = { for = \"20m\", unanswered = \"1s\" }\n\
+        mirror = { share = \"100%\", timeout = \"60s\", concurrency = 100 }";
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", &format!("{LONG}\n{rules}"))).await;
+    begin(&proxy).await;
+    let shared = || async { proxy.service("shop").await["green"]["weight"] == 0.5 };
+    assert!(eventually(PATIENCE, shared).await, "{}", proxy.service("shop").await);
+    assert!(!users_of_green(&proxy).await.is_empty());
+    let mut client = Client::http1(&proxy).await;
+    for n in 0..40 {
+        // At green every copy waits there in vain.
+        let user = format!("user-{n}");
+        if client.send(as_user(&user, "/")).await.backend() == Some("blue") {
+            assert_eq!(client.send(as_user(&user, "/slow-on/green")).await.backend(), Some("blue"));
+        }
+    }
+    green.waiting(5).await;
+    // Three times as long as a client's request may wait.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let service = proxy.service("shop").await;
+    assert_eq!((&service["phase"], &service["green"]["weight"]), (&json!("canary"), &json!(0.5)), "{service:#}");
+    assert_eq!(service["cutover"]["trial"]["measures"][0]["bad"], 0, "{service:#}");
+    green.release();
+}
