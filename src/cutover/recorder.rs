@@ -105,9 +105,7 @@ impl Recorder {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         let requests = PerColor::from_fn(|color| {
             let entries = self.pools[color].turnstile.entries();
-            // What began before it was opened was no client's: it was warmed up.
-            let last = entries.last.filter(|last| entries.first.is_some_and(|first| *last >= first));
-            Span { first: entries.first.map(Moment::timestamp), last: last.map(Moment::timestamp) }
+            Span { first: entries.first.map(Moment::timestamp), last: entries.last.map(Moment::timestamp) }
         });
         Flight { requests, seconds: kept.map(|(_, frames)| frames).unwrap_or_default() }
     }

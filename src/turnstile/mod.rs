@@ -48,14 +48,21 @@ impl Turnstile {
         })
     }
 
-    /// Every entry there has ever been, the moment of the last, and that of the first since it was opened.
+    /// Every entry there has ever been, and the moments of the first and the last since it was opened.
     pub fn entries(&self) -> Entries {
         let moment = |at: &AtomicU64| Some(at.load(Ordering::Acquire)).filter(|at| *at > 0).map(Moment::from_nanos);
-        self.shards.iter().fold(Entries::default(), |sum, shard| Entries {
+        let all = self.shards.iter().fold(Entries::default(), |sum, shard| Entries {
             count: sum.count + shard.entered.load(Ordering::Acquire),
             first: sum.first.into_iter().chain(moment(&shard.first)).min(),
             last: sum.last.max(moment(&shard.last)),
-        })
+        });
+        // Where there has been a first one since then, the last is no older.
+        Entries { last: all.last.filter(|_| all.first.is_some()), ..all }
+    }
+
+    /// As if it were opened only now: who has entered so far was no client. For one that nobody enters just now.
+    pub fn begin_anew(&self) {
+        self.shards.iter().for_each(|shard| shard.first.store(0, Ordering::Release));
     }
 
     /// Resolves when the last request has left. Tunnels may still be inside. Meant for a closed turnstile.
@@ -219,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_entry_is_that_since_it_was_opened() {
+    fn the_first_entry_and_the_last_are_those_since_it_was_opened() {
         let (turnstile, a, b) = two_workers();
         let at = |nanos| Some(Moment::from_nanos(nanos));
         turnstile.open();
@@ -229,9 +236,15 @@ mod tests {
         let Entries { count, first, last } = turnstile.entries();
         assert_eq!((count, first, last), (3, at(7), at(9)), "one that is open is not opened again");
         turnstile.close();
+        assert_eq!(turnstile.entries().last, at(9));
         turnstile.open();
+        assert_eq!((turnstile.entries().first, turnstile.entries().last), (None, None));
         drop(a.enter(Moment::from_nanos(20)));
         assert_eq!((turnstile.entries().first, turnstile.entries().last), (at(20), at(20)));
+        turnstile.begin_anew();
+        assert_eq!((turnstile.entries().first, turnstile.entries().last, turnstile.entries().count), (None, None, 4));
+        drop(b.enter(Moment::from_nanos(30)));
+        assert_eq!((turnstile.entries().first, turnstile.entries().last), (at(30), at(30)));
     }
 
     #[test]
