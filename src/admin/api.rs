@@ -284,10 +284,13 @@ async fn metrics(Shared(state): App) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], scrape::page(&state.scene)).into_response()
 }
 
-/// 200 where every service has a live color with a healthy endpoint; else 503 and which has not.
+/// 200 where clients are let in and every service has a live color with a healthy endpoint; else 503 and why not.
 async fn ready(Shared(state): App) -> Response {
     if state.stays().is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping\n").into_response();
+    }
+    if !state.scene.open.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "the proxy is starting\n").into_response();
     }
     let unready: Vec<String> = now(&state)
         .services

@@ -91,6 +91,8 @@ pub struct Scene {
     pub stacks_told: broadcast::Sender<stack::Status>,
     pub told: broadcast::Sender<Told>,
     pub tails: broadcast::Sender<tail::Told>,
+    /// Clients are let in.
+    pub open: AtomicBool,
     pub started: Timestamp,
 }
 

@@ -51,6 +51,9 @@ pub struct ServiceView {
     pub since: Timestamp,
     pub phase: String,
     pub generation: u64,
+    /// How far the live color is warmed up before its first client; null once clients are let in.
+    #[serde(default)]
+    pub warming: Option<Warmed>,
     /// The cutover under way.
     pub cutover: Option<CutoverView>,
     /// Who still comes through names that have moved on; null while nobody counts.
@@ -277,6 +280,7 @@ impl ServiceView {
             since: entry.since,
             phase: current.as_ref().map_or("idle", |cutover| cutover.phase.as_str()).to_owned(),
             generation: entry.generation,
+            warming: desk.warming(entry.live),
             cutover: current.map(|cutover| CutoverView::of(cutover, desk)),
             dns,
             stack,
@@ -298,7 +302,7 @@ impl CutoverView {
     fn of(cutover: Cutover, desk: &Desk) -> CutoverView {
         CutoverView {
             way_back: desk.way_back(&cutover),
-            warmed: desk.warming().or(cutover.evidence.warmed),
+            warmed: desk.warming(cutover.to).or(cutover.evidence.warmed),
             trial: desk.trial().or(cutover.evidence.judged),
             step: cutover.step.map(|step| step + 1),
             returning: cutover.returning,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::plan::{Fate, Opened, Plan};
 use super::reload::Reloader;
 use super::running::Running;
+use super::warmth::{Cold, warm_up};
 use crate::names::Color;
 use crate::table::{Edge, Entry, Published, Routes};
 
@@ -54,10 +55,30 @@ impl Reloader {
                 table.entry(&service.name).map(|known| Entry { service: service.clone(), ..known.clone() })
             }
         };
+        self.warm_newcomers_up(services).await;
         // Every service that does not begin is in the table, and only a reload takes one out.
         let entries = services.iter().filter_map(entry).collect();
         let (edge, routes) = (Edge::new(&to.config), Routes::new(&to.config.services));
         switchboard.replace(Arc::new(edge), Arc::new(routes), entries).await
+    }
+
+    /// Those that begin are warmed up before any request is led to them: they come into the table, behind all others, and
+    /// its routes are as they were.
+    async fn warm_newcomers_up(&self, services: &[Fate]) {
+        let begins = |fate: &Fate| match fate {
+            Fate::Begins(draft) => Some(draft.entry(&self.scene.journal)),
+            Fate::Stays(_) | Fate::Changes(..) => None,
+        };
+        let newcomers: Vec<Entry> = services.iter().filter_map(begins).collect();
+        let cold: Vec<Cold> = newcomers.iter().filter_map(Cold::at_reload).collect();
+        if cold.is_empty() {
+            return;
+        }
+        let switchboard = &self.scene.switchboard;
+        let table = switchboard.table();
+        let entries = table.entries.iter().chain(&newcomers).cloned().collect();
+        switchboard.replace(table.edge.clone(), table.routes.clone(), entries).await;
+        warm_up(switchboard, cold, &self.notifier, std::future::pending()).await;
     }
 
     /// Gives every service that begins its desk and its tasks.

@@ -10,11 +10,13 @@ mod reload;
 mod renew;
 mod running;
 mod scouts;
+mod warmth;
 mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,6 +30,7 @@ use self::foremen::Foremen;
 use self::reload::Reloader;
 use self::running::Running;
 use self::scouts::Scouts;
+use self::warmth::{Cold, warm_up};
 use self::watch::Watch;
 use crate::access_log::{AccessError, AccessLog, Shelf};
 use crate::admin::{Admin, AdminError, AskReload, ConfigState, Scene, Token};
@@ -65,8 +68,14 @@ impl App {
     /// Builds every room and starts it. Must be called on the deciding runtime, where everything but the workers runs.
     ///
     /// What can fail on what stands outside comes first and in an order that leaves nothing half done: the journal,
-    /// then the sockets, then the access log. Only then does anything run.
-    pub async fn start(config: &Config, workers: usize, outside: Outside) -> Result<App, AppError> {
+    /// then the sockets, then the access log. Only then does anything run. Clients wait in the sockets until what is live
+    /// has been checked and warmed up; `hurry` lets them in at once.
+    pub async fn start(
+        config: &Config,
+        workers: usize,
+        outside: Outside,
+        hurry: impl Future<Output = ()>,
+    ) -> Result<App, AppError> {
         let Outside { file, inherited, notifier } = outside;
         let journal = Journal::open(&config.state.dir, &[Vital::topic::<Cutover>()])?;
         let seal = Seal::open(&config.state.dir)?;
@@ -121,6 +130,7 @@ impl App {
             stacks_told: broadcast::channel(EVENTS).0,
             told,
             tails: broadcast::channel(EVENTS).0,
+            open: AtomicBool::new(false),
             started: time::now(),
         });
         // Whoever is let in must not be told that a color is no stack.
@@ -129,8 +139,16 @@ impl App {
         let admin = Admin::start(&config.admin, scene.clone(), handed.admin).await?;
         tasks.iter_mut().for_each(Tasks::check);
         first_checks(&switchboard.table()).await;
-        let crew = Workers::start(&switchboard, &nowhere, listeners, capacity, access_log.current());
+        let crew = Workers::start(&switchboard, &nowhere, capacity, access_log.current());
         let crew = crew.map_err(AppError::Workers)?;
+        let cold = switchboard.table().entries.iter().filter_map(Cold::at_start).collect();
+        warm_up(&switchboard, cold, &notifier, hurry).await;
+        let doors = crew.doors();
+        for (listener, sockets) in listeners {
+            doors.open(&listener, sockets).await;
+        }
+        scene.open.store(true, Ordering::Relaxed);
+        // Not before that: a cutover that goes on has a warm-up of its own, and its figures are of clients.
         tasks.into_iter().for_each(Tasks::drive);
         let mut followers = Followers::default();
         followers.follow(config, &scene, &mut accounts).await;
@@ -138,7 +156,7 @@ impl App {
         let (mut scouts, proposals) = Scouts::new();
         scouts.follow(config, &scene, &mut accounts).await;
         let running = Running::new(config, known.iter().map(|listener| listener.address), admin.address);
-        let (doors, watch) = (crew.doors(), Watch::default());
+        let watch = Watch::default();
         let reloader = Reloader {
             file,
             running,

@@ -1,5 +1,7 @@
 //! What a config means: what the proxy would do with it, in sentences.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::config::{
@@ -107,6 +109,7 @@ fn service_says(service: &Service) -> Vec<String> {
     }
     says.extend(stacks_say(service));
     says.extend(decisions_say(rules));
+    says.extend(rules.warm.as_ref().and_then(|warm| start_says(warm, service.timeouts.connect)));
     says.extend(service.dns.as_ref().map(|dns| dns_says(dns, rules.bake.is_some())));
     says
 }
@@ -189,6 +192,20 @@ fn warm_says(warm: &Warm) -> String {
         Human(warm.lasts),
         warm.max_error_share
     )
+}
+
+/// What the live color is given before the first client.
+fn start_says(warm: &Warm, connect: Duration) -> Option<String> {
+    let given = warm.at_start(connect)?;
+    let (connections, within) = (given.connections, Human(given.deadline));
+    let requests = match given.requests_each() {
+        0 => String::new(),
+        count => format!(" and {count} requests"),
+    };
+    Some(format!(
+        "give each endpoint of the live color {connections} connections{requests} at a start before clients are let in, \
+         within {within}"
+    ))
 }
 
 fn dns_says(dns: &Dns, bakes: bool) -> String {

@@ -56,7 +56,8 @@ async fn serve(config: &Config, workers: usize, outside: Outside) -> anyhow::Res
     let mut reloads = ReloadSignal::listen().context("signals cannot be listened for")?;
     let reopen_signal = ReopenSignal::listen().context("signals cannot be listened for")?;
     let (notifier, watchdog) = (outside.notifier.clone(), process::watchdog());
-    let app = App::start(config, workers, outside).await?;
+    let mut asked = None;
+    let app = App::start(config, workers, outside, async { asked = Some(signals.next().await) }).await?;
     for listener in &app.listeners {
         tracing::info!(tls = listener.is_tls(), workers, "listening on {}", listener.address);
     }
@@ -67,8 +68,11 @@ async fn serve(config: &Config, workers: usize, outside: Outside) -> anyhow::Res
     let access_log = app.access_log.clone();
     tokio::spawn(reopen(access_log.clone(), reopen_signal));
     let signal = loop {
+        if let Some(signal) = asked {
+            break signal;
+        }
         tokio::select! {
-            signal = signals.next() => break signal,
+            signal = signals.next() => asked = Some(signal),
             signal = reloads.next() => app.reload(signal),
         }
     };

@@ -121,6 +121,9 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
     let lasts = Human(since(service.since, now));
     let (phase, generation) = (in_words(&service.phase), service.generation);
     let mut text = format!("{name}: {live} is live since {at} ({lasts}), phase {phase}, generation {generation}\n");
+    if let Some(warming) = &service.warming {
+        text.push_str(&format!("  clients wait until {live} is warm\n{}", warmed_says(warming, service.live)));
+    }
     if let Some(cutover) = &service.cutover {
         text.push_str(&cutover_says(cutover, now));
     }

@@ -44,7 +44,7 @@ pub use report::{Finding, Mistake, Report, Weight, Wrong};
 pub use stack::{StackRules, StackTimeouts};
 pub use toml::Spanned;
 pub use value::{Share, parse_duration};
-pub use warm::{Warm, WarmRequest};
+pub use warm::{AtStart, Warm, WarmRequest};
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq)]

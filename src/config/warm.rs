@@ -1,4 +1,4 @@
-//! What a service says of the warm-up: connections and requests that the new color is given before clients see it.
+//! What a service says of the warm-up: connections and requests that a color is given before clients see it.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,9 +32,35 @@ pub struct Warm {
     pub deadline: Duration,
     /// Whether backends are told that it came by HTTPS.
     pub https: bool,
+    pub at_start: AtStart,
+}
+
+/// What of it the live color is given before a start lets the first client in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AtStart {
+    Nothing,
+    /// Requests take their time, and after a crash each second of it is one without service.
+    #[default]
+    Connections,
+    All,
 }
 
 impl Warm {
+    /// What the live color is given before a start lets the first client in, if anything.
+    pub fn at_start(&self, connect: Duration) -> Option<Warm> {
+        if self.at_start == AtStart::All { Some(self.clone()) } else { self.at_reload(connect) }
+    }
+
+    /// What the live color of a service that a reload adds is given before the first client is led to it, if anything: never
+    /// requests, since others wait meanwhile for what else the reload changes. Connections keep clients waiting for no longer
+    /// than a connect would, which is `connect`.
+    pub fn at_reload(&self, connect: Duration) -> Option<Warm> {
+        let deadline = connect.min(CONNECTING);
+        let only_connections = || Warm { requests: Vec::new(), deadline, ..self.clone() };
+        (self.at_start != AtStart::Nothing).then(only_connections)
+    }
+
     /// Requests to each endpoint: as many as the rising rate comes to, and each of those to be asked at least once.
     pub fn requests_each(&self) -> u64 {
         let rising = f64::from(self.rate) * self.lasts.as_secs_f64() * (FIRST + 1.0) / 2.0;
@@ -91,6 +117,7 @@ pub fn read(mut section: Section, upstream_idle: usize, https: bool) -> Warm {
         max_error_share: section.get("max_error_share", share_or_none).unwrap_or(MAX_ERROR_SHARE),
         deadline: deadline.unwrap_or(lasts * 3),
         https: section.get("https", switch).unwrap_or(https),
+        at_start: section.get("at_start", at_start).unwrap_or_default(),
     };
     if warm.connections > upstream_idle {
         let at = section.place("connections").unwrap_or(section.span.clone());
@@ -105,6 +132,18 @@ pub fn read(mut section: Section, upstream_idle: usize, https: bool) -> Warm {
         section.page.note(at, Wrong::new("the deadline comes before the warm-up's end: each one would fail", help));
     }
     warm
+}
+
+fn at_start(value: &DeValue) -> Result<AtStart, Wrong> {
+    match value.as_str() {
+        Some("nothing") => Ok(AtStart::Nothing),
+        Some("connections") => Ok(AtStart::Connections),
+        Some("all") => Ok(AtStart::All),
+        _ => Err(Wrong::new(
+            "this is not what a start can give the live color",
+            "write `\"nothing\"`, `\"connections\"` or `\"all\"`",
+        )),
+    }
 }
 
 /// `"/"`, or with its method `"HEAD /"`.
@@ -132,6 +171,8 @@ const CONNECTIONS: usize = 8;
 const LASTS: Duration = Duration::from_secs(10);
 const RATE: u32 = 50;
 const MAX_ERROR_SHARE: Share = Share(500);
+/// However patient connects may be, connections alone keep no client waiting for longer.
+const CONNECTING: Duration = Duration::from_secs(10);
 /// What the rate begins with, as a share of what it ends with.
 const FIRST: f64 = 0.1;
 
@@ -143,8 +184,9 @@ mod tests {
     fn the_rate_rises_evenly_from_a_tenth_to_all_of_it() {
         let requests = vec![WarmRequest { headless: false, target: "/".to_owned() }];
         let (lasts, deadline) = (Duration::from_secs(10), Duration::from_secs(30));
+        let (max_error_share, at_start) = (Share(0), AtStart::All);
         let rules =
-            Warm { connections: 8, requests, lasts, rate: 20, max_error_share: Share(0), deadline, https: false };
+            Warm { connections: 8, requests, lasts, rate: 20, max_error_share, deadline, https: false, at_start };
         assert_eq!((rules.requests_each(), rules.due(0)), (110, Duration::ZERO));
         let dues: Vec<Duration> = (0..110).map(|number| rules.due(number)).collect();
         assert!(dues.is_sorted() && dues[109] < rules.lasts);

@@ -165,11 +165,11 @@ impl Desk {
         self.trial.borrow().clone()
     }
 
-    /// How far a color is warmed up, while it is.
-    pub fn warming(&self) -> Option<Warmed> {
+    /// How far this color is warmed up, while it is.
+    pub fn warming(&self, color: Color) -> Option<Warmed> {
         let entry = self.entry()?;
-        let warming = entry.warming?;
-        Some(Warmed::look(&warming, &entry.service.pools[warming.to]))
+        let warming = entry.warming.filter(|warming| warming.to == color)?;
+        Some(Warmed::look(&warming, &entry.service.pools[color]))
     }
 
     /// Says who looks after the service's names now, `None` where nobody does.

@@ -31,6 +31,12 @@ impl Notifier {
         Notifier(said.ok().map(Arc::new))
     }
 
+    /// What serves is warmed up before the first client; the proxy is ready after so long at the latest.
+    pub fn warming(&self, within: Duration) {
+        let micros = within.as_micros();
+        self.say(&format!("EXTEND_TIMEOUT_USEC={micros}\nSTATUS=warming up\n"));
+    }
+
     /// The proxy serves.
     pub fn ready(&self, status: &str) {
         self.say(&format!("READY=1\nSTATUS={status}\n"));
@@ -141,6 +147,8 @@ pub mod tests {
     #[test]
     fn every_message_is_one_datagram_of_lines() {
         let (notifier, manager) = manager();
+        notifier.warming(Duration::from_secs(30));
+        assert_eq!(hear(&manager), "EXTEND_TIMEOUT_USEC=30000000\nSTATUS=warming up\n");
         notifier.ready("serving shop from blue");
         assert_eq!(hear(&manager), "READY=1\nSTATUS=serving shop from blue\n");
         let before = Moment::now().nanos() / 1000;

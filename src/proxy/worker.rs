@@ -1,6 +1,5 @@
 //! The workers: one thread for each core, each with its own runtime, sockets, connections and counters.
 
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,6 @@ use super::capacity::Capacity;
 use super::doors::{Doors, Orders, Porter};
 use super::lanes::Lanes;
 use super::leave::{Leave, Stage};
-use super::listen::Listener;
 use super::warmer::Warmer;
 use crate::access_log::AccessLog;
 use crate::config::EdgeTimeouts;
@@ -34,7 +32,6 @@ struct Kit {
     workers: usize,
     switchboard: Arc<Switchboard>,
     nowhere: Arc<RefusalSheet>,
-    sockets: Vec<(Arc<Listener>, TcpListener)>,
     orders: Orders,
     capacity: Arc<Capacity>,
     access_log: Option<Arc<AccessLog>>,
@@ -42,40 +39,28 @@ struct Kit {
 }
 
 impl Workers {
-    /// Starts a worker for each of `nowhere`, which count the refusals that belong to no service. Each listener comes
-    /// with one socket for each worker.
+    /// Starts a worker for each of `nowhere`, which count the refusals that belong to no service. No client is let in
+    /// before the doors are told to.
     pub fn start(
         switchboard: &Arc<Switchboard>,
         nowhere: &[Arc<RefusalSheet>],
-        listeners: Vec<(Arc<Listener>, Vec<TcpListener>)>,
         capacity: Arc<Capacity>,
         access_log: Option<Arc<AccessLog>>,
     ) -> std::io::Result<Workers> {
         let (stage, told) = watch::channel(Stage::Staying);
         let (doors, orders) = Doors::new(nowhere.len());
         let count = nowhere.len();
-        let mut kits: Vec<Kit> = nowhere
-            .iter()
-            .zip(orders)
-            .enumerate()
-            .map(|(worker, (nowhere, orders))| Kit {
-                worker,
-                workers: count,
-                switchboard: switchboard.clone(),
-                nowhere: nowhere.clone(),
-                sockets: Vec::new(),
-                orders,
-                capacity: capacity.clone(),
-                access_log: access_log.clone(),
-                stage: told.clone(),
-            })
-            .collect();
-        for (listener, sockets) in listeners {
-            for (kit, socket) in kits.iter_mut().zip(sockets) {
-                kit.sockets.push((listener.clone(), socket));
-            }
-        }
-        let ended = kits.into_iter().map(start).collect::<std::io::Result<_>>()?;
+        let kits = nowhere.iter().zip(orders).enumerate().map(|(worker, (nowhere, orders))| Kit {
+            worker,
+            workers: count,
+            switchboard: switchboard.clone(),
+            nowhere: nowhere.clone(),
+            orders,
+            capacity: capacity.clone(),
+            access_log: access_log.clone(),
+            stage: told.clone(),
+        });
+        let ended = kits.map(start).collect::<std::io::Result<_>>()?;
         Ok(Workers { stage, doors, capacity, ended })
     }
 
@@ -129,15 +114,12 @@ async fn work(kit: Kit) {
 
 /// The worker's first task. Its thread ends when this and every connection has.
 async fn run(kit: Kit, leave: Rc<Leave>) {
-    let Kit { worker, workers, switchboard, nowhere, sockets, orders, capacity, access_log, stage } = kit;
+    let Kit { worker, workers, switchboard, nowhere, orders, capacity, access_log, stage } = kit;
     let proxy = Proxy::new(Lanes::new(&switchboard, worker), nowhere, workers);
     proxy.log_to(access_log.as_deref(), worker, &leave);
     // It has a book, and the log must end when that does.
     drop(access_log);
     let porter = Porter::new(worker, proxy.clone(), leave, capacity);
-    for (listener, socket) in sockets {
-        porter.open(listener, socket);
-    }
     let seat = switchboard.seat(worker);
     let work = async { tokio::join!(attend(&proxy, &seat), porter.obey(orders)) };
     tokio::select! {

@@ -62,10 +62,10 @@ pub struct Entry {
     /// How many times this service has been switched.
     pub generation: u64,
     pub since: Timestamp,
-    /// All three are of the other color, and open its pool. A restart begins with the split of its cutover alone.
+    /// This and the preview are of the other color, and open its pool. A restart begins with the split of its cutover alone.
     pub split: Option<Split>,
     pub preview: Option<Preview>,
-    /// Lets in nobody but the proxy's own requests.
+    /// Of either color. It opens a pool to nobody but the proxy's own requests.
     pub warming: Option<Arc<Warming>>,
     /// There has been a preview since the start: some may come with an invitation that is over.
     pub invited: bool,
@@ -79,7 +79,8 @@ impl Entry {
 
     /// Whether new requests may enter the color's pool.
     pub fn opens(&self, color: Color) -> bool {
-        color == self.live || self.split.is_some() || self.preview.is_some() || self.warming.is_some()
+        let is_warmed = self.warming.as_ref().is_some_and(|warming| warming.to == color);
+        color == self.live || self.split.is_some() || self.preview.is_some() || is_warmed
     }
 
     /// The pools new requests may enter, or those they may not.

@@ -105,14 +105,9 @@ impl Switchboard {
         self.change(service, change).await
     }
 
-    /// Has every worker give the color that is not live its part of this warm-up, if it does not already; `None` ends it,
-    /// finished or not.
+    /// Has every worker give a color its part of this warm-up, if it does not already; `None` ends it, finished or not.
     pub async fn warm(&self, service: &ServiceName, warming: Option<Arc<Warming>>) -> Published {
-        let change = |entry: &Entry, _| match warming {
-            Some(warming) if warming.to == entry.live => None,
-            warming => Some(Entry { warming, ..entry.clone() }),
-        };
-        self.change(service, change).await
+        self.change(service, |entry, _| Some(Entry { warming, ..entry.clone() })).await
     }
 
     /// Publishes the entry that `change` makes of the service's, in the fixed order: first the pools are opened that the
@@ -408,6 +403,28 @@ pub mod tests {
         let (edge, routes, entries) = draft(&["blog"]);
         switchboard.replace(edge, routes, entries).await;
         assert!(Color::BOTH.iter().all(|color| entry.service.pools[*color].turnstile.is_closed()), "gone is gone");
+    }
+
+    #[tokio::test]
+    async fn a_warm_up_opens_the_color_it_is_of_and_no_other_and_a_switch_ends_it() {
+        let (switchboard, shop, open) = shop().await;
+        let warming = |color| {
+            let service = switchboard.table().entries[0].service.clone();
+            let text = "[[listener]]\naddress = \"127.0.0.1:0\"\n[service.shop]\nblue.endpoints = [\"127.0.0.1:1\"]\n\
+                cutover.warm = {}";
+            let config =
+                config::Config::parse(text, std::path::Path::new("")).unwrap_or_else(|report| panic!("{report}"));
+            Some(Arc::new(Warming::of(&service.pools[color], config.services[0].cutover.warm.clone().unwrap())))
+        };
+        switchboard.warm(&shop, warming(Color::Blue)).await;
+        assert_eq!(open(&switchboard), (true, false), "who is live is open already");
+        switchboard.warm(&shop, warming(Color::Green)).await;
+        assert_eq!(open(&switchboard), (true, true));
+        switchboard.warm(&shop, None).await;
+        assert_eq!(open(&switchboard), (true, false));
+        switchboard.warm(&shop, warming(Color::Green)).await;
+        switchboard.publish(&shop, Color::Green, 1).await;
+        assert_eq!((open(&switchboard), switchboard.table().entries[0].warming.is_none()), ((false, true), true));
     }
 
     #[tokio::test]

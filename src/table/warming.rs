@@ -126,7 +126,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::config::Share;
+    use crate::config::{AtStart, Share};
     use crate::pool::Endpoint;
 
     fn warming(connections: usize, requests: usize, workers: usize) -> Warming {
@@ -139,6 +139,7 @@ mod tests {
             max_error_share: Share(0),
             deadline: Duration::from_secs(30),
             https: false,
+            at_start: AtStart::All,
         };
         let endpoint = |port| Arc::new(Endpoint { address: ([10, 0, 0, 1], port).into() });
         Warming::new(Color::Green, rules, Arc::new((1..4).map(endpoint).collect()), workers)

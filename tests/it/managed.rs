@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 
-use crate::harness::{Backend, Ca, Client, Cutover, Process, Settings, within};
+use crate::harness::{Backend, Ca, Client, Cutover, Process, Service, Settings, within};
 
 /// A socket as a service manager binds it: nobody else can have its address.
 fn bound() -> (TcpListener, SocketAddr) {
@@ -228,6 +228,19 @@ async fn the_manager_hears_that_it_serves_who_is_live_that_it_lives_and_that_it_
     proxy.ended().await.assert_code(0);
     proxy.restart().await;
     assert_eq!(manager.news().await, "READY=1\nSTATUS=serving shop from green, blog from blue\n");
+}
+
+#[tokio::test]
+async fn the_manager_hears_how_long_a_warm_up_may_keep_clients_waiting_and_is_told_ready_behind_it() {
+    let (mut manager, settings) = Ear::listen();
+    let blue = Backend::start("blue").await;
+    let warm = "warm = { requests = [\"/slow\"], for = \"10ms\", deadline = \"20m\", at_start = \"all\" }";
+    let service = |s: Service| s.blue([&blue]).health("/healthz").extra("cutover", warm);
+    let _proxy = settings.service("shop", service).start_unready().await;
+    blue.waiting(1).await;
+    assert_eq!(manager.next().await, "EXTEND_TIMEOUT_USEC=1230000000\nSTATUS=warming up\n");
+    blue.release();
+    assert_eq!(manager.next().await, "READY=1\nSTATUS=serving shop from blue\n");
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ impl Stage {
         let text = config(&folder.0, &stacks);
         let parsed = Config::parse(&text, &folder.0.join("demo.toml"));
         let config = parsed.map_err(|report| anyhow!("the demo's own config is wrong:\n{}", report.render(false)))?;
-        let app = App::start(&config, workers, Outside::default()).await?;
+        let app = App::start(&config, workers, Outside::default(), std::future::pending()).await?;
         let proxy = app.listeners.first().context("the proxy has no listener")?.address;
         let operator = Operator::new(&config.admin.socket)?;
         Ok(Stage { stacks, app, operator, proxy, _folder: folder })

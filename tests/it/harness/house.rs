@@ -1,5 +1,6 @@
 //! The proxy in this very process: the same sockets, and its switchboard within reach, for what no command does.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ impl House {
         settings.write();
         let config = Config::load(&settings.file()).unwrap_or_else(|report| panic!("{report}"));
         let outside = Outside { file: Some(settings.file()), ..Outside::default() };
-        let app = App::start(&config, settings.workers, outside).await.unwrap();
+        let app = App::start(&config, settings.workers, outside, pending()).await.unwrap();
         let house = House { settings, app };
         let ready = || async { house.admin().await.get("/readyz").await.status == 200 };
         assert!(eventually(PATIENCE, ready).await, "the house is not ready");

@@ -42,8 +42,8 @@ impl Inside {
         let switchboard = Arc::new(Switchboard::new(table, WORKERS));
         let (listener, sockets) = Listener::bind(&config.listeners[0], WORKERS, &[]).unwrap();
         let address = listener.address;
-        let listeners = vec![(Arc::new(listener), sockets)];
-        let workers = Workers::start(&switchboard, &sheets(), listeners, Arc::default(), None).unwrap();
+        let workers = Workers::start(&switchboard, &sheets(), Arc::default(), None).unwrap();
+        workers.doors().open(&Arc::new(listener), sockets).await;
         Inside { address, service, _workers: workers }
     }
 }

@@ -4,6 +4,7 @@ mod before;
 mod ends;
 mod ramp;
 mod slow_start;
+mod start;
 
 use serde_json::{Value, json};
 
