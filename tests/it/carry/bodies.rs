@@ -204,3 +204,29 @@ fn assert_grown_little(proxy: &Cutover, before: u64) {
 /// More than the kernel's buffers along the way can hold.
 const LARGE: u64 = 64 << 20;
 const A_WHILE: Duration = Duration::from_millis(200);
+
+#[tokio::test]
+async fn whoever_says_that_this_is_the_last_request_hears_all_of_the_answer_and_the_end() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for (path, length) in [("/", 5), ("/bytes/3000000", 3_000_000), ("/chunks/50", 440), ("/nobody", 0)] {
+        let mut raw = Raw::connect(&proxy).await;
+        raw.write(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n")).await;
+        let answer = raw.answer().await;
+        assert!(answer.complete && answer.body.len() == length, "{path}: {} of {length}", answer.body.len());
+        assert!(answer.head.contains("connection: close\r\n"), "{path}: {}", answer.head);
+        assert_eq!(raw.until_closed().await, b"", "{path}");
+    }
+    // What is there of an answer goes out, though more is to come.
+    let mut raw = Raw::connect(&proxy).await;
+    raw.write("GET /chunks/2?gated HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+    for chunk in ["8\r\nchunk 0\n\r\n", "8\r\nchunk 1\n\r\n"] {
+        blue.waiting(1).await;
+        blue.release();
+        if chunk.contains('0') {
+            raw.head().await;
+        }
+        assert_eq!(raw.bytes(chunk.len()).await, (chunk.as_bytes().to_vec(), true));
+    }
+    assert_eq!(raw.until_closed().await, b"0\r\n\r\n");
+}
