@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::access::{self, Peer};
+use super::ask::{Asked, Nothing, Of, Subject};
 use super::preview::{self, AskPreview};
 use super::problem::Problem;
 use super::view::{AdminView, Outcome, Past, Status};
@@ -98,11 +99,6 @@ struct AskRollback {
     timeout: Option<String>,
 }
 
-/// The body of `abort`: there is nothing to say.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AskAbort {}
-
 /// What a switch would do, to names too.
 #[derive(Serialize)]
 struct Rehearsal {
@@ -124,35 +120,23 @@ async fn status(Shared(state): App) -> Json<Status> {
     Json(now(&state))
 }
 
-async fn service(Shared(state): App, Path(service): Path<String>) -> Answer {
-    let desk = desk(&state, &service)?;
-    let view = state.scene.view(&desk).ok_or_else(|| unknown(&state, &service))?;
-    Ok(Json(view).into_response())
+async fn service(Shared(state): App, Of(desk): Of<Desk>) -> Answer {
+    say(state.scene.view(&desk).ok_or_else(|| unknown(&state, desk.name().as_str()))?)
 }
 
 async fn may_retire(Shared(state): App, Path((service, color)): Path<(String, String)>) -> Answer {
-    let desk = desk(&state, &service)?;
+    let desk = Desk::find(&state, &service)?;
     let color: Color = color.parse().map_err(|wrong: BadName| Problem::bad_request(wrong.0))?;
-    let permit = state.scene.permit(&desk, color).ok_or_else(|| unknown(&state, &service))?;
-    Ok(Json(permit).into_response())
+    say(state.scene.permit(&desk, color).ok_or_else(|| unknown(&state, &service))?)
 }
 
-async fn switch(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let desk = desk(&state, &service)?;
-    let ask: AskSwitch = read(&body)?;
+/// A rehearsal changes nothing, but it makes the proxy ask every endpoint: not for everyone who can connect.
+async fn switch(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, AskSwitch>) -> Answer {
     let to = ask.to.ok_or_else(|| Problem::bad_request("say where to: {\"to\":\"green\"} or {\"to\":\"blue\"}"))?;
-    // A rehearsal changes nothing, but it makes the proxy ask every endpoint: not for everyone who can connect.
-    let by = state.writer(&peer, &headers)?;
     if ask.dry_run {
         let names = names::rehearse(state.scene.names(desk.name()), to);
         let (plan, dns) = tokio::join!(desk.rehearse(to, by), names);
-        return Ok(Json(Rehearsal { plan, dns }).into_response());
+        return say(Rehearsal { plan, dns });
     }
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
     let reason = short(ask.reason)?;
@@ -160,71 +144,25 @@ async fn switch(
     carry_out(&desk, Wish::Switch { to, by, reason }, patience).await
 }
 
-async fn rollback(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let desk = desk(&state, &service)?;
-    let ask: AskRollback = read(&body)?;
-    let by = state.writer(&peer, &headers)?;
+async fn rollback(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, AskRollback>) -> Answer {
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
     let reason = short(ask.reason)?;
     state.stays()?;
     carry_out(&desk, Wish::Rollback { by, reason }, patience).await
 }
 
-async fn abort(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let desk = desk(&state, &service)?;
-    let AskAbort {} = read(&body)?;
-    let by = state.writer(&peer, &headers)?;
-    match desk.ask(Wish::Abort { by }).await? {
-        Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(&desk, live)).into_response()),
-        Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover) => {
-            Ok(Json(Outcome::from(*cutover)).into_response())
-        }
-    }
+async fn abort(Asked { of: desk, ask: Nothing {}, by }: Asked<Desk, Nothing>) -> Answer {
+    granted(&desk, Wish::Abort { by }).await
 }
 
-async fn approve(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let desk = desk(&state, &service)?;
-    let AskApprove { gate } = read(&body)?;
-    let by = state.writer(&peer, &headers)?;
+async fn approve(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, AskApprove>) -> Answer {
     state.stays()?;
-    match desk.ask(Wish::Approve { by, gate }).await? {
-        Granted::Already { live, .. } => Ok(Json(Outcome::unchanged(&desk, live)).into_response()),
-        Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover) => {
-            Ok(Json(Outcome::from(*cutover)).into_response())
-        }
-    }
+    granted(&desk, Wish::Approve { by, gate: ask.gate }).await
 }
 
-async fn invite(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let desk = desk(&state, &service)?;
-    let ask: AskPreview = read(&body)?;
-    let by = state.writer(&peer, &headers)?;
+async fn invite(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, AskPreview>) -> Answer {
     state.stays()?;
-    Ok(Json(preview::carry_out(&state.scene, &desk, ask, &by).await?).into_response())
+    say(preview::carry_out(&state.scene, &desk, ask, &by).await?)
 }
 
 /// The body of `reload`.
@@ -245,7 +183,7 @@ async fn reload_config(
     // A rehearsal changes nothing, but it reads files: not for everyone who can connect.
     let by = state.writer(&peer, &headers)?;
     state.stays()?;
-    Ok(Json(reload::ask(&state.scene.reload, by, ask.dry_run).await?).into_response())
+    say(reload::ask(&state.scene.reload, by, ask.dry_run).await?)
 }
 
 #[derive(Deserialize)]
@@ -258,7 +196,7 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
     let Query(which) = which.map_err(|error| Problem::bad_request(error.body_text()))?;
     let service = match &which.service {
         None => None,
-        Some(service) => Some(desk(&state, service)?),
+        Some(service) => Some(Desk::find(&state, service)?),
     };
     let cutovers = state
         .scene
@@ -266,14 +204,14 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
         .history::<Cutover>(service.as_ref().map(Desk::name))
         .into_iter()
         .take(which.limit.unwrap_or(HISTORY));
-    Ok(Json(cutovers.map(Outcome::from).collect::<Vec<_>>()).into_response())
+    say(cutovers.map(Outcome::from).collect::<Vec<_>>())
 }
 
 /// One cutover, with all that has been kept of it.
 async fn past(Shared(state): App, Path(id): Path<String>) -> Answer {
     let found = state.scene.journal.find::<Cutover>(&id);
     let cutover = found.ok_or_else(|| Problem::not_found(format!("there is no cutover `{id}` in the history")))?;
-    Ok(Json(Past::from(cutover)).into_response())
+    say(Past::from(cutover))
 }
 
 async fn listen(Shared(state): App) -> Response {
@@ -304,21 +242,29 @@ async fn ready(Shared(state): App) -> Response {
     }
 }
 
+/// Hands in the wish, and tells what is so at once.
+async fn granted(desk: &Desk, wish: Wish) -> Answer {
+    match desk.ask(wish).await? {
+        Granted::Already { live, .. } => say(Outcome::unchanged(desk, live)),
+        Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover) => say(Outcome::from(*cutover)),
+    }
+}
+
 /// Hands in the wish and waits for what becomes of it.
 async fn carry_out(desk: &Desk, wish: Wish, (until, within): (Until, Duration)) -> Answer {
     let (begun, turned) = match desk.ask(wish).await? {
-        Granted::Already { live, .. } => return Ok(Json(Outcome::unchanged(desk, live)).into_response()),
+        Granted::Already { live, .. } => return say(Outcome::unchanged(desk, live)),
         Granted::Begun(cutover) | Granted::Approved(cutover) => (*cutover, false),
         Granted::Turned(cutover) => (*cutover, true),
     };
     match desk.outcome(&begun, until, within).await {
         None => {
-            let so_far = desk.current().filter(|current| current.id == begun.id).unwrap_or(begun);
-            Ok((StatusCode::ACCEPTED, Json(Outcome::from(so_far))).into_response())
+            let current = desk.current().filter(|current| current.id == begun.id).unwrap_or(begun);
+            so_far(Outcome::from(current))
         }
         // Whoever turned a cutover back has got what he wanted when it did not get where it was going.
         Some(cutover) if cutover.phase.ends() && cutover.succeeded() == turned => Err(failed(cutover)),
-        Some(cutover) => Ok(Json(Outcome::from(cutover)).into_response()),
+        Some(cutover) => say(Outcome::from(cutover)),
     }
 }
 
@@ -329,10 +275,7 @@ fn failed(cutover: Cutover) -> Problem {
         "" => format!("the cutover to {} was {outcome}", cutover.to),
         _ => format!("the cutover to {} was {outcome}: {why}", cutover.to),
     };
-    match serde_json::to_value(Outcome::from(cutover)) {
-        Ok(serde_json::Value::Object(more)) => Problem::failed(detail).with(more),
-        _ => Problem::failed(detail),
-    }
+    Problem::failed(detail).with(Outcome::from(cutover))
 }
 
 /// A reason that fits into a line of the journal.
@@ -368,9 +311,21 @@ pub fn read<T: DeserializeOwned + Default>(body: &Bytes) -> Result<T, Problem> {
         .map_err(|error| Problem::bad_request(format!("the body is not what it should be: {error}")))
 }
 
-pub fn desk(state: &State, service: &str) -> Result<Desk, Problem> {
-    let name = service.parse().ok();
-    name.and_then(|name| state.scene.desk(&name)).ok_or_else(|| unknown(state, service))
+/// What was asked for, or what came of it.
+pub fn say(what: impl Serialize) -> Answer {
+    Ok(Json(what).into_response())
+}
+
+/// What is known when the time to wait is over: it goes on.
+pub fn so_far(what: impl Serialize) -> Answer {
+    Ok((StatusCode::ACCEPTED, Json(what)).into_response())
+}
+
+impl Subject for Desk {
+    fn find(state: &State, service: &str) -> Result<Desk, Problem> {
+        let name = service.parse().ok();
+        name.and_then(|name| state.scene.desk(&name)).ok_or_else(|| unknown(state, service))
+    }
 }
 
 fn unknown(state: &State, service: &str) -> Problem {

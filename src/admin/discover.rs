@@ -2,19 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, State as Shared};
-use axum::http::HeaderMap;
-use axum::response::IntoResponse;
+use axum::extract::State as Shared;
 use axum::routing::get;
 use futures_util::future::try_join_all;
 use serde::{Deserialize, Serialize};
 
-use super::access::Peer;
-use super::api::{Answer, App, State, desk, read};
+use super::api::{Answer, App, State, say};
+use super::ask::{Asked, Of};
 use super::problem::Problem;
+use crate::cutover::Desk;
 use crate::discovery::{self, Heard, Order};
 use crate::names::{Color, PerColor, ServiceName};
 
@@ -53,23 +50,15 @@ struct Ask {
     accept: bool,
 }
 
-async fn status(Shared(state): App, Path(service): Path<String>) -> Answer {
-    let service = desk(&state, &service)?.name().clone();
-    let status = |color| state.scene.scout(&service, color).map(|scout| scout.status());
-    Ok(Json(Known { colors: PerColor::from_fn(status), service }).into_response())
+async fn status(Shared(state): App, Of(desk): Of<Desk>) -> Answer {
+    let status = |color| state.scene.scout(desk.name(), color).map(|scout| scout.status());
+    say(Known { colors: PerColor::from_fn(status), service: desk.name().clone() })
 }
 
-async fn discover(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let service = desk(&state, &service)?.name().clone();
-    let Ask { color, dry_run, accept } = read(&body)?;
-    // A rehearsal changes nothing, but it makes the proxy ask the source: not for everyone who can connect.
-    let by = state.writer(&peer, &headers)?;
+/// A rehearsal changes nothing, but it makes the proxy ask the source: not for everyone who can connect.
+async fn discover(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, Ask>) -> Answer {
+    let Ask { color, dry_run, accept } = ask;
+    let service = desk.name().clone();
     let colors = Color::BOTH.into_iter().filter(|one| color.is_none_or(|color| color == *one));
     let scouts: Vec<_> = colors.filter_map(|color| state.scene.scout(&service, color)).collect();
     if scouts.is_empty() {
@@ -84,5 +73,5 @@ async fn discover(
     state.stays()?;
     let asked = scouts.iter().map(|scout| scout.ask(Order { dry_run, accept, by: by.clone() }));
     let heard = try_join_all(asked).await.map_err(|gone| Problem::not_found(gone.to_string()))?;
-    Ok(Json(Discovered { service, dry_run, heard }).into_response())
+    say(Discovered { service, dry_run, heard })
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod api;
+mod ask;
 mod discover;
 mod events;
 mod names;

@@ -3,29 +3,27 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, State as Shared};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::extract::State as Shared;
 use axum::routing::{get, post};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::access::Peer;
-use super::api::{Answer, App, State, desk, patience, read};
+use super::api::{Answer, App, State, patience, say, so_far};
+use super::ask::{Asked, Of, Subject};
 use super::problem::Problem;
+use crate::cutover;
 use crate::dns::{self, Goal, State as DnsState, Wish};
 use crate::names::{Color, Side};
 
 pub fn routes() -> Router<Arc<State>> {
+    let order = |goal| post(async move |state: App, asked: Asked<dns::Desk, Ask>| carry_out(goal, state, asked).await);
     Router::new()
         .route("/v1/services/{service}/dns", get(status))
         .route("/v1/services/{service}/dns/plan", post(plan))
-        .route("/v1/services/{service}/dns/sync", post(sync))
-        .route("/v1/services/{service}/dns/prepare", post(prepare))
-        .route("/v1/services/{service}/dns/adopt", post(adopt))
+        .route("/v1/services/{service}/dns/sync", order(Goal::Sync))
+        .route("/v1/services/{service}/dns/prepare", order(Goal::Prepare))
+        .route("/v1/services/{service}/dns/adopt", order(Goal::Adopt))
 }
 
 /// The body of each of them; `prepare` has no side.
@@ -38,54 +36,18 @@ struct Ask {
     timeout: Option<String>,
 }
 
-async fn status(Shared(state): App, Path(service): Path<String>) -> Answer {
-    Ok(Json(names(&state, &service)?.status()).into_response())
+async fn status(Of(names): Of<dns::Desk>) -> Answer {
+    say(names.status())
 }
 
-async fn plan(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let names = names(&state, &service)?;
-    let ask: Ask = read(&body)?;
-    // It changes nothing, but it makes the proxy read the zone: not for everyone who can connect.
-    state.writer(&peer, &headers)?;
-    Ok(Json(names.plan(ask.to).await?).into_response())
-}
-
-async fn sync(state: App, peer: ConnectInfo<Peer>, service: Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
-    carry_out(Goal::Sync, state, peer, service, headers, body).await
-}
-
-async fn prepare(
-    state: App,
-    peer: ConnectInfo<Peer>,
-    service: Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    carry_out(Goal::Prepare, state, peer, service, headers, body).await
-}
-
-async fn adopt(state: App, peer: ConnectInfo<Peer>, service: Path<String>, headers: HeaderMap, body: Bytes) -> Answer {
-    carry_out(Goal::Adopt, state, peer, service, headers, body).await
+/// It changes nothing, but it makes the proxy read the zone: not for everyone who can connect.
+async fn plan(Asked { of: names, ask, .. }: Asked<dns::Desk, Ask>) -> Answer {
+    say(names.plan(ask.to).await?)
 }
 
 /// Hands in the wish and waits until names are there, or something stands in the way.
-async fn carry_out(
-    goal: Goal,
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let names = names(&state, &service)?;
-    let Ask { to, timeout } = read(&body)?;
-    let by = state.writer(&peer, &headers)?;
+async fn carry_out(goal: Goal, Shared(state): App, asked: Asked<dns::Desk, Ask>) -> Answer {
+    let Asked { of: names, ask: Ask { to, timeout }, by } = asked;
     let (_, within) = patience(None, timeout.as_deref())?;
     state.stays()?;
     if goal == Goal::Prepare && to.is_some() {
@@ -93,26 +55,27 @@ async fn carry_out(
     }
     let shift = names.ask(Wish { goal, to, by }).await?;
     let (status, rested) = names.outcome(&shift, within).await;
-    let more = || serde_json::to_value(&status).ok().and_then(|value| value.as_object().cloned()).unwrap_or_default();
     match status.state {
-        _ if !rested => Ok((StatusCode::ACCEPTED, Json(status)).into_response()),
+        _ if !rested => so_far(status),
         _ if status.shift != shift => {
             let detail = format!("another has taken its place, by {}: names are being led to {}", status.by, status.to);
-            Err(Problem::failed(detail).with(more()))
+            Err(Problem::failed(detail).with(status))
         }
         DnsState::Stopped => {
             let detail = status.objection.as_ref().map(ToString::to_string).or(status.message.clone());
-            Err(Problem::failed(detail.unwrap_or_default()).with(more()))
+            Err(Problem::failed(detail.unwrap_or_default()).with(status))
         }
-        _ => Ok(Json(status).into_response()),
+        _ => say(status),
     }
 }
 
-fn names(state: &State, service: &str) -> Result<dns::Desk, Problem> {
-    let desk = desk(state, service)?;
-    state.scene.names(desk.name()).ok_or_else(|| {
-        Problem::not_found(format!("no name follows {service}: add `[service.{service}.dns]` to the config"))
-    })
+impl Subject for dns::Desk {
+    fn find(state: &State, service: &str) -> Result<dns::Desk, Problem> {
+        let desk = cutover::Desk::find(state, service)?;
+        state.scene.names(desk.name()).ok_or_else(|| {
+            Problem::not_found(format!("no name follows {service}: add `[service.{service}.dns]` to the config"))
+        })
+    }
 }
 
 /// What a switch to that color would write, or why that is not known, for its rehearsal.

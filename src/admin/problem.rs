@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::reload::ReloadError;
 use crate::cutover::Denied;
@@ -60,8 +60,11 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, "failed", detail)
     }
 
-    pub fn with(mut self, more: Map<String, Value>) -> Problem {
-        self.more.extend(more);
+    /// With the fields of this too.
+    pub fn with(mut self, more: impl Serialize) -> Problem {
+        if let Ok(Value::Object(more)) = serde_json::to_value(more) {
+            self.more.extend(more);
+        }
         self
     }
 
@@ -81,15 +84,10 @@ impl From<Denied> for Problem {
         let detail = denied.to_string();
         match denied {
             Denied::Held(cutover) => {
-                let mut more = Map::new();
-                more.insert("holder".into(), Value::from(cutover.by));
-                more.insert("since".into(), Value::from(cutover.started.to_string()));
-                more.insert("cutover".into(), Value::from(cutover.id));
+                let more = json!({ "holder": cutover.by, "since": cutover.started, "cutover": cutover.id });
                 Problem::new(StatusCode::CONFLICT, "held", detail).with(more)
             }
-            Denied::Unhealthy { reasons, .. } => {
-                Problem::failed(detail).with(Map::from_iter([("reasons".into(), Value::from(reasons))]))
-            }
+            Denied::Unhealthy { reasons, .. } => Problem::failed(detail).with(json!({ "reasons": reasons })),
             Denied::NothingToAbort | Denied::NothingToApprove(_) | Denied::TooLate(_) | Denied::LiveAlready(_) => {
                 Problem::failed(detail)
             }
@@ -118,16 +116,10 @@ impl From<stack::Denied> for Problem {
         let detail = denied.to_string();
         match denied {
             stack::Denied::Held(order) => {
-                let mut more = Map::new();
-                more.insert("holder".into(), Value::from(order.by));
-                more.insert("since".into(), Value::from(order.started.to_string()));
-                more.insert("order".into(), Value::from(order.id));
+                let more = json!({ "holder": order.by, "since": order.started, "order": order.id });
                 Problem::new(StatusCode::CONFLICT, "held", detail).with(more)
             }
-            stack::Denied::Barred { obstacles, .. } => {
-                let obstacles = serde_json::to_value(obstacles).unwrap_or_default();
-                Problem::failed(detail).with(Map::from_iter([("obstacles".into(), obstacles)]))
-            }
+            stack::Denied::Barred { obstacles, .. } => Problem::failed(detail).with(json!({ "obstacles": obstacles })),
             stack::Denied::NoStack { .. } | stack::Denied::Ended | stack::Denied::NotOfGroups(..) => {
                 Problem::bad_request(detail)
             }
@@ -145,13 +137,10 @@ impl From<ReloadError> for Problem {
         match error {
             ReloadError::Config(report) => {
                 let detail = format!("the config is not right, and nothing has changed\n\n{report}");
-                let report = serde_json::to_value(report).unwrap_or_default();
-                let more = Map::from_iter([("report".into(), report)]);
-                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "config", detail).with(more)
+                Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "config", detail).with(json!({ "report": report }))
             }
             ReloadError::Denied { service, denied } => {
-                let more = Map::from_iter([("service".into(), Value::from(service.as_str()))]);
-                Problem { detail, ..Problem::from(denied) }.with(more)
+                Problem { detail, ..Problem::from(denied) }.with(json!({ "service": service }))
             }
             ReloadError::Stopping => Problem::from(Denied::Stopping),
             ReloadError::Bereft { .. }

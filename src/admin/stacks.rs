@@ -2,36 +2,28 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::{ConnectInfo, Path, State as Shared};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::IntoResponse;
+use axum::extract::State as Shared;
 use axum::routing::{get, post};
 use serde::Deserialize;
 
-use super::access::Peer;
-use super::api::{Answer, App, State, desk, patience, read, short};
+use super::api::{Answer, App, State, patience, say, short, so_far};
+use super::ask::{Asked, Nothing, Of, Subject};
 use super::problem::Problem;
+use crate::cutover;
 use crate::names::Color;
 use crate::stack::{self, Outcome, Verb, Wish};
 
 pub fn routes() -> Router<Arc<State>> {
-    let verb = |verb: Verb| {
-        post(
-            async move |state: App, peer: ConnectInfo<Peer>, service: Path<String>, headers: HeaderMap, body: Bytes| {
-                carry_out(verb, state, peer, service, headers, body).await
-            },
-        )
-    };
+    let order =
+        |verb| post(async move |state: App, asked: Asked<stack::Desk, Ask>| carry_out(verb, state, asked).await);
     let routes = Router::new()
         .route("/v1/services/{service}/stack", get(status))
         .route("/v1/services/{service}/stack/orders", get(orders))
         .route("/v1/services/{service}/stack/list", post(list))
         .route("/v1/services/{service}/stack/abort", post(abort));
-    Verb::ALL.into_iter().fold(routes, |routes, one| {
-        routes.route(&format!("/v1/services/{{service}}/stack/{}", one.as_str()), verb(one))
+    Verb::ALL.into_iter().fold(routes, |routes, verb| {
+        routes.route(&format!("/v1/services/{{service}}/stack/{}", verb.as_str()), order(verb))
     })
 }
 
@@ -49,59 +41,27 @@ struct Ask {
     timeout: Option<String>,
 }
 
-/// The body of `list` and of `abort`: there is nothing to say.
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AskNothing {}
-
-async fn status(Shared(state): App, Path(service): Path<String>) -> Answer {
-    Ok(Json(stacks(&state, &service)?.status()).into_response())
+async fn status(Of(stacks): Of<stack::Desk>) -> Answer {
+    say(stacks.status())
 }
 
-async fn orders(Shared(state): App, Path(service): Path<String>) -> Answer {
-    Ok(Json(stacks(&state, &service)?.history()).into_response())
+async fn orders(Of(stacks): Of<stack::Desk>) -> Answer {
+    say(stacks.history())
 }
 
-async fn list(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let stacks = stacks(&state, &service)?;
-    let AskNothing {} = read(&body)?;
-    // It changes nothing, but it makes the proxy ask the provider: not for everyone who can connect.
-    state.writer(&peer, &headers)?;
-    Ok(Json(stacks.list().await?).into_response())
+/// It changes nothing, but it makes the proxy ask the provider: not for everyone who can connect.
+async fn list(Asked { of: stacks, ask: Nothing {}, .. }: Asked<stack::Desk, Nothing>) -> Answer {
+    say(stacks.list().await?)
 }
 
-async fn abort(
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let stacks = stacks(&state, &service)?;
-    let AskNothing {} = read(&body)?;
-    let by = state.writer(&peer, &headers)?;
+async fn abort(Asked { of: stacks, ask: Nothing {}, by }: Asked<stack::Desk, Nothing>) -> Answer {
     let order = stacks.ask(Wish::Abort { by }).await?;
-    Ok(Json(stacks.view(order)).into_response())
+    say(stacks.view(order))
 }
 
 /// Hands in the order and waits until it has ended.
-async fn carry_out(
-    verb: Verb,
-    Shared(state): App,
-    ConnectInfo(peer): ConnectInfo<Peer>,
-    Path(service): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Answer {
-    let stacks = stacks(&state, &service)?;
-    let Ask { color, reason, force, wait, timeout } = read(&body)?;
-    let by = state.writer(&peer, &headers)?;
+async fn carry_out(verb: Verb, Shared(state): App, asked: Asked<stack::Desk, Ask>) -> Answer {
+    let Asked { of: stacks, ask: Ask { color, reason, force, wait, timeout }, by } = asked;
     let color = color.ok_or_else(|| Problem::bad_request("say which color: {\"color\":\"green\"}"))?;
     if force.is_some() && matches!(verb, Verb::Clone | Verb::Start) {
         return Err(Problem::bad_request(format!("nothing is overridden by a {}: leave `force` out", verb.as_str())));
@@ -118,23 +78,21 @@ async fn carry_out(
         _ => stacks.outcome(&order, within).await,
     };
     match ended {
-        None => Ok((StatusCode::ACCEPTED, Json(stacks.view(order))).into_response()),
-        Some(order) if order.outcome == Some(Outcome::Done) => Ok(Json(stacks.view(order)).into_response()),
-        Some(order) => {
-            let detail = order.why.clone().unwrap_or_default();
-            let more = serde_json::to_value(stacks.view(order)).ok().and_then(|value| value.as_object().cloned());
-            Err(Problem::failed(detail).with(more.unwrap_or_default()))
-        }
+        None => so_far(stacks.view(order)),
+        Some(order) if order.outcome == Some(Outcome::Done) => say(stacks.view(order)),
+        Some(order) => Err(Problem::failed(order.why.clone().unwrap_or_default()).with(stacks.view(order))),
     }
 }
 
-fn stacks(state: &State, service: &str) -> Result<stack::Desk, Problem> {
-    let desk = desk(state, service)?;
-    state.scene.stacks(desk.name()).ok_or_else(|| {
-        let [blue, green] = Color::BOTH;
-        Problem::not_found(format!(
-            "no stack is known of {service}: write `discover = {{ asg = {{ name = \"..\", port = 80 }} }}`, or `opsworks`, under \
-             `[service.{service}.{blue}]` and `[service.{service}.{green}]`"
-        ))
-    })
+impl Subject for stack::Desk {
+    fn find(state: &State, service: &str) -> Result<stack::Desk, Problem> {
+        let desk = cutover::Desk::find(state, service)?;
+        state.scene.stacks(desk.name()).ok_or_else(|| {
+            let [blue, green] = Color::BOTH;
+            Problem::not_found(format!(
+                "no stack is known of {service}: write `discover = {{ asg = {{ name = \"..\", port = 80 }} }}`, or `opsworks`, under \
+                 `[service.{service}.{blue}]` and `[service.{service}.{green}]`"
+            ))
+        })
+    }
 }
