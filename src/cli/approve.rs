@@ -7,9 +7,8 @@ use serde_json::json;
 
 use super::client::{self, Client};
 use super::status::in_words;
-use super::{Failure, Global, out};
+use super::{Failure, Global, Of, out};
 use crate::admin::Outcome;
-use crate::names::ServiceName;
 
 /// Let a cutover go on that waits for an operator: at a gate, or in a pause
 #[derive(Args)]
@@ -23,9 +22,8 @@ use crate::names::ServiceName;
   cutover approve shop --gate qa    this gate only"
 )]
 pub struct Approve {
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     /// Only the gate of this name [default: all that wait for an operator]
     #[arg(long, value_name = "NAME")]
     gate: Option<String>,
@@ -35,7 +33,7 @@ impl Approve {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(global)?;
         client::block_on(async {
-            let service = client.service(self.service.as_ref()).await?;
+            let service = client.service(&self.of).await?;
             let body = json!({ "gate": self.gate });
             let path = format!("/v1/services/{service}/approve");
             let answer = client.post(&path, &body, Some(Duration::ZERO)).await.map_err(client.fails())?;

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use super::address::Address;
 use super::events::Events;
-use super::{Failure, Global};
+use super::{Failure, Global, Of, out};
 use crate::admin::{BAD_CONFIG, HELD, Problem, Status};
 use crate::config::Config;
 use crate::names::ServiceName;
@@ -30,7 +30,8 @@ pub struct Client {
     address: Address,
     /// Sent with orders over TCP; over the socket the kernel says who we are.
     token: Option<String>,
-    json: bool,
+    /// Whether answers are for programs.
+    pub json: bool,
 }
 
 impl Client {
@@ -77,8 +78,8 @@ impl Client {
     }
 
     /// The service that is meant where the command line may leave it out: the only one there is.
-    pub async fn service(&self, named: Option<&ServiceName>) -> Result<ServiceName, Failure> {
-        if let Some(named) = named {
+    pub async fn service(&self, of: &Of) -> Result<ServiceName, Failure> {
+        if let Some(named) = &of.service {
             return Ok(named.clone());
         }
         let status: Status = self.get("/v1/status").await.and_then(|answer| answer.read()).map_err(self.fails())?;
@@ -100,6 +101,20 @@ impl Client {
     pub fn fails(&self) -> impl Fn(Trouble) -> Failure {
         let json = self.json;
         move |trouble| trouble.ends(json)
+    }
+
+    /// Prints an answer: for programs as it came, else in words.
+    pub fn print<T: DeserializeOwned>(&self, answer: Answer, says: impl FnOnce(T) -> String) -> Result<(), Failure> {
+        let what = answer.read().map_err(self.fails())?;
+        out::line(&if self.json { answer.text } else { says(what) })
+    }
+
+    /// The end of a command behind a Ctrl-C: what the operator leaves behind.
+    pub fn left(&self, text: String) -> Failure {
+        match self.json {
+            true => Failure::Answer(problem("interrupted", "Interrupted", &text).to_string(), 1),
+            false => Failure::Failed(text),
+        }
     }
 
     async fn within<T>(&self, within: Duration, asked: impl Future<Output = Result<T, Trouble>>) -> Result<T, Trouble> {
@@ -289,6 +304,11 @@ pub fn exit_code(problem: &Problem) -> u8 {
         400 | 404 => 2,
         _ => 1,
     }
+}
+
+/// A duration as the API reads it.
+pub fn written(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
 }
 
 /// The runtime of a command: one thread, for it does one thing.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::client::{self, Client};
 use super::status::{in_color, since};
 use super::switch::color;
-use super::{Failure, Global, out};
+use super::{Failure, Global, Of, out};
 use crate::admin::Discovered;
 use crate::discovery::{Found, Heard, Outcome, Standing, State, Status};
 use crate::names::{Color, ServiceName};
@@ -34,9 +34,8 @@ use crate::time::{Human, Timestamp};
   cutover discover --json | jq -r '.heard[] | \"\\(.color) \\(.outcome)\"'"
 )]
 pub struct Discover {
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     /// Only this color [default: each that is discovered]
     #[arg(long, value_name = "COLOR", value_parser = color())]
     color: Option<Color>,
@@ -52,11 +51,8 @@ impl Discover {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(global)?;
         client::block_on(async {
-            let service = client.service(self.service.as_ref()).await?;
-            let mut body = json!({ "dry_run": self.dry_run, "accept": self.accept });
-            if let Some(color) = self.color {
-                body["color"] = Value::from(color.as_str());
-            }
+            let service = client.service(&self.of).await?;
+            let body = json!({ "dry_run": self.dry_run, "accept": self.accept, "color": self.color });
             let answer = client.post(&format!("/v1/services/{service}/discover"), &body, Some(LONGEST)).await;
             let answer = answer.map_err(client.fails())?;
             let discovered: Discovered = answer.read().map_err(client.fails())?;

@@ -3,17 +3,16 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::client::{self, Answer, Client, Trouble};
-use super::status::in_words;
+use super::client::{self, Answer, Client};
+use super::progress::Errand;
+use super::status::{clock, in_words};
 use super::switch::duration;
-use super::{Failure, Global, out};
+use super::{Failure, Global, Of, out};
 use crate::dns::{Action, Preview, RecordStatus, State, Status as Names};
 use crate::names::{ServiceName, Side};
-use crate::time::Timestamp;
 
 /// Show and move the DNS names that follow a service
 #[derive(Args)]
@@ -37,7 +36,7 @@ enum What {
     #[command(long_about = SYNC_ABOUT, after_help = SYNC_EXAMPLES)]
     Sync(Sync),
     /// Show where names lead, how far a change is, and what stands in its way
-    Status(Status),
+    Status(Of),
     /// Lower the TTL ahead of a switch, so that names move at once behind it
     #[command(long_about = PREPARE_ABOUT)]
     Prepare(Prepare),
@@ -48,9 +47,8 @@ enum What {
 
 #[derive(Args)]
 struct Plan {
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     /// Where names would lead: blue, green or proxy [default: where they lead now]
     #[arg(long, value_name = "SIDE")]
     to: Option<Side>,
@@ -58,9 +56,8 @@ struct Plan {
 
 #[derive(Args)]
 struct Sync {
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     /// Where names are to lead: blue, green or proxy [default: the color that is live]
     #[arg(long, value_name = "SIDE")]
     to: Option<Side>,
@@ -70,18 +67,10 @@ struct Sync {
 
 #[derive(Args)]
 struct Prepare {
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     #[command(flatten)]
     waiting: Waiting,
-}
-
-#[derive(Args)]
-struct Status {
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
 }
 
 #[derive(Args)]
@@ -96,24 +85,23 @@ impl Dns {
         let client = Client::new(global)?;
         client::block_on(async {
             match self.what {
-                What::Plan(Plan { service, to }) => plan(&client, service.as_ref(), to, global.json).await,
-                What::Status(Status { service }) => status(&client, service.as_ref(), global.json).await,
-                What::Sync(sync) => order(&client, "sync", sync, global.json).await,
-                What::Adopt(sync) => order(&client, "adopt", sync, global.json).await,
-                What::Prepare(Prepare { service, waiting }) => {
-                    order(&client, "prepare", Sync { service, to: None, waiting }, global.json).await
+                What::Plan(Plan { of, to }) => plan(&client, &of, to).await,
+                What::Status(of) => status(&client, &of).await,
+                What::Sync(sync) => order(&client, "sync", sync).await,
+                What::Adopt(sync) => order(&client, "adopt", sync).await,
+                What::Prepare(Prepare { of, waiting }) => {
+                    order(&client, "prepare", Sync { of, to: None, waiting }).await
                 }
             }
         })
     }
 }
 
-async fn plan(client: &Client, service: Option<&ServiceName>, to: Option<Side>, json: bool) -> Result<(), Failure> {
-    let service = client.service(service).await?;
-    let body = to.map_or_else(|| json!({}), |to| json!({ "to": to }));
-    let answer = client.post(&path(&service, "/plan"), &body, Some(READ)).await.map_err(client.fails())?;
+async fn plan(client: &Client, of: &Of, to: Option<Side>) -> Result<(), Failure> {
+    let path = format!("{}/plan", path(&client.service(of).await?));
+    let answer = client.post(&path, &json!({ "to": to }), Some(READ)).await.map_err(client.fails())?;
     let preview: Preview = answer.read().map_err(client.fails())?;
-    let text = if json { answer.text } else { plan_says(&preview) };
+    let text = if client.json { answer.text } else { plan_says(&preview) };
     match preview.objection {
         None => out::line(&text),
         // What would be written is the result here, also where that is nothing.
@@ -121,72 +109,23 @@ async fn plan(client: &Client, service: Option<&ServiceName>, to: Option<Side>, 
     }
 }
 
-async fn status(client: &Client, service: Option<&ServiceName>, json: bool) -> Result<(), Failure> {
-    let service = client.service(service).await?;
-    let answer = client.get(&path(&service, "")).await.map_err(client.fails())?;
-    let names: Names = answer.read().map_err(client.fails())?;
-    out::line(&if json { answer.text } else { status_says(&names) })
+async fn status(client: &Client, of: &Of) -> Result<(), Failure> {
+    let path = path(&client.service(of).await?);
+    let answer = client.get(&path).await.map_err(client.fails())?;
+    client.print(answer, |names: Names| status_says(&names))
 }
 
 /// Gives the order and waits for what becomes of it, telling each step on the way.
-async fn order(client: &Client, verb: &str, sync: Sync, json: bool) -> Result<(), Failure> {
-    let Sync { service, to, waiting } = sync;
-    let service = client.service(service.as_ref()).await?;
-    let mut body = json!({});
-    let mut put = |key: &str, value: Option<Value>| value.into_iter().for_each(|value| body[key] = value);
-    put("to", to.map(|to| json!(to)));
-    put("timeout", waiting.timeout.map(|timeout| json!(format!("{}ms", timeout.as_millis()))));
-    let path = path(&service, &format!("/{verb}"));
-    let answer = tokio::select! {
-        answer = client.post(&path, &body, waiting.timeout) => answer,
-        trouble = follow(client, &service) => Err(trouble),
-        _ = tokio::signal::ctrl_c() => {
-            let says = format!("{service}: not waited for any longer; the proxy goes on: cutover dns status {service}");
-            return Err(Failure::Failed(says));
-        }
-    };
-    end(&service, answer, json).map_err(|failure| failure.unwrap_or_else(|trouble| trouble.ends(json)))
-}
-
-fn end(service: &ServiceName, answer: Result<Answer, Trouble>, json: bool) -> Result<(), Result<Failure, Trouble>> {
-    let answer = answer.map_err(Err)?;
-    let names: Names = answer.read().map_err(Err)?;
-    let text = match (json, answer.is_unfinished()) {
-        (true, _) => answer.text.clone(),
-        (false, false) => status_says(&names),
-        (false, true) => format!(
-            "{}\n{service}: not there yet; the proxy goes on: cutover dns status {service}",
-            status_says(&names)
-        ),
-    };
-    if answer.is_unfinished() {
-        return Err(Ok(Failure::Answer(text, 1)));
-    }
-    out::line(&text).map_err(Ok)
-}
-
-/// Shows on stderr what is waited for, on a terminal in place, elsewhere a line for each step; ends where the proxy is gone.
-async fn follow(client: &Client, service: &ServiceName) -> Trouble {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_finish(ProgressFinish::AndClear);
-    // The template is right, and without one the line would only look different.
-    bar.set_style(ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-    let (mut missed, mut last) = (0, None);
-    loop {
-        tokio::time::sleep(LOOK).await;
-        match client.get(&path(service, "")).await.and_then(|answer| answer.read::<Names>()) {
-            Ok(names) => {
-                missed = 0;
-                bar.set_message(step_says(&names));
-                bar.tick();
-                if bar.is_hidden() && last != Some(names.state) {
-                    anstream::eprintln!("{}", step_says(&names));
-                    last = Some(names.state);
-                }
-            }
-            Err(trouble) if missed == PATIENCE => return trouble,
-            Err(_) => missed += 1,
-        }
-    }
+async fn order(client: &Client, verb: &str, sync: Sync) -> Result<(), Failure> {
+    let Sync { of, to, waiting: Waiting { timeout } } = sync;
+    let service = &client.service(&of).await?;
+    let goes_on = format!("cutover dns status {service}");
+    let errand = Errand { client, service, path: path(service), goes_on };
+    let body = json!({ "to": to, "timeout": timeout.map(client::written) });
+    let step = |names: Names| Some((names.state, step_says(&names)));
+    let answer = errand.give(verb, &body, timeout, step).await?;
+    let names: Names = answer.read().map_err(client.fails())?;
+    errand.end(answer, status_says(&names), true)
 }
 
 fn step_says(names: &Names) -> String {
@@ -264,19 +203,12 @@ fn plan_says(preview: &Preview) -> String {
     text
 }
 
-fn clock(at: Timestamp) -> String {
-    at.strftime("%H:%M:%SZ").to_string()
-}
-
-fn path(service: &ServiceName, rest: &str) -> String {
-    format!("/v1/services/{service}/dns{rest}")
+fn path(service: &ServiceName) -> String {
+    format!("/v1/services/{service}/dns")
 }
 
 /// For reading a zone, page by page and at the provider's pace.
 const READ: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(500);
-/// Looks in a row that may fail, since a busy proxy may miss one.
-const PATIENCE: u32 = 2;
 const PLAN_EXAMPLES: &str = "Examples:
   cutover dns plan                        what is not yet as it should be
   cutover dns plan shop --to green        what a switch to green would write in the end

@@ -1,7 +1,6 @@
 //! `cutover history`: every cutover, newest first.
 
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 
 use super::client::{self, Client};
 use super::status::in_words;
@@ -74,7 +73,7 @@ fn table(cutovers: &[Outcome], width: Option<u16>) -> String {
     let lines = columns(cutovers, HEADER.len());
     let fits = |line: &String| width.is_none_or(|width| line.chars().count() <= usize::from(width));
     if lines.iter().all(fits) {
-        return headed(lines);
+        return out::headed(lines);
     }
     let mut lines = columns(cutovers, FIGURES);
     for (line, cutover) in lines.iter_mut().skip(1).zip(cutovers) {
@@ -82,25 +81,12 @@ fn table(cutovers: &[Outcome], width: Option<u16>) -> String {
         let colon = if why.is_empty() { "" } else { ": " };
         line.push_str(&format!("\n    {by}{colon}{why}"));
     }
-    headed(lines)
+    out::headed(lines)
 }
 
 /// The header and a line for each cutover, with the first so many of the columns.
 fn columns(cutovers: &[Outcome], count: usize) -> Vec<String> {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(&HEADER[..count]);
-    table.add_rows(cutovers.iter().map(|cutover| row(cutover).into_iter().take(count).collect::<Vec<_>>()));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect()
-}
-
-fn headed(mut lines: Vec<String>) -> String {
-    if let Some(header) = lines.first_mut() {
-        *header = out::styled(anstyle::Style::new().bold(), header);
-    }
-    lines.join("\n")
+    out::columns(&HEADER[..count], cutovers.iter().map(|cutover| row(cutover).into_iter().take(count)))
 }
 
 fn row(cutover: &Outcome) -> [String; 9] {

@@ -30,6 +30,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use self::failure::Failure;
+use crate::names::ServiceName;
 
 /// Moves live traffic between a blue and a green stack: atomically, losing nothing, provably.
 #[derive(Parser)]
@@ -68,6 +69,14 @@ pub struct Global {
     /// Print JSON, in a shape that stays
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// Which service a command is about.
+#[derive(Args)]
+struct Of {
+    /// The service; may be left out where the proxy has only one
+    #[arg(value_name = "SERVICE")]
+    service: Option<ServiceName>,
 }
 
 #[derive(Subcommand)]

@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 
+use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use rustix::termios::tcgetwinsize;
 
@@ -32,6 +33,25 @@ pub fn leave_as_it_is(bar: &ProgressBar) {
         bar.set_draw_target(ProgressDrawTarget::hidden());
         anstream::eprintln!();
     }
+}
+
+/// The header and a line for each row, column below column.
+pub fn columns<R: IntoIterator<Item = String>>(header: &[&str], rows: impl Iterator<Item = R>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// These lines, the first of which is their header.
+pub fn headed(mut lines: Vec<String>) -> String {
+    if let Some(header) = lines.first_mut() {
+        *header = styled(anstyle::Style::new().bold(), header);
+    }
+    lines.join("\n")
 }
 
 /// The text in a style; where no terminal shows it, the style is taken out again on the way.

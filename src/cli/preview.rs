@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde_json::json;
 
 use super::client::{self, Client};
-use super::{Failure, Global, out};
+use super::switch::{color, duration};
+use super::{Failure, Global, Of, out};
 use crate::admin::Previewed;
-use crate::config;
-use crate::names::{Color, ServiceName};
+use crate::names::Color;
 use crate::time::Human;
 
 /// Make a link that reaches the color that is not live
@@ -32,9 +31,8 @@ pub struct Preview {
     /// The color that is to be seen; not the live one
     #[arg(value_name = "COLOR", value_parser = color())]
     to: Color,
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     /// How long the link works, 1s to 24h [default: `preview.for` of the service's config]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     lasts: Option<Duration>,
@@ -53,14 +51,9 @@ impl Preview {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(global)?;
         client::block_on(async {
-            let service = client.service(self.service.as_ref()).await?;
-            let mut body = json!({ "to": self.to, "end": self.end });
-            if let Some(lasts) = self.lasts {
-                body["for"] = json!(format!("{}ms", lasts.as_millis()));
-            }
-            if let Some(url) = &self.url {
-                body["url"] = json!(url);
-            }
+            let service = client.service(&self.of).await?;
+            let lasts = self.lasts.map(client::written);
+            let body = json!({ "to": self.to, "end": self.end, "for": lasts, "url": self.url });
             let path = format!("/v1/services/{service}/preview");
             let answer = client.post(&path, &body, Some(Duration::ZERO)).await.map_err(client.fails())?;
             let previewed: Previewed = answer.read().map_err(client.fails())?;
@@ -85,12 +78,4 @@ fn says(previewed: &Previewed, now: crate::time::Timestamp) -> String {
         "{service}: {to} can be previewed until {at} ({left}); {endpoints_up} of its {endpoints} endpoints are up\n  \
          link    {link}\n  header  {name}: {value}"
     )
-}
-
-fn color() -> impl TypedValueParser<Value = Color> {
-    PossibleValuesParser::new(Color::BOTH.map(Color::as_str)).try_map(|text| text.parse::<Color>())
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    config::parse_duration(text).ok_or_else(|| "write a number and a unit, such as `30m` or `1h`".to_owned())
 }

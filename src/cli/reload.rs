@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::{self, Client};
-use super::{Failure, Global, out};
+use super::{Failure, Global};
 use crate::admin::{ChangeView, Reloaded};
 
 /// Have the proxy read its config anew and take over what has changed
@@ -36,8 +36,7 @@ impl Reload {
         client::block_on(async {
             let body = json!({ "dry_run": self.dry_run });
             let answer = client.post("/v1/reload", &body, Some(LONGEST)).await.map_err(client.fails())?;
-            let reloaded: Reloaded = answer.read().map_err(client.fails())?;
-            out::line(&if global.json { answer.text } else { page(&reloaded) })
+            client.print(answer, |reloaded: Reloaded| page(&reloaded))
         })
     }
 }

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use tokio::time::Instant;
 
 use super::client::{self, Client, Trouble};
+use super::progress::Progress;
 use super::status::{in_color, since};
 use super::switch::{color, duration};
-use super::{Failure, Global, out};
-use crate::names::{Color, ServiceName};
+use super::{Failure, Global, Of, out};
+use crate::names::Color;
 use crate::retire::{Check, Code, Permit};
 use crate::time::{self, Human};
 
@@ -34,9 +34,8 @@ pub struct Retire {
     /// The color that is to go
     #[arg(value_name = "COLOR", value_parser = color())]
     color: Color,
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     /// Wait until the answer is yes
     #[arg(long)]
     wait: bool,
@@ -49,7 +48,7 @@ impl Retire {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(global)?;
         client::block_on(async {
-            let service = client.service(self.service.as_ref()).await?;
+            let service = client.service(&self.of).await?;
             let question = Question { client: &client, path: format!("/v1/services/{service}/retire/{}", self.color) };
             let answer = match self.wait {
                 false => question.ask().await,
@@ -88,11 +87,11 @@ impl Question<'_> {
             if left == Some(Duration::ZERO) {
                 break;
             }
-            progress.show(&last.0, begun.elapsed());
+            show(&mut progress, &last.0, begun.elapsed());
             tokio::select! {
                 () = tokio::time::sleep(left.unwrap_or(PAUSE).min(PAUSE)) => {}
                 _ = tokio::signal::ctrl_c() => {
-                    out::leave_as_it_is(&progress.bar);
+                    progress.leave();
                     break;
                 }
             }
@@ -107,33 +106,13 @@ impl Question<'_> {
     }
 }
 
-/// What is waited for: redrawn on a terminal, elsewhere a line on stderr for each change.
-struct Progress {
-    bar: ProgressBar,
-    told: Vec<Code>,
-}
-
-impl Progress {
-    fn new() -> Progress {
-        let target = ProgressDrawTarget::stderr();
-        let bar = ProgressBar::with_draw_target(None, target).with_finish(ProgressFinish::AndClear);
-        // The template is right, and without one the line would only look different.
-        let style =
-            ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-        Progress { bar: bar.with_style(style), told: Vec::new() }
-    }
-
-    fn show(&mut self, permit: &Permit, waited: Duration) {
-        let codes: Vec<Code> = permit.reasons.iter().map(|reason| reason.code).collect();
-        if self.bar.is_hidden() && codes != self.told {
-            let reasons: Vec<&str> = permit.reasons.iter().map(|reason| reason.text.as_str()).collect();
-            let Permit { service, color, .. } = permit;
-            anstream::eprintln!("{service}: {color} must not be retired yet: {}", reasons.join("; "));
-        }
-        self.told = codes;
-        self.bar.set_message(waits(permit, waited));
-        self.bar.tick();
-    }
+/// Which reasons there are, and who waits for how long.
+fn show(progress: &mut Progress<Vec<Code>>, permit: &Permit, waited: Duration) {
+    let (codes, reasons): (Vec<Code>, Vec<&str>) =
+        permit.reasons.iter().map(|reason| (reason.code, reason.text.as_str())).unzip();
+    let Permit { service, color, .. } = permit;
+    progress.tell(codes, &format!("{service}: {color} must not be retired yet: {}", reasons.join("; ")));
+    progress.draw(waits(permit, waited));
 }
 
 fn waits(permit: &Permit, waited: Duration) -> String {

@@ -106,6 +106,11 @@ pub fn since(then: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then)).unwrap_or_default()
 }
 
+/// A moment of these days.
+pub fn clock(at: Timestamp) -> String {
+    at.strftime("%H:%M:%SZ").to_string()
+}
+
 /// What is on disk is not what runs, and nobody may have noticed.
 fn refused_says(refused: &RefusedReload) -> String {
     let (by, at) = (&refused.by, refused.at.strftime("%Y-%m-%d %H:%M:%SZ"));
@@ -184,7 +189,7 @@ fn names_says(names: &dns::Status) -> String {
         false => format!("  names are to lead to {to} and do not all: {state}"),
     };
     let next = next.as_ref().filter(|_| !names.rests());
-    let next = next.map(|next| format!(", until {}", next.by.strftime("%H:%M:%SZ"))).unwrap_or_default();
+    let next = next.map(|next| format!(", until {}", clock(next.by))).unwrap_or_default();
     let message = message.as_ref().map(|message| format!("\n    {}", out::styled(WARNING, message)));
     format!("{says}{next}{}\n", message.unwrap_or_default())
 }

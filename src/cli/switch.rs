@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::client::{self, Answer, Client, Trouble, problem};
+use super::client::{self, Answer, Client, Trouble};
 use super::progress::{self, End};
 use super::verdict::{self, Order, Verdict};
-use super::{Failure, Global, dns, out};
+use super::{Failure, Global, Of, dns, out};
 use crate::admin::{Outcome, ServiceView};
 use crate::config;
 use crate::cutover::Plan;
@@ -35,9 +35,8 @@ pub struct Switch {
     /// The color that is to be live
     #[arg(value_name = "COLOR", value_parser = color())]
     to: Color,
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     /// Print what would happen, after a fresh look at the color's health, and change nothing
     #[arg(long, conflicts_with_all = ["reason", "wait", "timeout"])]
     dry_run: bool,
@@ -49,7 +48,7 @@ impl Switch {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(global)?;
         client::block_on(async {
-            let service = client.service(self.service.as_ref()).await?;
+            let service = client.service(&self.of).await?;
             if self.dry_run {
                 return rehearse(&client, &service, self.to, global.json).await;
             }
@@ -70,9 +69,8 @@ impl Switch {
   cutover rollback shop --reason \"errors at checkout\""
 )]
 pub struct Rollback {
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -81,7 +79,7 @@ impl Rollback {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(global)?;
         client::block_on(async {
-            let service = client.service(self.service.as_ref()).await?;
+            let service = client.service(&self.of).await?;
             give(&client, &service, Order::Rollback, &self.waiting, global.json).await
         })
     }
@@ -97,16 +95,15 @@ impl Rollback {
   cutover abort shop"
 )]
 pub struct Abort {
-    /// The service; may be left out where the proxy has only one
-    #[arg(value_name = "SERVICE")]
-    service: Option<ServiceName>,
+    #[command(flatten)]
+    of: Of,
 }
 
 impl Abort {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let client = Client::new(global)?;
         client::block_on(async {
-            let service = client.service(self.service.as_ref()).await?;
+            let service = client.service(&self.of).await?;
             let answer = client.post(&path(&service, Order::Abort), &json!({}), Some(Duration::ZERO)).await;
             end(&service, Order::Abort, None, answer, global.json)
         })
@@ -146,19 +143,17 @@ async fn give(
     json: bool,
 ) -> Result<(), Failure> {
     let Waiting { reason, wait, timeout } = waiting;
-    let mut body = json!({ "wait": wait.to_possible_value().map(|value| value.get_name().to_owned()) });
-    let mut put = |key: &str, value: Option<Value>| value.into_iter().for_each(|value| body[key] = value);
-    put("reason", reason.as_ref().map(|reason| json!(reason)));
-    put("timeout", timeout.map(|timeout| json!(format!("{}ms", timeout.as_millis()))));
+    let wait = wait.to_possible_value().map(|value| value.get_name().to_owned());
+    let mut body = json!({ "wait": wait, "reason": reason, "timeout": timeout.map(client::written) });
     if let Order::Switch(to) = order {
-        put("to", Some(json!(to)));
+        body["to"] = json!(to);
     }
     let path = path(service, order);
     let answer = tokio::select! {
         answer = client.post(&path, &body, *timeout) => answer,
-        end = progress::follow(client, service) => match end {
+        end = progress::of_cutover(client, service) => match end {
             End::Lost(trouble) => Err(trouble),
-            End::Interrupted => return Err(left(client, service, json).await),
+            End::Interrupted => return Err(left(client, service).await),
         },
     };
     end(service, order, *timeout, answer, json)
@@ -198,7 +193,7 @@ async fn rehearse(client: &Client, service: &ServiceName, to: Color, json: bool)
 }
 
 /// Ctrl-C: what the operator leaves behind.
-async fn left(client: &Client, service: &ServiceName, json: bool) -> Failure {
+async fn left(client: &Client, service: &ServiceName) -> Failure {
     let look = async {
         let answer = client.get(&format!("/v1/services/{service}")).await.ok()?;
         answer.read::<ServiceView>().ok()
@@ -216,10 +211,7 @@ async fn left(client: &Client, service: &ServiceName, json: bool) -> Failure {
             "{service}: not waited for any longer; a cutover that has begun goes on without us\n  see: cutover status {service}"
         ),
     };
-    match json {
-        true => Failure::Answer(problem("interrupted", "Interrupted", &text).to_string(), 1),
-        false => Failure::Failed(text),
-    }
+    client.left(text)
 }
 
 fn path(service: &ServiceName, order: Order) -> String {
