@@ -44,7 +44,7 @@ use self::route53::Route53;
 use self::scaling::Scaling;
 use self::source::AmazonSource;
 pub use self::uses::{SourceUse, StackUse, Uses, ZoneUse};
-use crate::config::{Aws, DiscoverFrom};
+use crate::config::{Aws, DiscoverFrom, opsworks_ended};
 use crate::discovery::Source;
 use crate::dns::Zone;
 use crate::metrics::CallSheet;
@@ -124,7 +124,7 @@ impl Account {
     fn opsworks_client(&self) -> Result<&aws_sdk_opsworks::Client, CallError> {
         match self.shared.sdk.endpoint_url() {
             Some(_) => Ok(&self.shared.opsworks),
-            None => Err(CallError::Refused(ENDED.to_owned())),
+            None => Err(CallError::Refused(opsworks_ended())),
         }
     }
 
@@ -201,6 +201,3 @@ const NAME: &str = "cutover";
 const DEFAULT_REGION: &str = "us-east-1";
 const NO_REGION: &str = "no region is configured, and endpoints of another region are others: write `region` under [aws], \
                          set AWS_REGION, or name one in the profile";
-const ENDED: &str = "AWS ended OpsWorks Stacks on 26 May 2024: nobody answers there any more; discover by `ec2` with the tags \
-                     that OpsWorks gave its instances (`opsworks:stack`), by `asg` or by `target_group`; for an emulator or a \
-                     compatible service say where it is, `endpoint_url` under [aws]";

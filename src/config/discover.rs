@@ -143,13 +143,15 @@ pub fn doubts(config: &Config) -> Vec<Finding> {
         matches!(from.get_ref(), DiscoverFrom::OpsWorks(_)) && config.aws.endpoint_url.is_none()
     };
     let finding = |from: &Spanned<DiscoverFrom>| {
-        let help = "use `ec2` with the tags that OpsWorks gave its instances, such as `tags = { \"opsworks:stack\" = \"shop\" }`, \
-                    or `asg`, or `target_group`; for an emulator or a compatible service say where it is, \
-                    `endpoint_url` under [aws]";
-        let wrong = Wrong::new("AWS ended OpsWorks on 26 May 2024: nobody answers there any more", help);
+        let wrong = Wrong::new(OPSWORKS_ENDED, IN_ITS_PLACE);
         Finding { at: from.span(), weight: Weight::Warning, wrong }
     };
     discovers.flatten().map(|discover| &discover.from).filter(is_gone).map(finding).collect()
+}
+
+/// What is said wherever OpsWorks is asked for and nobody would answer.
+pub fn opsworks_ended() -> String {
+    format!("{OPSWORKS_ENDED}; {IN_ITS_PLACE}")
 }
 
 type Read = fn(Section) -> Option<DiscoverFrom>;
@@ -217,3 +219,7 @@ pub fn text(value: &DeValue) -> Result<String, Wrong> {
 
 const INTERVAL: Duration = Duration::from_secs(10);
 const MIN_SHARE: Share = Share(5_000);
+const OPSWORKS_ENDED: &str = "AWS ended OpsWorks Stacks on 26 May 2024, and nobody answers there any more";
+const IN_ITS_PLACE: &str = "use an Auto Scaling group, `asg`, which takes orders too; or `ec2` with the tags that OpsWorks gave its \
+                            instances, such as `tags = { \"opsworks:stack\" = \"shop\" }`, or `target_group`; for an emulator or a \
+                            compatible service say where it is, `endpoint_url` under [aws]";

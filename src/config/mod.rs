@@ -35,7 +35,9 @@ pub use aws::{Aws, AwsTimeouts};
 pub use canary::{CanaryStep, Mirror, Previews, Sticky};
 pub use cutover::{Bake, CutoverRules, Drain, GateRules, Question, Then};
 pub use diff::{Change, diff};
-pub use discover::{Discover, DiscoverFrom, DnsLookup, Ec2Instances, OpsWorksLayer, ScalingGroup, TargetGroup};
+pub use discover::{
+    Discover, DiscoverFrom, DnsLookup, Ec2Instances, OpsWorksLayer, ScalingGroup, TargetGroup, opsworks_ended,
+};
 pub use dns::{Dns, DnsMode, DnsRecord, DnsStart, DnsTail, DnsTarget, Drift};
 pub use edge::{Edge, EdgeLimits, EdgeTimeouts};
 pub use fields::FieldNames;

@@ -11,6 +11,7 @@ use super::hands::Hands;
 use super::order::{Kind, Obstacle, Order, Site, Verb};
 use super::provider::{ProviderError, Stack};
 use super::status::{OrderView, Status};
+use crate::config::opsworks_ended;
 use crate::journal::Journal;
 use crate::names::{Color, PerColor, ServiceName};
 
@@ -35,7 +36,7 @@ pub enum Denied {
          or `{{ asg = {{ name = \"..\", port = 80 }} }}` under `[service.{service}.{color}]`"
     )]
     NoStack { service: ServiceName, color: Color },
-    #[error("{ENDED}")]
+    #[error("{}", opsworks_ended())]
     Ended,
     #[error(
         "the Auto Scaling group {} is not to be {}: {}", .0.stack, if *.1 == Verb::Clone { "cloned" } else { "deployed to" },
@@ -57,11 +58,6 @@ pub enum Denied {
     #[error("the service's stacks have just been taken out of the config, or given other rules: try again")]
     Gone,
 }
-
-/// What is said wherever OpsWorks is asked for and nobody would answer.
-pub const ENDED: &str = "AWS ended OpsWorks Stacks on 26 May 2024, and nobody answers there any more; use an Auto Scaling group, \
-                         `discover = { asg = { name = \"..\", port = 80 } }`; for an emulator or a compatible service say where it is, \
-                         `endpoint_url` under [aws]";
 
 fn barred(verb: Verb, color: Color, obstacles: &[Obstacle]) -> String {
     let texts: Vec<&str> = obstacles.iter().map(|obstacle| obstacle.text.as_str()).collect();

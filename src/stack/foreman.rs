@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::{broadcast, mpsc, watch};
 
-use super::desk::{Denied, Desk, ENDED, Mail, Wish};
+use super::desk::{Denied, Desk, Mail, Wish};
 use super::figures::Figures;
 use super::hands::{Hands, obstacles};
 use super::machine::{self, Effect, Event, deadline};
 use super::order::{Evidence, Kind, Order, Outcome, Site, Stage, Verb};
 use super::status::{OrderView, Status};
+use crate::config::opsworks_ended;
 use crate::journal::{Journal, JournalError};
 use crate::names::{Color, PerColor, ServiceName};
 use crate::time::Timestamp;
@@ -52,7 +53,7 @@ impl Foreman {
         let has_ended = has_ended && sites.iter().any(|(_, site)| site.as_ref().is_some_and(is_opsworks));
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         let view = order.as_ref().map(|order| OrderView::of(order, deadline(order, &hands.rules)));
-        let message = has_ended.then(|| ENDED.to_owned());
+        let message = has_ended.then(opsworks_ended);
         let first = Status { service: service.clone(), sites: sites.clone(), message, order: view };
         let (status, shown) = watch::channel(first);
         let figures = Arc::new(Figures::default());
@@ -268,7 +269,7 @@ impl Foreman {
 
     fn tell(&self) {
         let order = self.order.as_ref().map(|order| OrderView::of(order, deadline(order, &self.hands.rules)));
-        let message = self.has_ended.then(|| ENDED.to_owned());
+        let message = self.has_ended.then(opsworks_ended);
         let status = Status { service: self.service.clone(), sites: self.sites.clone(), message, order };
         if *self.status.borrow() != status {
             self.status.send_replace(status.clone());

@@ -20,7 +20,7 @@ mod stories;
 mod walk;
 
 pub use self::act::Call;
-pub use self::desk::{Denied, Desk, ENDED, Listed, Wish};
+pub use self::desk::{Denied, Desk, Listed, Wish};
 pub use self::figures::Figures;
 pub use self::foreman::Foreman;
 pub use self::hands::{Hands, Outlook, Providers};
