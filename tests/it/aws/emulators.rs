@@ -2,9 +2,6 @@
 //!
 //! Ignored unless asked for, since they are Python programs: `tests/run` installs them, and runs these stories too.
 
-use std::time::Duration;
-
-use cutover::config::AwsTimeouts;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 
@@ -53,10 +50,9 @@ async fn told_on(kind: Kind, lies: Lies) {
     a_lost_reply_is_cleared_up(&stage, &proxy, lies).await;
     eprintln!("faults are told as what they are");
     let zone = emulator.zone("example.com", "story-more-faults").await;
-    // Python programs have longer for their answers, on a busy machine too.
-    let timeouts = AwsTimeouts { attempt: Duration::from_secs(5), ..impatient() };
-    let stage = Stage::with(&proxy.url(), &zone, timeouts).await;
-    faults_are_told_as_what_they_are(&stage, &proxy).await;
+    let patient = Stage::with(&proxy.url(), &zone, patient()).await;
+    let impatient = Stage::with(&proxy.url(), &zone, impatient()).await;
+    faults_are_told_as_what_they_are([&patient, &impatient], &proxy).await;
 }
 
 type Story = for<'a> fn(&'a Stage, Lies) -> LocalBoxFuture<'a, ()>;
