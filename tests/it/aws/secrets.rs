@@ -24,7 +24,7 @@ async fn neither_the_secret_key_nor_the_session_token_is_ever_logged() {
     let elsewhere = Stage::at(&region.url(), ZONE).await;
     let group = DiscoverFrom::Asg(ScalingGroup { name: "shop".to_owned(), port: 80 });
     elsewhere.account.source(&group).unwrap().ask().await.unwrap();
-    assert_eq!(region.asked("DescribeAutoScalingGroups")[0].session_token.as_deref(), Some(TOKEN), "and there too");
+    assert_eq!(region.asked_for("DescribeAutoScalingGroups")[0].session_token.as_deref(), Some(TOKEN), "and there too");
     fake.deny("GetHostedZone");
     let error = format!("{:?}", stage.zone.describe().await.unwrap_err());
     assert_eq!(fake.asked()[0].session_token.as_deref(), Some(TOKEN), "they were in use");

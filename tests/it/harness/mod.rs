@@ -5,6 +5,7 @@ pub mod body;
 mod client;
 mod connection;
 mod crowd;
+mod double;
 pub mod emulator;
 mod fault;
 pub mod frames;

@@ -116,11 +116,6 @@ impl Reception {
         &self.asked
     }
 
-    /// How often this was asked.
-    pub fn count(&self, operation: &str) -> usize {
-        self.asked.iter().filter(|asked| asked.operation == operation).count()
-    }
-
     fn authenticate(&self, asked: &Asked) -> Result<(), Turned> {
         if asked.access_key.is_empty() {
             return Err(Turned::new(self.house.unsigned, "Missing Authentication Token"));

@@ -49,7 +49,7 @@ async fn every_page_is_read() {
     let stage = stage(&fake.url()).await;
     assert_eq!(ask(&stage, &ec2(&[("role", "web")])).await.unwrap().endpoints.len(), 12);
     assert_eq!(counted(&stage, "ec2:DescribeInstances", "ok"), 3);
-    assert_eq!(fake.asked("DescribeInstances").len(), 3);
+    assert_eq!(fake.asked_for("DescribeInstances").len(), 3);
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn a_list_without_an_end_is_no_answer() {
     fake.never_end();
     let answer = ask(&stage(&fake.url()).await, &ec2(&[("role", "web")])).await;
     assert!(matches!(&answer, Err(SourceError::Unreachable(says)) if says.contains("does not end")), "{answer:?}");
-    assert_eq!(fake.asked("DescribeInstances").len(), 20, "and it is not read for ever");
+    assert_eq!(fake.asked_for("DescribeInstances").len(), 20, "and it is not read for ever");
 }
 
 /// Half of the endpoints would look like half of them having gone.
@@ -127,10 +127,10 @@ async fn a_large_group_is_looked_up_in_portions_and_an_empty_one_not_at_all() {
     fake.add_group("empty", &[]);
     let stage = stage(&fake.url()).await;
     assert_eq!(ask(&stage, &asg("large")).await.unwrap().endpoints.len(), 450);
-    assert_eq!(fake.asked("DescribeInstances").len(), 3, "200 at once");
+    assert_eq!(fake.asked_for("DescribeInstances").len(), 3, "200 at once");
     let empty = ask(&stage, &asg("empty")).await.unwrap();
     assert!(empty.endpoints.is_empty() && empty.left_out.is_empty(), "{empty:?}");
-    assert_eq!(fake.asked("DescribeInstances").len(), 3);
+    assert_eq!(fake.asked_for("DescribeInstances").len(), 3);
 }
 
 #[tokio::test]
@@ -174,7 +174,7 @@ async fn functions_and_load_balancers_have_no_addresses() {
         let says = refused(ask(&stage, &target_group(group)).await);
         assert!(says.contains(kind) && says.contains("name a group of the type `ip` or `instance`"), "{says}");
     }
-    assert_eq!(fake.asked("DescribeTargetHealth").len(), 0);
+    assert_eq!(fake.asked_for("DescribeTargetHealth").len(), 0);
 }
 
 /// An empty answer would mean that there are no endpoints any more.
@@ -269,7 +269,7 @@ async fn amazon_hears_who_asks() {
     let fake = FakeRegion::start().await;
     fake.add_group("shop", &[]);
     ask(&stage(&fake.url()).await, &asg("shop")).await.unwrap();
-    let asked = &fake.asked("DescribeAutoScalingGroups")[0];
+    let asked = &fake.asked_for("DescribeAutoScalingGroups")[0];
     assert_eq!((asked.access_key.as_str(), asked.session_token.as_deref()), (KEY, Some(TOKEN)));
     assert!(
         asked.user_agent.contains("app/cutover") && asked.user_agent.contains("api/autoscaling"),

@@ -7,44 +7,28 @@ mod make;
 mod store;
 mod walk;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
-
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, Method};
 use axum::response::Response;
+use bytes::Bytes;
+use http::{Method, Request};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 use self::answer::{Wrong, answer};
 use self::input::{Fields, text};
 use self::store::{Store, has};
 pub use self::walk::{Fate, Pace};
+use super::double::{Double, Role};
 use super::reception::{Asked, Reception, Rules};
 
-/// The double; dropping it ends it.
-pub struct FakeOpsWorks {
-    pub address: SocketAddr,
-    inside: Arc<Mutex<Inside>>,
-    task: JoinHandle<()>,
-}
+pub type FakeOpsWorks = Double<OpsWorks>;
 
-struct Inside {
+pub struct OpsWorks {
     store: Store,
     reception: Reception,
 }
 
 impl FakeOpsWorks {
     pub async fn start() -> FakeOpsWorks {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let inside = Arc::new(Mutex::new(Inside { store: Store::default(), reception: Reception::new(RULES) }));
-        let router = Router::new().fallback(answer_to).with_state(inside.clone());
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        FakeOpsWorks { address, inside, task }
+        Double::serve(OpsWorks { store: Store::default(), reception: Reception::new(RULES) }).await
     }
 
     /// With one stack in it, as `add_stack` makes it.
@@ -52,11 +36,6 @@ impl FakeOpsWorks {
         let fake = FakeOpsWorks::start().await;
         fake.add_stack(name, addresses);
         fake
-    }
-
-    /// What goes into `endpoint_url`.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
     }
 
     /// A stack as it stands after a while: in the VPC `vpc-shop`, with the layer `rails-app`, the app `shop`, a permission
@@ -182,76 +161,37 @@ impl FakeOpsWorks {
         let Value::Object(input) = input else { panic!("{operation} takes an object") };
         self.inside().store.answer(operation, input).unwrap_or_else(|wrong| panic!("{operation}: {wrong:?}"))
     }
+}
 
-    /// Answers so many requests of this operation (`*`: any) with an error instead.
-    pub fn fail(&self, operation: &'static str, times: usize, status: u16, code: &str, message: &str) {
-        self.inside().reception.fail(operation, times, status, code, message);
+impl Role for OpsWorks {
+    fn operation(request: &Request<Bytes>) -> &'static str {
+        operation(request).unwrap_or("?")
     }
 
-    /// As IAM does where no policy allows it, for ever.
-    pub fn deny(&self, operation: &'static str) {
-        self.inside().reception.deny(operation);
+    fn receptions(&mut self) -> &mut [Reception] {
+        std::slice::from_mut(&mut self.reception)
     }
 
-    /// No more failures.
-    pub fn mend(&self) {
-        self.inside().reception.mend();
-    }
-
-    /// Counts requests from now on, and throttles what is too much.
-    pub fn throttle(&self) {
-        self.inside().reception.throttle();
-    }
-
-    /// Only this access key is known from now on.
-    pub fn know_only(&self, access_key: &str) {
-        self.inside().reception.know_only(access_key);
-    }
-
-    /// Every request so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.inside().reception.asked().to_vec()
-    }
-
-    /// How often this was asked.
-    pub fn count(&self, operation: &str) -> usize {
-        self.inside().reception.count(operation)
-    }
-
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        lock(&self.inside)
+    fn answer(&mut self, asked: &Asked, request: &Request<Bytes>) -> (Response, String) {
+        match self.carry_out(asked, request) {
+            Ok(value) => (answer(value), "ok".to_owned()),
+            Err(wrong) => (wrong.clone().response(), wrong.code),
+        }
     }
 }
 
-impl Drop for FakeOpsWorks {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn answer_to(
-    State(inside): State<Arc<Mutex<Inside>>>,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let target = headers.get("x-amz-target").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = headers.get("content-type").and_then(|value| value.to_str().ok());
-    let spoken = method == Method::POST && kind == Some("application/x-amz-json-1.1");
-    let operation = Some(target).filter(|_| spoken).and_then(input::operation);
-    let mut inside = lock(&inside);
-    let asked = inside.reception.read(operation.unwrap_or("?"), &headers, &body);
-    let result = inside.answer(&asked, operation);
-    inside.reception.note(asked, result.as_ref().err().map_or("ok", |wrong| &wrong.code));
-    result.map_or_else(Wrong::response, answer)
-}
-
-impl Inside {
-    fn answer(&mut self, asked: &Asked, operation: Option<&'static str>) -> Result<Value, Wrong> {
-        let operation = operation.ok_or_else(|| Wrong::new("UnknownOperationException", ""))?;
+impl OpsWorks {
+    fn carry_out(&mut self, asked: &Asked, request: &Request<Bytes>) -> Result<Value, Wrong> {
+        let operation = operation(request).ok_or_else(|| Wrong::new("UnknownOperationException", ""))?;
         self.reception.admit(asked)?;
         self.store.answer(operation, input::read(operation, &asked.body)?)
     }
+}
+
+fn operation(request: &Request<Bytes>) -> Option<&'static str> {
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let is_spoken = request.method() == Method::POST && header("content-type") == Some("application/x-amz-json-1.1");
+    header("x-amz-target").filter(|_| is_spoken).and_then(input::operation)
 }
 
 impl Store {
@@ -280,11 +220,6 @@ impl Store {
 fn ids_of(store: &Store, name: &str) -> Vec<String> {
     let own = store.stacks.iter().filter(|stack| has(stack, "Name", name));
     own.filter_map(|stack| text(stack, "StackId").map(str::to_owned)).collect()
-}
-
-fn lock(inside: &Mutex<Inside>) -> MutexGuard<'_, Inside> {
-    // A story that has failed has still to be told why.
-    inside.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Of the stacks that stories begin with.

@@ -3,30 +3,20 @@
 mod form;
 mod store;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
-
-use axum::Router;
-use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderMap, Method};
+use axum::body::Body;
 use axum::response::Response;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use bytes::Bytes;
+use http::{Method, Request};
 
 use self::form::{Form, Wrong};
 use self::store::{Group, Store, Targets};
 pub use self::store::{Inst, Scaled, Target};
+use super::double::{Double, Role};
 use super::reception::{Asked, Reception, Rules};
 
-/// The double; dropping it ends it.
-pub struct FakeRegion {
-    pub address: SocketAddr,
-    inside: Arc<Mutex<Inside>>,
-    task: JoinHandle<()>,
-}
+pub type FakeRegion = Double<Region>;
 
-struct Inside {
+pub struct Region {
     store: Store,
     /// One for each service, in the order of [`SERVICES`].
     receptions: [Reception; 3],
@@ -36,19 +26,8 @@ struct Inside {
 
 impl FakeRegion {
     pub async fn start() -> FakeRegion {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
         let receptions = [0, 1, 2].map(|at| Reception::new(SERVICES[at].rules));
-        let inside = Inside { store: Store::default(), receptions, odd: Vec::new() };
-        let inside = Arc::new(Mutex::new(inside));
-        let router = Router::new().fallback(answer_to).with_state(inside.clone());
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        FakeRegion { address, inside, task }
-    }
-
-    /// What goes into `endpoint_url`.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        Double::serve(Region { store: Store::default(), receptions, odd: Vec::new() }).await
     }
 
     pub fn add(&self, instance: Inst) {
@@ -85,62 +64,43 @@ impl FakeRegion {
     pub fn say(&self, operation: &'static str, status: u16, body: &str) {
         self.inside().odd.push((operation, status, body.to_owned()));
     }
+}
 
-    /// Answers so many requests of this operation with an error instead.
-    pub fn fail(&self, operation: &'static str, times: usize, status: u16, code: &str, message: &str) {
-        self.inside().reception(operation).fail(operation, times, status, code, message);
+impl Role for Region {
+    fn operation(request: &Request<Bytes>) -> &'static str {
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let (method, kind) = (request.method(), header("content-type"));
+        assert!(method == Method::POST && kind.starts_with("application/x-www-form-urlencoded"), "{method} {kind}");
+        let signed = header("authorization");
+        assert!(signed.is_empty() || signed.contains(&format!("/{REGION}/")), "signed for another region: {signed}");
+        form::read(request.body()).operation()
     }
 
-    /// As IAM does where no policy allows it, for ever.
-    pub fn deny(&self, operation: &'static str) {
-        self.inside().reception(operation).deny(operation);
+    fn receptions(&mut self) -> &mut [Reception] {
+        &mut self.receptions
     }
 
-    /// Every request for this operation so far.
-    pub fn asked(&self, operation: &str) -> Vec<Asked> {
-        let asked = self.inside().reception(operation).asked().to_vec();
-        asked.into_iter().filter(|asked| asked.operation == operation).collect()
+    fn front(operation: &str) -> usize {
+        let knows = SERVICES.iter().position(|service| service.operations.contains(&operation));
+        knows.unwrap_or_else(|| panic!("nobody here knows {operation}"))
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        lock(&self.inside)
+    fn answer(&mut self, asked: &Asked, request: &Request<Bytes>) -> (Response, String) {
+        let (status, text, outcome) = self.carry_out(asked, form::read(request.body()));
+        (Response::builder().status(status).header("content-type", "text/xml").body(Body::from(text)).unwrap(), outcome)
     }
 }
 
-impl Drop for FakeRegion {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn answer_to(
-    State(inside): State<Arc<Mutex<Inside>>>,
-    method: Method,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let kind = headers.get("content-type").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    assert!(method == Method::POST && kind.starts_with("application/x-www-form-urlencoded"), "{method} {kind}");
-    let signed = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-    assert!(signed.is_empty() || signed.contains(&format!("/{REGION}/")), "signed for another region: {signed}");
-    let form = form::read(&body);
-    let operation = form.operation();
-    let mut inside = lock(&inside);
-    let asked = inside.reception(operation).read(operation, &headers, &body);
-    let (status, text, outcome) = inside.answer(&asked, form);
-    inside.reception(operation).note(asked, &outcome);
-    Response::builder().status(status).header("content-type", "text/xml").body(Body::from(text)).unwrap()
-}
-
-impl Inside {
+impl Region {
     /// Status, body, and what came of it.
-    fn answer(&mut self, asked: &Asked, form: Form) -> (u16, String, String) {
+    fn carry_out(&mut self, asked: &Asked, form: Form) -> (u16, String, String) {
         if let Some(at) = self.odd.iter().position(|(of, ..)| *of == asked.operation) {
             let (_, status, text) = self.odd.remove(at);
             return (status, text, "odd".to_owned());
         }
-        let service = service(asked.operation);
-        let admitted = self.reception(asked.operation).admit(asked).map_err(Wrong::from);
+        let front = Region::front(asked.operation);
+        let service = &SERVICES[front];
+        let admitted = self.receptions[front].admit(asked).map_err(Wrong::from);
         let result = admitted.and_then(|()| form.check(service.version)).and_then(|form| self.store.answer(form));
         match result {
             Ok(inner) => {
@@ -161,20 +121,6 @@ impl Inside {
             }
         }
     }
-
-    fn reception(&mut self, operation: &str) -> &mut Reception {
-        let at = SERVICES.iter().position(|service| service.operations.contains(&operation));
-        &mut self.receptions[at.unwrap_or_else(|| panic!("nobody here knows {operation}"))]
-    }
-}
-
-fn service(operation: &str) -> &'static Service {
-    SERVICES.iter().find(|service| service.operations.contains(&operation)).unwrap()
-}
-
-fn lock(inside: &Mutex<Inside>) -> MutexGuard<'_, Inside> {
-    // A story that has failed has still to be told why.
-    inside.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 struct Service {

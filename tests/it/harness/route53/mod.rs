@@ -5,43 +5,26 @@ mod changes;
 mod set;
 mod store;
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard};
-
-use axum::Router;
-use axum::body::Bytes;
-use axum::extract::State;
-use axum::http::{HeaderMap, Method, Uri};
 use axum::response::Response;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+use bytes::Bytes;
+use http::Request;
 
 use self::answer::{Wrong, xml};
 pub use self::set::{Alias, Set};
 use self::store::Store;
+use super::double::{Double, Role};
 use super::reception::{Asked, Reception, Rules};
 
-/// The fake; dropping it ends it.
-pub struct FakeRoute53 {
-    pub address: SocketAddr,
-    inside: Arc<Mutex<Inside>>,
-    task: JoinHandle<()>,
-}
+pub type FakeRoute53 = Double<Route53>;
 
-struct Inside {
+pub struct Route53 {
     store: Store,
     reception: Reception,
 }
 
 impl FakeRoute53 {
     pub async fn start() -> FakeRoute53 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let inside = Inside { store: Store::default(), reception: Reception::new(RULES) };
-        let inside = Arc::new(Mutex::new(inside));
-        let router = Router::new().fallback(answer_to).with_state(inside.clone());
-        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        FakeRoute53 { address, inside, task }
+        Double::serve(Route53 { store: Store::default(), reception: Reception::new(RULES) }).await
     }
 
     /// With one zone in it.
@@ -49,11 +32,6 @@ impl FakeRoute53 {
         let fake = FakeRoute53::start().await;
         fake.add_zone(id, name);
         fake
-    }
-
-    /// What goes into `endpoint_url`.
-    pub fn url(&self) -> String {
-        format!("http://{}", self.address)
     }
 
     pub fn add_zone(&self, id: &str, name: &str) {
@@ -82,8 +60,8 @@ impl FakeRoute53 {
 
     /// A look at what a name server answers from that lives as long as a DNS server needs it.
     pub fn server(&self, zone: &str, server: usize) -> impl Fn() -> Vec<Set> + Send + Sync + 'static {
-        let (inside, zone) = (self.inside.clone(), zone.to_owned());
-        move || lock(&inside).store.zone(&zone).unwrap().served[server].clone()
+        let zone = zone.to_owned();
+        self.view(move |inside| inside.store.zone(&zone).unwrap().served[server].clone())
     }
 
     /// Changes from now on are PENDING for so many polls each; at first 0. `usize::MAX`: until `sync`.
@@ -106,83 +84,38 @@ impl FakeRoute53 {
         self.inside().store.list_at_most = Some(most);
     }
 
-    /// Answers so many requests of this operation (`*`: any) with an error instead.
-    pub fn fail(&self, operation: &'static str, times: usize, status: u16, code: &str, message: &str) {
-        self.inside().reception.fail(operation, times, status, code, message);
-    }
-
-    /// As IAM does where no policy allows it, for ever.
-    pub fn deny(&self, operation: &'static str) {
-        self.inside().reception.deny(operation);
-    }
-
-    /// No more failures.
-    pub fn mend(&self) {
-        self.inside().reception.mend();
-    }
-
-    /// Counts requests from now on: 10 a second, 50 at once.
-    pub fn throttle(&self) {
-        self.inside().reception.throttle();
-    }
-
-    /// Only this access key is known from now on.
-    pub fn know_only(&self, access_key: &str) {
-        self.inside().reception.know_only(access_key);
-    }
-
     /// The refusal of a batch in the form that is documented instead of the one that is sent.
     pub fn speak_older_form(&self) {
         self.inside().store.older_form = true;
     }
+}
 
-    /// Every request so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.inside().reception.asked().to_vec()
+impl Role for Route53 {
+    fn operation(request: &Request<Bytes>) -> &'static str {
+        Operation::of(request).map_or("?", |operation| operation.name())
     }
 
-    /// How often this was asked.
-    pub fn count(&self, operation: &str) -> usize {
-        self.inside().reception.count(operation)
+    fn receptions(&mut self) -> &mut [Reception] {
+        std::slice::from_mut(&mut self.reception)
     }
 
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        lock(&self.inside)
+    fn answer(&mut self, asked: &Asked, request: &Request<Bytes>) -> (Response, String) {
+        match self.carry_out(asked, request) {
+            Ok(text) => (xml(text), "ok".to_owned()),
+            Err(wrong) => (wrong.clone().response(self.store.older_form), wrong.code),
+        }
     }
 }
 
-impl Drop for FakeRoute53 {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn answer_to(
-    State(inside): State<Arc<Mutex<Inside>>>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let operation = Operation::of(&method, uri.path());
-    let mut inside = lock(&inside);
-    let asked = inside.reception.read(operation.as_ref().map_or("?", Operation::name), &headers, &body);
-    let answer = match operation {
-        None => Err(Wrong::new(404, "UnknownOperationException", "there is no such operation")),
-        Some(operation) => inside.answer(&asked, operation, uri.query().unwrap_or_default(), &body),
-    };
-    inside.reception.note(asked, answer.as_ref().err().map_or("ok", |wrong| &wrong.code));
-    let older_form = inside.store.older_form;
-    answer.map_or_else(|wrong| wrong.response(older_form), xml)
-}
-
-impl Inside {
-    fn answer(&mut self, asked: &Asked, operation: Operation, query: &str, body: &[u8]) -> Result<String, Wrong> {
+impl Route53 {
+    fn carry_out(&mut self, asked: &Asked, request: &Request<Bytes>) -> Result<String, Wrong> {
+        let unknown = || Wrong::new(404, "UnknownOperationException", "there is no such operation");
+        let operation = Operation::of(request).ok_or_else(unknown)?;
         self.reception.admit(asked)?;
         match operation {
             Operation::GetZone(zone) => self.store.describe(&zone),
-            Operation::List(zone) => self.store.list(&zone, query),
-            Operation::Change(zone) => self.store.change(&zone, body),
+            Operation::List(zone) => self.store.list(&zone, request.uri().query().unwrap_or_default()),
+            Operation::Change(zone) => self.store.change(&zone, request.body()),
             Operation::GetChange(change) => self.store.progress(&change),
         }
     }
@@ -197,9 +130,10 @@ enum Operation {
 }
 
 impl Operation {
-    fn of(method: &Method, path: &str) -> Option<Operation> {
-        let parts: Vec<&str> = path.strip_prefix("/2013-04-01/")?.trim_end_matches('/').split('/').collect();
-        match (method.as_str(), &parts[..]) {
+    fn of(request: &Request<Bytes>) -> Option<Operation> {
+        let path = request.uri().path().strip_prefix("/2013-04-01/")?;
+        let parts: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+        match (request.method().as_str(), &parts[..]) {
             ("GET", ["hostedzone", id]) => Some(Operation::GetZone((*id).to_owned())),
             ("GET", ["hostedzone", id, "rrset"]) => Some(Operation::List((*id).to_owned())),
             ("POST", ["hostedzone", id, "rrset"]) => Some(Operation::Change((*id).to_owned())),
@@ -216,11 +150,6 @@ impl Operation {
             Operation::GetChange(_) => "GetChange",
         }
     }
-}
-
-fn lock(inside: &Mutex<Inside>) -> MutexGuard<'_, Inside> {
-    // A story that has failed has still to be told why.
-    inside.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 const RULES: Rules = Rules {
