@@ -14,14 +14,13 @@ async fn green_is_prepared_from_nothing_switched_to_and_blue_is_stopped() {
     let (proxy, opsworks) = (&stage.proxy, &stage.opsworks);
     assert_eq!(Client::http1(proxy).await.get("/").await.backend(), Some("blue"));
     let prepared = run(proxy, &["prepare", "green", "--reason", "release 42"]).await.assert_code(0);
-    for step in ["clone", "instances", "start", "deploy", "healthy"] {
+    let steps = ["clone", "instances", "start", "deploy", "healthy"];
+    for step in steps {
         assert!(prepared.stdout.contains(&format!("✓ {step}")), "{}", prepared.stdout);
     }
-    assert!(
-        prepared.stderr.contains("shop: prepare green: start"),
-        "each step is told on the way: {}",
-        prepared.stderr
-    );
+    // The command looks twice a second: a step that is over sooner may not be met.
+    let is_told = |step: &&str| prepared.stderr.contains(&format!("shop: prepare green: {step}"));
+    assert!(steps.iter().any(is_told), "steps are told on the way: {}", prepared.stderr);
     let states = opsworks.states("shop-green");
     assert!(states.len() == 2 && states.iter().all(|(_, state)| state == "online"), "{states:?}");
     assert_eq!(stage.made(), [1, 2, 2, 1]);
