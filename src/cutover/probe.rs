@@ -249,10 +249,10 @@ fn most_probes(workers: usize) -> usize {
 
 /// The first label of hosts made up for a probe.
 const LABEL: &str = "cutover-probe";
-/// For all probes through one listener.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// For all probes through one listener. Only one that takes connections and says nothing makes a switch wait so long.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// For one of them: a worker that is no more than busy answers in time.
-const PATIENCE_OF_ONE: Duration = Duration::from_secs(2);
+const PATIENCE_OF_ONE: Duration = Duration::from_secs(4);
 /// Probes under way at one listener.
 const AT_ONCE: usize = 4;
 /// Bytes; an answer of ours has a hundred.
