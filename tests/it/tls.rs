@@ -154,6 +154,19 @@ async fn the_name_chooses_the_certificate_and_the_clients_signatures_the_kind_of
 }
 
 #[tokio::test]
+async fn for_a_name_that_no_certificate_has_the_first_one_answers() {
+    let ca = Ca::new();
+    let settings = Cutover::with();
+    let pairs = [ca.issue(&["shop.test"], settings.folder()), ca.issue(&["*.api.test"], settings.folder())];
+    let (_blue, proxy) = shop(&pairs, settings, "").await;
+    // An address is no name, and so is not sent (RFC 6066, 3).
+    for name in ["other.test", "api.test", "a.b.api.test", "127.0.0.1"] {
+        let refused = greet(proxy.tls_address(), name, &Arc::new(ca.client())).await.unwrap_err().to_string();
+        assert!(refused.contains("\"shop.test\"") && !refused.contains("*.api"), "{name}: {refused}");
+    }
+}
+
+#[tokio::test]
 async fn an_expired_certificate_is_a_mistake_to_check_and_does_not_keep_the_proxy_down() {
     let ca = Ca::new();
     let settings = Cutover::with();

@@ -3,6 +3,7 @@
 mod admin;
 mod ceilings;
 mod floods;
+mod handshakes;
 mod hostile;
 mod limits;
 mod losses;
