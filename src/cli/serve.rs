@@ -39,7 +39,7 @@ impl Serve {
         let loaded = Config::load_with(&global.config, look);
         let (config, report) = loaded.map_err(|report| Failure::Config(Box::new(report), global.json))?;
         let inherited = Inherited::take().context("sockets that were handed over cannot be used")?;
-        let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
         for Mistake { line, message, help, .. } in &report.warnings {
@@ -120,3 +120,6 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// What ending takes beyond the time for clients and requests, at the most.
 const MARGIN: Duration = Duration::from_secs(5);
+/// What is logged unless CUTOVER_LOG says otherwise. What the protocols' libraries warn of is what a client did, as often as
+/// he likes: those lines would be his to fill a disk with.
+const LOGGED: &str = "info,h2=error,hyper=error,rustls=off";

@@ -229,9 +229,10 @@ async fn http2<S: AsyncRead + Socketed + Unpin + Send + 'static>(
 ) {
     let (pulse, edge) = (visitor.pulse.clone(), visitor.edge.clone());
     let config::EdgeTimeouts { send, park, http2_ping, http2_age, .. } = edge.rules.timeouts;
-    let meter = Meter::new(visitor.limits().http2_controls, visitor.open.sheet.clone());
+    let config::EdgeLimits { http2_controls, http2_streams, send_rate, .. } = *visitor.limits();
+    let meter = Meter::new(http2_controls, http2_streams, visitor.open.sheet.clone());
     let io = TokioIo::new(Watched::http2(stream, ahead, pulse.clone(), visitor.stall(), meter));
-    let streams = Streams::new(send, visitor.limits().send_rate, station.proxy.streams.clone(), pulse.bell.clone());
+    let streams = Streams::new(send, send_rate, station.proxy.streams.clone(), pulse.clone());
     let builder = http2_builder(visitor.limits(), http2_ping, streams.clone());
     let proxy = station.proxy.clone();
     let service = service_fn(move |request: Request<Incoming>| {
@@ -251,7 +252,7 @@ async fn http2<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     };
     // The client is told, and what its windows still hold back has a while to be read.
     Pin::new(&mut connection).graceful_shutdown();
-    let _ = tokio::time::timeout(rest, connection).await;
+    let _ = tokio::time::timeout(rest, pulse::finish(&mut connection, &pulse)).await;
 }
 
 /// Says the last words and reads on until the client has heard them: to close on a client that is still sending resets

@@ -1,4 +1,4 @@
-//! Counts the HTTP/2 frames of a client that carry nothing forward: floods of them cost us more than they cost him.
+//! Counts what an HTTP/2 client sends that carries nothing forward: floods of it cost us more than they cost him.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +9,28 @@ use super::loss::Loss;
 use crate::metrics::{ConnectionSheet, Counter};
 
 /// Follows the frames of one direction by their headers alone; payloads are skipped.
-pub struct Frames {
+struct Frames {
     header: [u8; FRAME_HEADER],
     have: usize,
     /// Bytes of the preface or of a payload that are still to come.
     skip: usize,
     kind: Kind,
+    /// The highest stream so far that a head has opened.
+    stream: u32,
 }
 
 /// What a frame is to who counts frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// Part of a head, and not its last.
-    Head,
-    /// The last part of a head.
-    HeadEnd,
+    /// Part of a head.
+    Head {
+        opens: bool,
+        ends: bool,
+    },
     /// It carries something forward.
     Work,
+    /// More may be sent.
+    Window,
     Reset,
     /// What the first frame has to be: settings that are no answer to others.
     Greeting,
@@ -34,7 +39,7 @@ enum Kind {
 
 impl Kind {
     fn is_of_a_message(self) -> bool {
-        matches!(self, Kind::Head | Kind::HeadEnd | Kind::Work)
+        matches!(self, Kind::Head { .. } | Kind::Work | Kind::Window)
     }
 }
 
@@ -45,19 +50,19 @@ impl Frames {
     }
 
     /// What is sent to it.
-    pub fn to_client() -> Frames {
-        Frames { header: [0; FRAME_HEADER], have: 0, skip: 0, kind: Kind::Control }
+    fn to_client() -> Frames {
+        Frames { header: [0; FRAME_HEADER], have: 0, skip: 0, kind: Kind::Control, stream: 0 }
     }
 
-    /// Whether any of these bytes is of a message.
-    pub fn carry(&mut self, bytes: &[u8], resets: &Counter) -> bool {
-        let mut carries = self.skip > 0 && self.kind.is_of_a_message();
+    /// How many frames of messages these bytes are of.
+    fn carry(&mut self, bytes: &[u8], resets: &Counter) -> u32 {
+        let mut carried = u32::from(self.skip > 0 && self.kind.is_of_a_message());
         self.follow(bytes, |kind| {
-            carries |= kind.is_of_a_message();
+            carried += u32::from(kind.is_of_a_message());
             resets.add(u64::from(kind == Kind::Reset));
             true
         });
-        carries
+        carried
     }
 
     /// Tells of each frame once its header is whole, until `each` says that it is enough.
@@ -84,92 +89,139 @@ impl Frames {
 
     /// A whole header is there.
     fn begin(&mut self) {
-        let [a, b, c, kind, flags, ..] = self.header;
+        let [a, b, c, kind, flags, stream @ ..] = self.header;
         self.have = 0;
         self.skip = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        let ends = flags & END_HEADERS != 0;
         self.kind = match kind {
-            HEADERS | CONTINUATION if flags & END_HEADERS != 0 => Kind::HeadEnd,
-            HEADERS => Kind::Head,
-            CONTINUATION if self.skip > 0 => Kind::Head,
+            HEADERS => Kind::Head { opens: self.opens(u32::from_be_bytes(stream)), ends },
+            CONTINUATION if self.skip > 0 || ends => Kind::Head { opens: false, ends },
             DATA if self.skip > 0 || flags & END_STREAM != 0 => Kind::Work,
-            WINDOW_UPDATE | GOAWAY => Kind::Work,
+            WINDOW_UPDATE => Kind::Window,
             RST_STREAM => Kind::Reset,
             SETTINGS if flags & ACK == 0 => Kind::Greeting,
             _ => Kind::Control,
         };
     }
+
+    /// Whether this head is the first of its stream: later streams have higher numbers (RFC 9113, 5.1.1).
+    fn opens(&mut self, stream: u32) -> bool {
+        let opens = stream > self.stream;
+        self.stream = self.stream.max(stream);
+        opens
+    }
 }
 
-/// Counts what the client of one connection sends.
+/// Counts what the client of one connection sends, against what it is sent.
 pub struct Meter {
-    frames: Frames,
+    came: Frames,
+    sent: Frames,
     has_begun: bool,
-    limit: u32,
-    controls: u32,
-    since: Instant,
-    /// Frames of his that what he was sent accounts for: clients measure the way with a PING for each piece (gRPC).
-    credit: u32,
-    pub sheet: Arc<ConnectionSheet>,
+    tally: Tally,
 }
 
 impl Meter {
-    /// At most `limit` such frames in [`PERIOD`].
-    pub fn new(limit: u32, sheet: Arc<ConnectionSheet>) -> Meter {
-        let frames = Frames::from_client();
-        Meter { frames, has_begun: false, limit, controls: 0, since: Instant::now(), credit: 0, sheet }
+    /// At most `limit` such frames in [`PERIOD`], of a client that may have so many `streams` at one time.
+    pub fn new(limit: u32, streams: u32, sheet: Arc<ConnectionSheet>) -> Meter {
+        let [controls, heads, requests, credit, windows] = [0; 5];
+        let since = Instant::now();
+        let tally = Tally { limit, streams, controls, heads, requests, since, credit, windows, sheet };
+        Meter { came: Frames::from_client(), sent: Frames::to_client(), has_begun: false, tally }
     }
 
-    /// Bytes have come, unless they are ones for which the connection is to be lost.
-    pub fn came(&mut self, bytes: &[u8]) -> Result<(), Loss> {
-        let Meter { frames, has_begun, limit, controls, since, credit, sheet } = self;
+    /// Bytes have come, unless they are ones for which the connection is to be lost. Of the heads before them `requests`
+    /// have become requests.
+    pub fn came(&mut self, bytes: &[u8], requests: u32) -> Result<(), Loss> {
+        let Meter { came, has_begun, tally, .. } = self;
         let mut loss = None;
-        frames.follow(bytes, |kind| {
+        came.follow(bytes, |kind| {
             loss = match kind {
                 // RFC 9113, 3.4; h2 does not ask for it.
                 _ if !std::mem::replace(has_begun, true) => (kind != Kind::Greeting).then_some(Loss::Broken),
-                Kind::Control | Kind::Greeting if *credit > 0 => {
-                    *credit -= 1;
-                    None
-                }
-                // Nothing that was sent calls for a reset.
-                Kind::Reset => {
-                    sheet.resets[0].add(1);
-                    control(controls, *limit, since)
-                }
-                Kind::Control | Kind::Greeting => control(controls, *limit, since),
-                Kind::Head | Kind::HeadEnd | Kind::Work => None,
+                _ if tally.counts(kind) && tally.is_flood(requests) => Some(Loss::Flood),
+                _ => None,
             };
             loss.is_none()
         });
         loss.map_or(Ok(()), Err)
     }
 
-    /// Bytes of messages have been sent.
-    pub fn went(&mut self, bytes: usize) {
-        let earned = u32::try_from(1 + bytes / 1024).unwrap_or(u32::MAX);
-        self.credit = self.credit.saturating_add(earned).min(self.limit);
+    /// Bytes have been sent. False where none is of a message: what keeps a connection alive says nothing of whether
+    /// anybody needs it.
+    pub fn went(&mut self, bytes: &[u8]) -> bool {
+        let frames = self.sent.carry(bytes, &self.tally.sheet.resets[1]);
+        if frames > 0 {
+            self.tally.earns(bytes.len(), frames);
+        }
+        frames > 0
     }
 
     /// A head has been begun and has not come to its end.
     pub fn is_in_head(&self) -> bool {
-        match self.frames.kind {
-            Kind::Head => true,
-            Kind::HeadEnd => self.frames.skip > 0,
+        match self.came.kind {
+            Kind::Head { ends, .. } => !ends || self.came.skip > 0,
             _ => false,
         }
     }
 }
 
-/// One more of them: a loss where they are too many.
-fn control(controls: &mut u32, limit: u32, since: &mut Instant) -> Option<Loss> {
-    *controls += 1;
-    if *controls <= limit {
-        return None;
+/// What a client has sent that carries nothing forward, and what it may.
+struct Tally {
+    limit: u32,
+    /// Heads that may be on their way to become requests.
+    streams: u32,
+    controls: u32,
+    /// Heads that have opened a stream. Those that h2 answers or resets by itself are seen by nobody else.
+    heads: u32,
+    /// Requests that there had been when the count began.
+    requests: u32,
+    since: Instant,
+    /// Frames that what was sent accounts for: clients measure the way with a PING for each piece (gRPC).
+    credit: u32,
+    /// Windows that what was sent accounts for: careful clients open two for each piece, however small.
+    windows: u32,
+    sheet: Arc<ConnectionSheet>,
+}
+
+impl Tally {
+    /// Counts a frame; false for one that is no matter.
+    fn counts(&mut self, kind: Kind) -> bool {
+        let (count, earned) = match kind {
+            Kind::Head { opens: true, .. } => (&mut self.heads, None),
+            Kind::Head { .. } | Kind::Work => return false,
+            Kind::Window => (&mut self.controls, Some(&mut self.windows)),
+            Kind::Control | Kind::Greeting => (&mut self.controls, Some(&mut self.credit)),
+            // Nothing that was sent calls for a reset.
+            Kind::Reset => {
+                self.sheet.resets[0].add(1);
+                (&mut self.controls, None)
+            }
+        };
+        if let Some(earned) = earned.filter(|earned| **earned > 0) {
+            *earned -= 1;
+            return false;
+        }
+        *count += 1;
+        true
     }
-    // The clock is read once for so many frames.
-    let is_flood = since.elapsed() < PERIOD;
-    (*controls, *since) = (1, Instant::now());
-    is_flood.then_some(Loss::Flood)
+
+    /// Whether the last was one too many.
+    fn is_flood(&mut self, requests: u32) -> bool {
+        let lost = self.heads.saturating_sub(requests.wrapping_sub(self.requests));
+        if self.controls + lost.saturating_sub(self.streams) <= self.limit {
+            return false;
+        }
+        // The clock is read once for so many frames.
+        let is_flood = self.since.elapsed() < PERIOD;
+        (self.controls, self.heads, self.requests, self.since) = (1, 0, requests, Instant::now());
+        is_flood
+    }
+
+    fn earns(&mut self, bytes: usize, frames: u32) {
+        let more = u32::try_from(1 + bytes / 1024).unwrap_or(u32::MAX);
+        self.credit = self.credit.saturating_add(more).min(self.limit);
+        self.windows = self.windows.saturating_add(frames.saturating_mul(WINDOWS));
+    }
 }
 
 /// What every HTTP/2 connection of a client begins with (RFC 9113, 3.4).
@@ -180,7 +232,6 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
@@ -188,6 +239,8 @@ const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// What `http2_controls` is a number in.
 const PERIOD: Duration = Duration::from_secs(10);
+/// Windows that a client may open for each frame of a message that it was sent.
+const WINDOWS: u32 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -204,52 +257,78 @@ mod tests {
 
     /// Whether all of it may pass, in pieces of that size.
     fn passes(limit: u32, frames: &[Vec<u8>], piece: usize) -> bool {
-        let mut meter = Meter::new(limit, sheet());
+        let mut meter = Meter::new(limit, 0, sheet());
         let all = [PREFACE, &frame(SETTINGS, 0, 6), &frames.concat()].concat();
-        all.chunks(piece).all(|piece| meter.came(piece).is_ok())
+        all.chunks(piece).all(|piece| meter.came(piece, 1).is_ok())
     }
 
     /// Past the greeting.
     fn greeted() -> Meter {
-        let mut meter = Meter::new(10, sheet());
-        assert!(meter.came(&[PREFACE, &frame(SETTINGS, 0, 6)].concat()).is_ok());
+        let mut meter = Meter::new(10, 2, sheet());
+        assert!(meter.came(&[PREFACE, &frame(SETTINGS, 0, 6)].concat(), 0).is_ok());
         meter
     }
 
     #[test]
     fn only_frames_that_carry_nothing_forward_count_however_they_are_cut() {
-        let work =
-            [frame(HEADERS, 4, 30), frame(DATA, 0, 1000), frame(WINDOW_UPDATE, 0, 4), frame(DATA, END_STREAM, 0)];
+        let work = [frame(HEADERS, 4, 30), frame(DATA, 0, 1000), frame(CONTINUATION, 4, 0), frame(DATA, END_STREAM, 0)];
         let idle =
-            [frame(6, 0, 8), frame(4, 0, 0), frame(3, 0, 4), frame(2, 0, 5), frame(DATA, 0, 0), frame(0x10, 0, 9)];
+            [(PING, 8), (SETTINGS, 0), (RST_STREAM, 4), (2, 5), (DATA, 0), (WINDOW_UPDATE, 4), (GOAWAY, 8), (0x10, 9)];
+        let idle = idle.map(|(kind, length)| frame(kind, 0, length));
         for piece in [1, 7, 9, 4096] {
             assert!(passes(10, &work.iter().cycle().take(400).cloned().collect::<Vec<_>>(), piece));
-            assert!(passes(6, &idle, piece));
-            assert!(!passes(5, &idle, piece));
+            assert!(passes(8, &idle, piece));
+            assert!(!passes(7, &idle, piece));
         }
     }
 
     #[test]
-    fn who_is_sent_something_may_ask_how_long_it_took() {
-        let (ping, reset) = (frame(6, 0, 8), frame(RST_STREAM, 0, 4));
+    fn who_is_sent_something_may_ask_how_long_it_took_and_make_room_for_more() {
+        let (ping, reset, window) = (frame(PING, 0, 8), frame(RST_STREAM, 0, 4), frame(WINDOW_UPDATE, 0, 4));
+        let piece = frame(DATA, 0, 100);
         let mut meter = greeted();
         for _ in 0..100 {
-            meter.went(100);
-            assert!(meter.came(&ping).is_ok());
+            assert!(meter.went(&piece));
+            assert!([&ping, &window, &window].into_iter().all(|frame| meter.came(frame, 0).is_ok()));
         }
-        meter.went(1 << 30);
-        assert!((0..20).all(|_| meter.came(&ping).is_ok()) && meter.came(&ping).is_err(), "what is earned is bounded");
+        assert!(meter.went(&frame(DATA, 0, 1 << 20)));
+        assert!((0..20).all(|_| meter.came(&ping, 0).is_ok()), "what is earned");
+        assert!(meter.came(&ping, 0).is_err(), "is bounded");
         let mut meter = greeted();
-        meter.went(1 << 20);
-        assert!((0..10).all(|_| meter.came(&reset).is_ok()) && meter.came(&reset).is_err(), "a reset is not earned");
+        assert!(meter.went(&piece));
+        assert!((0..20).all(|_| meter.came(&window, 0).is_ok()) && meter.came(&window, 0).is_err());
+        let mut meter = greeted();
+        assert!(meter.went(&frame(DATA, 0, 1 << 20)));
+        assert!((0..10).all(|_| meter.came(&reset, 0).is_ok()));
+        assert!(meter.came(&reset, 0).is_err(), "a reset is not earned");
+    }
+
+    #[test]
+    fn a_head_that_does_not_become_a_request_carries_nothing_forward() {
+        let head = |stream: u8| [&frame(HEADERS, 5, 0)[..8], &[stream]].concat();
+        let mut meter = greeted();
+        let each =
+            |meter: &mut Meter, requests: u32| (0..100).map(|n| meter.came(&head(2 * n + 1), requests)).collect();
+        let lost: Vec<_> = each(&mut meter, 0);
+        assert_eq!(
+            lost.iter().position(Result::is_err),
+            Some(12),
+            "as many as may be under way, and as many as may be lost"
+        );
+        let mut meter = greeted();
+        assert!(
+            (0..100).all(|n| meter.came(&head(2 * n + 1), u32::from(n)).is_ok()),
+            "each has become one when the next comes"
+        );
+        assert!((0..100).all(|_| meter.came(&head(1), 100).is_ok()), "behind a body it is a trailer");
     }
 
     #[test]
     fn what_does_not_begin_with_settings_is_no_http2() {
-        for (kind, flags) in [(HEADERS, 5), (6, 0), (SETTINGS, ACK), (WINDOW_UPDATE, 0)] {
-            let mut meter = Meter::new(10, sheet());
-            assert_eq!(meter.came(PREFACE), Ok(()));
-            assert_eq!(meter.came(&frame(kind, flags, 0)), Err(Loss::Broken));
+        for (kind, flags) in [(HEADERS, 5), (PING, 0), (SETTINGS, ACK), (WINDOW_UPDATE, 0)] {
+            let mut meter = Meter::new(10, 0, sheet());
+            assert_eq!(meter.came(PREFACE, 0), Ok(()));
+            assert_eq!(meter.came(&frame(kind, flags, 0), 0), Err(Loss::Broken));
         }
     }
 
@@ -257,7 +336,7 @@ mod tests {
     fn a_head_is_open_until_its_last_byte_has_come() {
         let mut meter = greeted();
         let mut came = |bytes: &[u8]| {
-            assert!(meter.came(bytes).is_ok());
+            assert!(meter.came(bytes, 0).is_ok());
             meter.is_in_head()
         };
         let (part, more, last) = (frame(HEADERS, 0, 30), frame(CONTINUATION, 0, 30), frame(CONTINUATION, 4, 30));
@@ -267,11 +346,11 @@ mod tests {
 
     #[test]
     fn only_messages_are_a_sign_of_life() {
-        let mut sent = Frames::to_client();
-        for (control, message) in [(frame(6, 1, 8), frame(DATA, 0, 30)), (frame(4, 1, 0), frame(HEADERS, 4, 30))] {
-            let none = Counter::default();
-            let mut carry = |bytes: &[u8]| sent.carry(bytes, &none);
-            assert!(!carry(&control) && carry(&message[..20]) && carry(&message[20..]));
+        let mut meter = greeted();
+        for (control, message) in
+            [(frame(PING, ACK, 8), frame(DATA, 0, 30)), (frame(SETTINGS, ACK, 0), frame(HEADERS, 4, 30))]
+        {
+            assert!(!meter.went(&control) && meter.went(&message[..20]) && meter.went(&message[20..]));
         }
     }
 
@@ -279,8 +358,11 @@ mod tests {
     async fn the_count_begins_anew_after_a_while() {
         let mut meter = greeted();
         for _ in 0..20 {
-            assert!((0..10).all(|_| meter.came(&frame(6, 0, 8)).is_ok()));
+            assert!((0..10).all(|_| meter.came(&frame(PING, 0, 8), 0).is_ok()));
             tokio::time::advance(PERIOD).await;
         }
     }
+
+    const PING: u8 = 6;
+    const GOAWAY: u8 = 7;
 }

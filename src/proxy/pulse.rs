@@ -2,8 +2,8 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -38,6 +38,10 @@ pub struct Pulse {
     leaving: AtomicBool,
     /// The client has said that this request is its last.
     last: AtomicBool,
+    /// HTTP/2 requests that have come of the heads that came.
+    accepted: AtomicU32,
+    /// Bytes that have come since the connection last had its turn.
+    turn: AtomicUsize,
     /// Why the connection was lost, as one more than the reason's number; 0 where it was not.
     lost: AtomicU8,
     /// Rings once a second while there are requests, for those that are tasks of their own (HTTP/2): so that neither they
@@ -67,6 +71,25 @@ impl Pulse {
     /// On HTTP/2: whether what came ends within a head.
     pub fn set_in_block(&self, in_block: bool) {
         self.in_block.store(in_block, Ordering::Relaxed);
+    }
+
+    /// On HTTP/2: a head has become a request.
+    pub fn accepts(&self) {
+        self.accepted.store(self.accepted().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    pub fn accepted(&self) -> u32 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// On HTTP/2: so many bytes have been taken from the client.
+    pub fn takes(&self, bytes: usize) {
+        self.turn.store(self.turn.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
+    }
+
+    /// It has taken so much that others come first.
+    pub fn has_had_its_turn(&self) -> bool {
+        self.turn.load(Ordering::Relaxed) >= TURN
     }
 
     /// Bytes have gone out.
@@ -226,7 +249,7 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
             is_asked = true;
             Pin::new(&mut *connection).leave();
         }
-        if let Poll::Ready(ended) = Pin::new(&mut *connection).poll(cx) {
+        if let Poll::Ready(ended) = turn(connection, pulse, cx) {
             return Poll::Ready(if ended.is_err_and(|error| is_broken(&error)) {
                 Ended::Broken
             } else {
@@ -264,6 +287,17 @@ pub async fn watch<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Term
         Poll::Pending
     })
     .await
+}
+
+/// Brings a connection that has been asked to leave to its end.
+pub async fn finish<C: Connection>(connection: &mut C, pulse: &Pulse) {
+    let _ = std::future::poll_fn(|cx| turn(connection, pulse, cx)).await;
+}
+
+/// The connection has its turn.
+fn turn<C: Connection>(connection: &mut C, pulse: &Pulse, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+    pulse.turn.store(0, Ordering::Relaxed);
+    Pin::new(connection).poll(cx)
 }
 
 /// Whether the client's words were at fault, and not the socket.
@@ -366,6 +400,10 @@ impl Watch {
         }
     }
 }
+
+/// Bytes that are taken of an HTTP/2 connection before every other one has its turn. It is what a flood can make others
+/// wait for: a byte can cost 60 ns, where it stands for a whole field (RFC 7541, 6.1).
+const TURN: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

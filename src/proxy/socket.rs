@@ -2,17 +2,18 @@
 //! holds back the answers hyper makes itself.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::SendFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio_rustls::server::TlsStream;
 
 use super::loss::Loss;
-use super::meter::{Frames, Meter};
+use super::meter::Meter;
 use super::pulse::Pulse;
 use super::refusal::Refusal;
 use super::stall::Stall;
@@ -24,20 +25,20 @@ pub struct Watched<S> {
     pulse: Arc<Pulse>,
     /// Runs while the client takes nothing of what is written.
     stall: Stall,
-    /// On HTTP/2, where what comes is not always a request's head, and hyper makes no answers: what came, what went.
-    frames: Option<(Meter, Frames)>,
+    /// On HTTP/2, where what comes is not always a request's head, and hyper makes no answers.
+    meter: Option<Meter>,
     refusal: Option<Refusal>,
 }
 
 impl<S> Watched<S> {
     /// An HTTP/1.1 connection's socket.
     pub fn http1(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall) -> Watched<S> {
-        Watched { stream, ahead, pulse, stall, frames: None, refusal: None }
+        Watched { stream, ahead, pulse, stall, meter: None, refusal: None }
     }
 
     /// An HTTP/2 connection's.
     pub fn http2(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall, meter: Meter) -> Watched<S> {
-        Watched { stream, ahead, pulse, stall, frames: Some((meter, Frames::to_client())), refusal: None }
+        Watched { stream, ahead, pulse, stall, meter: Some(meter), refusal: None }
     }
 
     /// The stream, and why the connection ended where hyper could not read a head: what to tell the client is ours.
@@ -52,15 +53,10 @@ impl<S> Watched<S> {
         error
     }
 
-    /// What keeps a connection alive says nothing of whether anybody needs it.
     fn went(&mut self, bytes: &[u8]) {
-        if let Some((meter, sent)) = &mut self.frames {
-            if !sent.carry(bytes, &meter.sheet.resets[1]) {
-                return;
-            }
-            meter.went(bytes.len());
+        if self.meter.as_mut().is_none_or(|meter| meter.went(bytes)) {
+            self.pulse.went();
         }
-        self.pulse.went();
     }
 
     /// Whether the client takes what is written, and for how long it has not.
@@ -84,6 +80,10 @@ impl<S> Watched<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
+        if self.meter.is_some() && self.pulse.has_had_its_turn() {
+            // Not before the runtime has heard what else has come.
+            return pin!(yield_now()).poll(cx).map(Ok);
+        }
         if self.ahead.is_empty() {
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf)).map_err(|error| self.failed(error))?;
         } else {
@@ -95,10 +95,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             }
         }
         let came = &buf.filled()[before..];
-        let Watched { frames, pulse, .. } = &mut *self;
-        match frames {
-            Some((meter, _)) => {
-                if let Err(loss) = meter.came(came) {
+        let Watched { meter, pulse, .. } = &mut *self;
+        match meter {
+            Some(meter) => {
+                pulse.takes(came.len());
+                if let Err(loss) = meter.came(came, pulse.accepted()) {
                     pulse.loses(loss);
                     return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
                 }
@@ -112,7 +113,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: Socketed + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.frames.is_none()
+        if self.meter.is_none()
             && self.pulse.is_in_head()
             && let Some(refusal) = hypers_own(buf)
         {
@@ -194,7 +195,57 @@ fn hypers_own(written: &[u8]) -> Option<Refusal> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
     use super::*;
+    use crate::metrics::ConnectionSheet;
+    use crate::proxy::meter::PREFACE;
+    use crate::proxy::pulse::{self, Connection};
+
+    /// Reads all there is, and notes how much it had when it had to wait.
+    struct Reader {
+        socket: Watched<&'static [u8]>,
+        read: usize,
+        waits: Vec<usize>,
+    }
+
+    impl Future for Reader {
+        type Output = hyper::Result<()>;
+
+        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+            loop {
+                let mut piece = [0; 1024];
+                let mut buf = ReadBuf::new(&mut piece);
+                let read = Pin::new(&mut self.socket).poll_read(cx, &mut buf);
+                match (read, buf.filled().len()) {
+                    (Poll::Ready(read), 0) => return Poll::Ready(read.map_err(|error| panic!("{error}"))),
+                    (Poll::Ready(_), bytes) => self.read += bytes,
+                    (Poll::Pending, _) => {
+                        let read = self.read;
+                        self.waits.push(read);
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    impl Connection for Reader {
+        fn leave(self: Pin<&mut Self>) {}
+    }
+
+    #[tokio::test]
+    async fn who_sends_without_end_has_his_turn_and_then_others_have_theirs() {
+        let data = [0, 0xff, 0xff, 0, 0, 0, 0, 0, 1].into_iter().chain(std::iter::repeat_n(0, 0xffff));
+        let all = [PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat().into_iter().chain(data).collect::<Vec<u8>>();
+        let (pulse, stall) = (Arc::new(Pulse::default()), Stall::new(Duration::from_secs(1), 0));
+        let meter = Meter::new(10, 1, Arc::new(ConnectionSheet::new(0)));
+        let socket = Watched::http2(&*all.leak(), Vec::new(), pulse.clone(), stall, meter);
+        let mut reader = Reader { socket, read: 0, waits: Vec::new() };
+        pulse::finish(&mut reader, &pulse).await;
+        assert_eq!((reader.read, &*reader.waits), (24 + 9 + 9 + 0xffff, &[16, 32, 48, 64].map(|kib| kib * 1024)[..]));
+    }
 
     #[test]
     fn only_hypers_own_answers_are_held_back() {

@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
+use super::pulse::Pulse;
 use super::stall::Stall;
 
 /// Puts the tasks of one connection on the worker's own thread.
@@ -22,7 +23,7 @@ pub struct Streams {
     rate: u64,
     /// Requests under way, of all connections of the worker.
     count: Rc<Cell<usize>>,
-    bell: Arc<Notify>,
+    pulse: Arc<Pulse>,
 }
 
 /// How an answer flows: between its body, which is asked for pieces, and the task that sends them.
@@ -35,13 +36,14 @@ pub struct Flow {
 
 impl Streams {
     /// Over each `period` of waiting for the client he has to take `rate` bytes a second. `count` counts requests for as
-    /// long as anything of them lives. `bell` is the connection's: each request looks at its clocks when it rings.
-    pub fn new(period: Duration, rate: u64, count: Rc<Cell<usize>>, bell: Arc<Notify>) -> Streams {
-        Streams { next: Rc::default(), period, rate, count, bell }
+    /// long as anything of them lives. `pulse` is the connection's: each request looks at its clocks when its bell rings.
+    pub fn new(period: Duration, rate: u64, count: Rc<Cell<usize>>, pulse: Arc<Pulse>) -> Streams {
+        Streams { next: Rc::default(), period, rate, count, pulse }
     }
 
     /// The flow of the request whose task is spawned next.
     pub fn flow(&self) -> Rc<Flow> {
+        self.pulse.accepts();
         self.count.set(self.count.get() + 1);
         let flow = Rc::new(Flow { given: Cell::new(false), bytes: Cell::new(0), count: self.count.clone() });
         self.next.replace(Some(flow.clone()));
@@ -71,7 +73,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
         match self.next.take() {
             None => drop(tokio::task::spawn_local(task)),
             Some(flow) => {
-                let (stall, bell) = (Stall::new(self.period, self.rate), self.bell.clone());
+                let (stall, bell) = (Stall::new(self.period, self.rate), self.pulse.bell.clone());
                 // In a box: the runtime moves a task about six times, and that costs more than the allocation.
                 let (task, rung) = (Box::pin(task), bell.clone().notified_owned());
                 tokio::task::spawn_local(Supervised { task, flow, stall, seen: 0, bell, rung });
@@ -122,8 +124,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_looks_around_each_time_the_bell_rings() {
-        let (bell, looks) = (Arc::new(Notify::new()), Rc::new(Cell::new(0)));
-        let streams = Streams::new(Duration::from_secs(10), 0, Rc::default(), bell.clone());
+        let (pulse, looks) = (Arc::new(Pulse::default()), Rc::new(Cell::new(0)));
+        let streams = Streams::new(Duration::from_secs(10), 0, Rc::default(), pulse.clone());
         let (flow, seen) = (streams.flow(), looks.clone());
         let request = std::future::poll_fn(move |_| {
             seen.set(seen.get() + 1);
@@ -136,7 +138,7 @@ mod tests {
                     yield_now().await;
                 }
                 assert_eq!(looks.get(), 1 + rings);
-                bell.notify_waiters();
+                pulse.bell.notify_waiters();
             }
         };
         LocalSet::new().run_until(rung).await;

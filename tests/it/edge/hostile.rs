@@ -154,6 +154,35 @@ async fn what_is_taken_for_trailers_hides_no_other_request() {
 }
 
 #[tokio::test]
+async fn pseudo_header_fields_among_trailers_reach_no_backend() {
+    let came: Arc<Mutex<String>> = Arc::default();
+    let heard = came.clone();
+    let blue = RawBackend::start(move |head, socket| {
+        use std::io::Write;
+        let (mut all, mut piece) = (head.to_owned(), [0; 4096]);
+        while !all.ends_with("\r\n0\r\nx-sum: 1\r\n\r\n") {
+            match socket.read(&mut piece) {
+                Ok(read @ 1..) => all.push_str(&String::from_utf8_lossy(&piece[..read])),
+                _ => break,
+            }
+        }
+        *heard.lock().unwrap() = all;
+        let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    });
+    let proxy = held(&blue, "", "", "").start().await;
+    let mut client = Frames::connect(&proxy, 65_535).await;
+    client.request(1, "POST", "/first", 0).await;
+    client.send(DATA, 0, 1, b"a body").await;
+    let trailers = [field(":path", "/second"), field(":method", "GET"), field("x-sum", "1")].concat();
+    client.send(HEADERS, END_HEADERS | END_STREAM, 1, &trailers).await;
+    let answer = client.until(|frame| frame.stream == 1 && matches!(frame.kind, HEADERS | RST_STREAM)).await;
+    let answer = answer.expect("an answer");
+    let all = came.lock().unwrap().clone();
+    assert!(answer.kind == RST_STREAM || all.starts_with("POST /first ") && all.contains("a body"), "{all}");
+    assert!(!all.contains("second") && !all.contains("GET"), "{all}");
+}
+
+#[tokio::test]
 async fn a_backend_cannot_speak_for_the_proxy() {
     let (lie, trailer) = ("Cutover-Error: no-color\r\n", "Transfer-Encoding: chunked\r\nTrailer: X-Sum\r\n");
     let blue = RawBackend::answering(format!("HTTP/1.1 200 OK\r\n{lie}{trailer}\r\n0\r\n{lie}X-Sum: 1\r\n\r\n"));
