@@ -18,19 +18,20 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::accept::{Open, Station};
 use super::body::Answer;
 use super::capacity::Capacity;
 use super::headers::{self, Client};
 use super::leave::{Leave, Stage};
-use super::listen::{Open, Station};
 use super::loss::Loss;
 use super::meter::Meter;
-use super::pulse::{self, Connection, Ended, Pulse, Terms};
+use super::pulse::{self, Pulse};
 use super::refusal::Refusal;
 use super::socket::{Socketed, Watched};
 use super::stall::Stall;
 use super::streams::Streams;
 use super::tls::Certificates;
+use super::watch::{self, Connection, Ended, Terms};
 use crate::config;
 use crate::table::Edge;
 use crate::tail::Known;
@@ -192,12 +193,12 @@ async fn http1<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     let mut connection = http1_builder(visitor.limits()).serve_connection(io, service).with_upgrades();
     let (idle, head, quiet) = (edge.idle, edge.head, visitor.timeouts().park);
     let terms = Terms { idle, head, since, quiet, parks: quiet < idle, age: None, leaves_at: Stage::Closing };
-    let mut ended = pulse::watch(&mut connection, &pulse, terms, station).await;
+    let mut ended = watch::over(&mut connection, &pulse, terms, station).await;
     if let Ended::Quiet(since) = ended
-        && !pulse::park(&mut connection, &pulse).await
+        && !watch::park(&mut connection, &pulse).await
     {
         let terms = Terms { since, parks: false, ..terms };
-        ended = Box::pin(pulse::watch(&mut connection, &pulse, terms, station)).await;
+        ended = Box::pin(watch::over(&mut connection, &pulse, terms, station)).await;
     }
     if ended == Ended::Evicted {
         pulse.loses(Loss::MadeRoom);
@@ -241,7 +242,7 @@ async fn http2<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     let mut connection = builder.serve_connection(io, service);
     let (idle, head, since, age) = (edge.idle, edge.head, Instant::now(), Some(http2_age));
     let terms = Terms { idle, head, since, quiet: park.min(idle), parks: false, age, leaves_at: Stage::Telling };
-    let rest = match pulse::watch(&mut connection, &pulse, terms, station).await {
+    let rest = match watch::over(&mut connection, &pulse, terms, station).await {
         Ended::Idle => send.min(idle),
         Ended::Evicted => {
             pulse.loses(Loss::MadeRoom);
@@ -252,7 +253,7 @@ async fn http2<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     };
     // The client is told, and what its windows still hold back has a while to be read.
     Pin::new(&mut connection).graceful_shutdown();
-    let _ = tokio::time::timeout(rest, pulse::finish(&mut connection, &pulse)).await;
+    let _ = tokio::time::timeout(rest, watch::finish(&mut connection, &pulse)).await;
 }
 
 /// Says the last words and reads on until the client has heard them: to close on a client that is still sending resets

@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Proxy;
+use super::accept::{self, Station};
 use super::capacity::Capacity;
 use super::leave::{Leave, Stage};
-use super::listen::{self, Listener, Station};
+use super::listen::Listener;
 use crate::access_log::AccessLog;
 
 /// What the deciding side opens and shuts listeners through: one mailbox for each worker.
@@ -115,7 +116,7 @@ impl Porter {
         let (proxy, capacity) = (self.proxy.clone(), self.capacity.clone());
         let station = Rc::new(Station { worker, proxy, leave: leave.clone(), capacity });
         let (shut, told) = oneshot::channel();
-        let accepting = tokio::task::spawn_local(listen::accept(socket, listener.clone(), station, told));
+        let accepting = tokio::task::spawn_local(accept::accept(socket, listener.clone(), station, told));
         self.doors.borrow_mut().push(Door { listener, leave, open: Some(Open { shut, accepting }) });
     }
 

@@ -1,11 +1,13 @@
 //! The proxy: carries each request to the live color and its answer back. This file is the path of one request.
 
+mod accept;
 mod body;
 mod capacity;
 mod converse;
 mod doors;
 mod fork;
 mod forward;
+mod greet;
 mod guest;
 pub mod headers;
 pub mod inflow;
@@ -20,6 +22,7 @@ mod pulse;
 mod record;
 mod refusal;
 mod sight;
+mod silence;
 mod socket;
 mod stall;
 mod streams;
@@ -29,6 +32,7 @@ mod tunnel;
 mod upload;
 mod upstream;
 mod warmer;
+mod watch;
 mod worker;
 
 use std::cell::{Cell, RefCell};

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
     use crate::metrics::ConnectionSheet;
     use crate::proxy::meter::PREFACE;
-    use crate::proxy::pulse::{self, Connection};
+    use crate::proxy::watch::{self, Connection};
 
     /// Reads all there is, and notes how much it had when it had to wait.
     struct Reader {
@@ -243,7 +243,7 @@ mod tests {
         let meter = Meter::new(10, 1, Arc::new(ConnectionSheet::new(0)));
         let socket = Watched::http2(&*all.leak(), Vec::new(), pulse.clone(), stall, meter);
         let mut reader = Reader { socket, read: 0, waits: Vec::new() };
-        pulse::finish(&mut reader, &pulse).await;
+        watch::finish(&mut reader, &pulse).await;
         assert_eq!((reader.read, &*reader.waits), (24 + 9 + 9 + 0xffff, &[16, 32, 48, 64].map(|kib| kib * 1024)[..]));
     }
 

@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::converse::Visitor;
 use super::headers::Reply;
-use super::listen::Silence;
 use super::record::{End, Record};
 use super::refusal::Refusal;
+use super::silence::Silence;
 use super::upstream::{Link, Socket};
 use crate::pool::Pool;
 use crate::turnstile::Pass;
