@@ -237,7 +237,8 @@ pub enum AppError {
     Stuck { worker: usize },
 }
 
-/// Whoever connects before the endpoints have been checked that requests go to waits in the socket, and is not told that there are none.
+/// Whoever connects before the endpoints have been checked that requests go to waits in the socket, and is not told that
+/// there are none.
 async fn first_checks(table: &Table) {
     let all = async {
         for entry in &table.entries {
