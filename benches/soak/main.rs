@@ -1,4 +1,4 @@
-//! The soak: a thousand switches and as many equal reloads under load and slow requests; nothing lost, nothing late,
+//! The soak: two thousand switches and as many equal reloads under load and slow requests; nothing lost, nothing late,
 //! nothing that grows, and no client's connection touched.
 
 #[path = "../tools/backend.rs"]
@@ -22,7 +22,7 @@ use clap::Parser;
 #[command(after_help = "Example:\n  cargo bench --bench soak -- --switches 200")]
 pub struct Soak {
     /// How often, and how often the same config is loaded again
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(2..))]
     switches: u32,
     /// Each on one kept connection that it never opens again, and without retries
     #[arg(long, default_value_t = 64)]
