@@ -259,7 +259,8 @@ pub fn trial_says(trial: &Judgement, to: Color) -> String {
     let mut text = format!("    {to} so far: {} requests, compared with {}\n", trial.requests, trial.baseline);
     for measure in &trial.measures {
         let share = if measure.of == 0 { 0.0 } else { measure.bad as f64 / measure.of as f64 };
-        let says = format!("{:.2} % {}, at most {:.2} % may", share * 100.0, measure.what, measure.limit * 100.0);
+        let (what, when) = (&measure.what, measure.when());
+        let says = format!("{:.2} % {what}{when}, at most {:.2} % may", share * 100.0, measure.limit * 100.0);
         let style = if share > measure.limit { BAD } else { GOOD };
         let _ = writeln!(text, "      {}", out::styled(style, &says));
     }

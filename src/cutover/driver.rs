@@ -94,6 +94,7 @@ impl Driver {
             recorder: Recorder::new(service.pools.clone()),
             trial: Arc::new(trial),
             watched: Arc::default(),
+            ramped: Arc::default(),
             names: names.subscribe(),
             mail: mail.clone(),
         };

@@ -12,7 +12,7 @@ use super::evidence::{Drained, Probed, Switched};
 use super::fitness::fitness;
 use super::follow;
 use super::gate::{Gate, GateKind};
-use super::judge::{Clock, Judgement, Sample, Verdict, judge};
+use super::judge::{Clock, Judgement, Look, Verdict, judge};
 use super::machine::{Bar, Effect, Event};
 use super::probe;
 use super::recorder::{Recorder, Watch};
@@ -38,6 +38,8 @@ pub struct Hands {
     pub trial: Arc<watch::Sender<Option<Judgement>>>,
     /// The color that is judged from the switch on, through all phases of that cutover.
     pub watched: Arc<Mutex<Option<Watched>>>,
+    /// Both colors, through all steps of that cutover's ramp: one of them may be too short to say anything.
+    pub ramped: Arc<Mutex<Option<Ramped>>>,
     /// What is told of the service's names.
     pub names: watch::Receiver<Option<follow::Told>>,
     /// Where what happens on the way is told.
@@ -52,6 +54,13 @@ pub struct Watched {
     /// clock count: one that jumps neither ends a bake nor lengthens it.
     before: Duration,
     begun: Instant,
+}
+
+/// The colors of a cutover as they are watched while the share of the new one rises.
+pub struct Ramped {
+    id: String,
+    new: Watch,
+    old: Watch,
 }
 
 impl Hands {
@@ -237,11 +246,17 @@ impl Hands {
         let share = self.share(step, cutover).await.unwrap_or(Share::ALL);
         let bake = step_rules(rules.bake.unwrap_or_default(), share, length);
         let watch = |color| Watch::begin(&self.recorder, color, bake.unanswered);
-        let (mut new, mut old, begun) = (watch(cutover.to), watch(cutover.from), Instant::now());
+        let anew = || Ramped { id: cutover.id.clone(), new: watch(cutover.to), old: watch(cutover.from) };
+        let mut ramped = self.ramped.lock().await;
+        let ramped = match &mut *ramped {
+            Some(ramped) if ramped.id == cutover.id => ramped,
+            other => other.insert(anew()),
+        };
+        let begun = Instant::now();
         let is_judged = cutover.outline.bake || cutover.outline.canary > 0;
         while let Some(left) = length.checked_sub(begun.elapsed()).filter(|left| *left > Duration::ZERO) {
             tokio::time::sleep(left.min(LOOK)).await;
-            let judged = judge(&new.look(), &old.look(), &bake, Clock::Running);
+            let judged = judge(&ramped.new.look(), &ramped.old.look(), &bake, Clock::Running);
             if is_judged && judged.verdict == Verdict::Bad {
                 return Event::Judged(judged);
             }
@@ -261,6 +276,7 @@ impl Hands {
         let mut watched = self.watched.lock().await;
         let Some(Watched { watch, before, begun, .. }) = watched.as_mut() else { return undecided("nobody watches") };
         let old = cutover.switched().and_then(|switched| switched.baseline.as_deref()).cloned().unwrap_or_default();
+        let old = Look::from(old);
         self.watch(&rules, || (watch.look(), old.clone(), *before + begun.elapsed())).await
     }
 
@@ -273,7 +289,7 @@ impl Hands {
     }
 
     /// Looks again and again until there is a verdict.
-    async fn watch(&self, rules: &Bake, mut look: impl FnMut() -> (Sample, Sample, Duration)) -> Judgement {
+    async fn watch(&self, rules: &Bake, mut look: impl FnMut() -> (Look, Look, Duration)) -> Judgement {
         loop {
             let (new, old, gone) = look();
             let clock = match gone {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 
-use super::judge::Sample;
-use crate::metrics::Tally;
+use super::judge::{Course, Look, Sample};
+use crate::metrics::{Tally, Waiters};
 use crate::names::{Color, PerColor};
 use crate::pool::Pool;
 use crate::time::{self, Moment, Timestamp};
@@ -45,12 +45,8 @@ struct Second {
 #[derive(Clone, Default)]
 struct Done {
     tally: Tally,
-    /// Requests that began.
-    begun: u64,
     /// Requests inside, at its end.
     inside: u64,
-    /// Those of clients that had no answer then.
-    waiting: u64,
 }
 
 /// Counters as they stand at one moment.
@@ -59,7 +55,7 @@ pub struct Reading {
     tally: Tally,
     begun: u64,
     inside: u64,
-    waiting: u64,
+    waiting: Waiters,
 }
 
 /// One second of one cutover's record, short enough for a line of the journal that holds two minutes of them.
@@ -144,24 +140,18 @@ impl Recorder {
     pub fn read(&self, color: Color) -> Reading {
         let pool = &self.pools[color];
         let (tally, turnstile) = (Tally::of(pool.sheets.iter().map(AsRef::as_ref)), &pool.turnstile);
-        let waiting = u64::try_from(pool.sheets.iter().map(|sheet| sheet.waiting.get()).sum::<i64>()).unwrap_or(0);
+        let waiting = Waiters::of(pool.sheets.iter().map(|sheet| &sheet.waiting), Moment::now());
         Reading { tally, begun: turnstile.entries().count, inside: turnstile.inside().requests, waiting }
     }
 
-    /// What the color did in the last minute, as far as that has been seen. Requests that have waited for longer than
-    /// `patience`, which is told in whole seconds, have not been answered.
+    /// What the color did in the last minute, as far as that has been seen, and who has waited for longer than `patience` now.
     pub fn minute(&self, color: Color, patience: Duration) -> Sample {
-        let seconds = self.seconds();
         let mut tally = Tally::default();
-        seconds
-            .iter()
-            .filter_map(|second| second.done[color].as_deref())
-            .for_each(|done| tally = tally.and(&done.tally));
-        let last = seconds.back().and_then(|second| second.done[color].as_deref());
-        let recent = seconds.iter().rev().take(usize::try_from(patience.as_secs()).unwrap_or(usize::MAX).max(1));
-        let begun: u64 = recent.filter_map(|second| second.done[color].as_deref()).map(|done| done.begun).sum();
-        let unanswered = last.map_or(0, |last| last.waiting.saturating_sub(begun));
-        Sample { tally, unanswered }
+        let seconds = self.seconds();
+        let done = seconds.iter().filter_map(|second| second.done[color].as_deref());
+        done.for_each(|done| tally = tally.and(&done.tally));
+        drop(seconds);
+        Sample { tally, unanswered: self.read(color).waiting.longer_than(patience, &Waiters::default()) }
     }
 
     fn seconds(&self) -> MutexGuard<'_, VecDeque<Second>> {
@@ -184,7 +174,7 @@ impl Reading {
         let begun = self.begun.saturating_sub(before.begun);
         let tally = self.tally_since(before);
         let is_idle = begun == 0 && self.inside == 0 && tally.requests() == 0;
-        (!is_idle).then(|| Box::new(Done { tally, begun, inside: self.inside, waiting: self.waiting }))
+        (!is_idle).then(|| Box::new(Done { tally, inside: self.inside }))
     }
 }
 
@@ -203,37 +193,118 @@ impl Figures {
     }
 }
 
-/// A color that is watched from some moment on: what it has done since, and who has waited for too long.
+/// A color that is watched from some moment on: what it has done since, in all and in the last seconds.
 pub struct Watch {
     recorder: Arc<Recorder>,
     color: Color,
     patience: Duration,
     start: Reading,
-    /// How many had begun by then, the oldest first; the first is as old as the patience, or the start.
-    begun: VecDeque<(Moment, u64)>,
+    past: Past,
+}
+
+/// What a watched color has done, as far as it is remembered.
+struct Past {
+    parts: Parts,
+    /// The seconds of the last minute, the oldest first. What the first one did is no longer of interest, only its end.
+    marks: VecDeque<Mark>,
+    /// Whether it is known to the second who has waited for too long.
+    is_exact: bool,
+}
+
+/// The end of a second in which a color was watched.
+struct Mark {
+    at: Moment,
+    /// What it has done until then, and in this second.
+    sample: Sample,
+    done: Arc<Tally>,
 }
 
 impl Watch {
     pub fn begin(recorder: &Arc<Recorder>, color: Color, patience: Duration) -> Watch {
-        let start = recorder.read(color);
-        let begun = VecDeque::from([(Moment::now(), start.begun)]);
-        Watch { recorder: recorder.clone(), color, patience, start, begun }
+        let (start, past) = (recorder.read(color), Past::new(Moment::now(), patience));
+        Watch { recorder: recorder.clone(), color, patience, start, past }
     }
 
-    /// What it has done so far. To be asked often: how long somebody waits is known as exactly as that.
-    pub fn look(&mut self) -> Sample {
+    /// What it has done so far. To be asked often: its seconds are those between two looks.
+    pub fn look(&mut self) -> Look {
         let (now, reading) = (Moment::now(), self.recorder.read(self.color));
-        self.begun.push_back((now, reading.begun));
-        let is_old = |at: &(Moment, u64)| now.since(at.0) >= self.patience;
-        while self.begun.get(1).is_some_and(is_old) {
-            self.begun.pop_front();
+        let unanswered = reading.waiting.longer_than(self.patience, &self.start.waiting);
+        self.past.look(now, Sample { tally: reading.tally_since(&self.start), unanswered })
+    }
+}
+
+impl Past {
+    fn new(at: Moment, patience: Duration) -> Past {
+        let marks = VecDeque::from([Mark { at, sample: Sample::default(), done: Arc::default() }]);
+        Past { parts: Parts::default(), marks, is_exact: patience < Waiters::EXACT }
+    }
+
+    /// It has done so much by now.
+    fn look(&mut self, now: Moment, sample: Sample) -> Look {
+        if self.marks.back().is_some_and(|last| now.since(last.at) >= SECOND) {
+            self.mark(now, &sample);
         }
-        let old = self.begun.front().filter(|at| is_old(at)).map_or(self.start.begun, |(_, begun)| *begun);
-        // Whoever waited at the start is no matter of this watch. Of the others that began so long ago, some may have
-        // ended in the place of younger ones, so this is the least that wait.
-        let young = reading.begun.saturating_sub(old);
-        let unanswered = reading.waiting.saturating_sub(young).saturating_sub(self.start.waiting);
-        Sample { tally: reading.tally_since(&self.start), unanswered }
+        let unfinished = self.marks.back().map(|last| Arc::new(sample.tally.since(&last.sample.tally)));
+        let lately = WINDOWS.into_iter().filter_map(|window| {
+            let from = self.marks.iter().rposition(|mark| now.since(mark.at) >= window)?;
+            let done = self.marks.range(from + 1..).map(|mark| mark.done.clone());
+            let all = self.since(&self.marks[from], &sample);
+            Some((window, Course { all, parts: done.chain(unfinished.clone()).collect() }))
+        });
+        let lately = lately.collect();
+        let parts = self.parts.all.iter().cloned().chain(unfinished).collect();
+        Look { whole: Course { all: sample, parts }, lately }
+    }
+
+    fn mark(&mut self, at: Moment, sample: &Sample) {
+        let Some(last) = self.marks.back() else { return };
+        let done = Arc::new(sample.tally.since(&last.sample.tally));
+        self.parts.add(&done);
+        self.marks.push_back(Mark { at, sample: sample.clone(), done });
+        while self.marks.get(1).is_some_and(|second| at.since(second.at) >= LONGEST_WINDOW) {
+            self.marks.pop_front();
+        }
+    }
+
+    /// What was done since the mark. Of those without an answer it is how many more there are than there were: where some
+    /// of them have had theirs, that is the least that have come to be among them.
+    fn since(&self, mark: &Mark, sample: &Sample) -> Sample {
+        // Otherwise many are found at one moment to have waited so long, who began in a minute.
+        let more = if self.is_exact { sample.unanswered.saturating_sub(mark.sample.unanswered) } else { 0 };
+        Sample { tally: sample.tally.since(&mark.sample.tally), unanswered: more }
+    }
+}
+
+/// What was done second by second. Where those become too many, each two are put together, as long as it takes, so that a
+/// day takes no more room than a minute.
+struct Parts {
+    all: Vec<Arc<Tally>>,
+    /// How many seconds each of them has, and how many the last one.
+    each: u32,
+    last: u32,
+}
+
+impl Default for Parts {
+    fn default() -> Parts {
+        Parts { all: Vec::new(), each: 1, last: 1 }
+    }
+}
+
+impl Parts {
+    fn add(&mut self, second: &Arc<Tally>) {
+        if self.last < self.each
+            && let Some(last) = self.all.last_mut()
+        {
+            *last = Arc::new(last.and(second));
+            self.last += 1;
+            return;
+        }
+        if self.all.len() == MOST_PARTS {
+            self.all = self.all.chunks(2).map(|pair| Arc::new(pair[0].and(&pair[1]))).collect();
+            self.each *= 2;
+        }
+        self.all.push(second.clone());
+        self.last = 1;
     }
 }
 
@@ -242,13 +313,147 @@ const SECOND: Duration = Duration::from_secs(1);
 const AROUND: Duration = Duration::from_secs(30);
 /// Seconds that are remembered.
 const REMEMBERED: usize = 60;
+/// What was done lately is looked at over these times: a color that fails all of its requests shows in the short one, one
+/// that fails a few of them, or has few, in the long one.
+const WINDOWS: [Duration; 2] = [Duration::from_secs(10), LONGEST_WINDOW];
+const LONGEST_WINDOW: Duration = Duration::from_mins(1);
+/// An even number.
+const MOST_PARTS: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
+    use proptest::prelude::*;
+
+    use super::super::judge::{Clock, Judgement, Verdict, judge};
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Bake, Config};
+    use crate::metrics::ColorSheet;
+
+    /// A color whose requests are counted by hand, and the past of it, five looks a second.
+    struct Trial {
+        sheet: ColorSheet,
+        unanswered: u64,
+        past: Past,
+        looks: u64,
+    }
+
+    impl Trial {
+        fn new() -> Trial {
+            let past = Past::new(Moment::from_nanos(0), Bake::default().unanswered);
+            Trial { sheet: ColorSheet::default(), unanswered: 0, past, looks: 0 }
+        }
+
+        /// For a fifth of a second, and then a look.
+        fn passes(&mut self, requests: &[(u16, u64, u64)]) -> Look {
+            for (status, millis, number) in requests {
+                (0..*number).for_each(|_| self.sheet.count(*status, Duration::from_millis(*millis)));
+            }
+            self.looks += 1;
+            let now = Moment::from_nanos(self.looks * 200_000_000);
+            self.past.look(now, Sample { tally: Tally::of([&self.sheet]), unanswered: self.unanswered })
+        }
+
+        fn judged(&mut self, requests: &[(u16, u64, u64)], old: &Look) -> Judgement {
+            judge(&self.passes(requests), old, &Bake::default(), Clock::Running)
+        }
+
+        /// How many fifths of a second it takes until it is bad, and the judgement then.
+        fn bad_after(&mut self, requests: &[(u16, u64, u64)], old: &Look) -> (u64, Judgement) {
+            let begun = self.looks;
+            loop {
+                let judged = self.judged(requests, old);
+                if judged.verdict == Verdict::Bad || self.looks > begun + 5 * 600 {
+                    return (self.looks - begun, judged);
+                }
+            }
+        }
+    }
+
+    fn baseline(requests: &[(u16, u64, u64)]) -> Look {
+        let sheet = ColorSheet::default();
+        for (status, millis, number) in requests {
+            (0..*number).for_each(|_| sheet.count(*status, Duration::from_millis(*millis)));
+        }
+        Sample { tally: Tally::of([&sheet]), unanswered: 0 }.into()
+    }
+
+    #[test]
+    fn after_an_hour_that_was_good_what_turns_bad_is_bad_within_seconds() {
+        let old = baseline(&[(200, 20, 5_000)]);
+        // So many a fifth of a second; what comes then; fifths of a second that it may take.
+        for (each, then, most) in [
+            (20, [(200, 20, 0), (500, 20, 20)], 15),
+            (2, [(200, 20, 0), (500, 20, 2)], 18),
+            (20, [(200, 20, 18), (500, 20, 2)], 30),
+            (20, [(200, 20, 0), (200, 60, 20)], 20),
+        ] {
+            let mut trial = Trial::new();
+            for _ in 0..3_600 * 5 {
+                let look = trial.passes(&[(200, 20, each)]);
+                assert!(look.whole.parts.len() <= MOST_PARTS + 1);
+            }
+            let (after, judged) = trial.bad_after(&then, &old);
+            assert!(after <= most, "{then:?}: after {after} fifths of a second: {judged:?}");
+            assert!(judged.reasons[0].contains(" in the last "), "{judged:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_fails_seldom_is_found_by_the_minute() {
+        let mut trial = Trial::new();
+        (0..3_600).for_each(|_| drop(trial.passes(&[(200, 20, 2)])));
+        let mut judged = trial.judged(&[(200, 20, 2)], &Look::default());
+        for look in 0..5 * 90 {
+            // Four in a hundred, ten requests a second.
+            let fails = u64::from(look % 12 == 0);
+            judged = trial.judged(&[(200, 20, 2 - fails), (500, 20, fails)], &Look::default());
+            if judged.verdict == Verdict::Bad {
+                break;
+            }
+        }
+        assert_eq!(judged.verdict, Verdict::Bad);
+        assert!(judged.reasons[0].contains(" in the last 60 s"), "{judged:?}");
+    }
+
+    #[test]
+    fn who_hangs_late_counts_in_the_last_seconds_once_and_not_for_as_long_as_he_hangs() {
+        let mut trial = Trial::new();
+        (0..600 * 5).for_each(|_| drop(trial.passes(&[(200, 20, 20)])));
+        let lately = |look: &Look| look.lately.iter().map(|(_, course)| course.all.unanswered).collect::<Vec<_>>();
+        trial.unanswered = 7;
+        assert_eq!(lately(&trial.passes(&[])), [7, 7]);
+        (0..5 * 12).for_each(|_| drop(trial.passes(&[(200, 20, 20)])));
+        assert_eq!(lately(&trial.passes(&[])), [0, 7]);
+        // A tenth hangs.
+        let mut bad = Verdict::Watching;
+        for _ in 0..5 * 4 {
+            trial.unanswered += 2;
+            bad = trial.judged(&[(200, 20, 18)], &Look::default()).verdict;
+        }
+        assert_eq!(bad, Verdict::Bad);
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_are_all_that_was_done_and_so_are_those_of_the_last_seconds(
+            steps in prop::collection::vec((0_u64..4, 0_u64..3_000), 1..600),
+        ) {
+            let (sheet, mut past, mut now) = (ColorSheet::default(), Past::new(Moment::from_nanos(0), SECOND), 0);
+            for (requests, millis) in steps {
+                (0..requests).for_each(|_| sheet.count(200, SECOND));
+                now += millis * 1_000_000;
+                let look = past.look(Moment::from_nanos(now), Sample { tally: Tally::of([&sheet]), unanswered: 0 });
+                let whole = (None, &look.whole);
+                for (window, course) in look.lately.iter().map(|(window, course)| (Some(window), course)).chain([whole]) {
+                    let parts: u64 = course.parts.iter().map(|part| part.requests()).sum();
+                    prop_assert_eq!(parts, course.all.tally.requests(), "{:?}", window);
+                }
+                prop_assert!(look.whole.parts.len() <= MOST_PARTS + 1 && past.marks.len() <= 62);
+            }
+        }
+    }
 
     #[test]
     fn the_seconds_around_a_switch_and_around_its_way_back_are_kept_and_nothing_twice() {

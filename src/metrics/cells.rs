@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::waiting::Waiting;
+
 /// A number that only grows, written by one thread and read by any.
 #[derive(Default)]
 pub struct Counter(AtomicU64);
@@ -216,7 +218,7 @@ pub struct ColorSheet {
     /// Requests whose clients left before there was an answer.
     pub left: Counter,
     /// Clients' requests inside that have no answer yet, not even its head.
-    pub waiting: Level,
+    pub waiting: Waiting,
 }
 
 impl ColorSheet {

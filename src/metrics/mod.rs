@@ -2,6 +2,7 @@
 
 mod calls;
 mod cells;
+mod waiting;
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -15,6 +16,7 @@ pub use self::cells::{
     CODES, ColorSheet, ConnectionSheet, Counter, Latency, LatencySum, Level, MirrorSheet, MirrorSum, Mirrored,
     RefusalSheet, Tally, WarmSheet, WarmSum,
 };
+pub use self::waiting::Waiters;
 
 /// A metric: its name, what it says, how it moves, and the labels every series of it has.
 pub struct Family {

@@ -250,6 +250,9 @@ impl Proxy {
         let mut upload = Box::new(Upload::new(body, rules, visitor.clone(), record.bytes_in()));
         if !headers::streams_both_ways(&head.headers) {
             upload.fill(rules.limits.request_buffer).await?;
+            if upload.was_waited_for() {
+                record.comes_late();
+            }
         }
         Ok(upload)
     }

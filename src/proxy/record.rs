@@ -19,6 +19,8 @@ use crate::time::{self, Moment};
 /// What is known of a request so far. Dropping it counts it and ends its line in the access log, however it ended.
 pub struct Record {
     pub begun: Moment,
+    /// Since when nobody keeps it waiting but the color it is for.
+    ready: Moment,
     /// The lane it is for.
     lane: Option<Rc<Lane>>,
     is_inside: bool,
@@ -144,8 +146,10 @@ fn asked<'h>(visitor: &Visitor, head: &'h request::Parts) -> Asked<'h> {
 impl Record {
     /// `head` is nothing where none could be read, `ledger` where there is no access log.
     pub fn open(ledger: Option<&Rc<Ledger>>, visitor: &Visitor, head: Option<&request::Parts>) -> Record {
+        let begun = Moment::now();
         Record {
-            begun: Moment::now(),
+            begun,
+            ready: begun,
             lane: None,
             is_inside: false,
             is_waiting: false,
@@ -173,12 +177,17 @@ impl Record {
         self.story.as_ref().map(|(_, story)| story.bytes_in.clone())
     }
 
+    /// Its client has kept it waiting until now, which no color is to be blamed for.
+    pub fn comes_late(&mut self) {
+        self.ready = Moment::now();
+    }
+
     /// The request is inside the lane's pool.
     pub fn admitted(&mut self, lane: &Rc<Lane>, generation: u64) {
         self.lane = Some(lane.clone());
         self.is_inside = true;
         self.is_waiting = true;
-        lane.sheet.waiting.change(1);
+        lane.sheet.waiting.come(self.ready);
         if let Some((_, story)) = &mut self.story {
             story.generation = generation;
         }
@@ -278,7 +287,7 @@ impl Record {
     fn waits_no_longer(&mut self) -> bool {
         let waited = std::mem::take(&mut self.is_waiting);
         if let Some(lane) = self.lane.as_ref().filter(|_| waited) {
-            lane.sheet.waiting.change(-1);
+            lane.sheet.waiting.go(self.ready);
         }
         waited
     }

@@ -39,6 +39,11 @@ impl Stall {
         self.clock.as_mut().map_or(Poll::Pending, |clock| clock.as_mut().poll(cx))
     }
 
+    /// Whether anybody has waited at all.
+    pub fn has_run(&self) -> bool {
+        self.clock.is_some()
+    }
+
     /// Something has moved.
     pub fn moved(&mut self, bytes: u64) {
         if let Some(since) = self.since.take() {

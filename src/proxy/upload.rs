@@ -82,6 +82,11 @@ impl Upload {
         Ok(())
     }
 
+    /// Whether the client has not had all that was asked for at hand.
+    pub fn was_waited_for(&self) -> bool {
+        self.stall.has_run()
+    }
+
     /// Small pieces are joined: each takes a hundred bytes more than it has, and holds on to all it was read with, so that
     /// 20 KB in pieces of one byte were 504 KiB, measured.
     fn keep(&mut self, frame: Frame<Bytes>, joined: &mut BytesMut) {

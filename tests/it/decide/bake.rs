@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::Request;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
-use super::{begin, ended, order, reasons, shop, until_phase};
+use super::{begin, ended, order, reasons, shop, until_live, until_phase};
 use crate::harness::body::{self, Body};
 use crate::harness::{Backend, Client, Crowd, Cutover, Health, PATIENCE, Running, Service, eventually};
 
@@ -81,6 +82,83 @@ async fn a_green_that_hangs_is_rolled_back_though_nothing_has_ended() {
     green.take(Duration::from_secs(3));
     let (problem, crowd) = tokio::join!(went_back(&proxy), crowd_for_green(&proxy));
     assert!(reasons(&problem).contains("requests failed: "), "{problem}");
+    crowd.stop().await.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn a_green_of_which_a_part_hangs_is_rolled_back_while_its_clients_wait_and_the_others_are_served() {
+    let bake = "bake = { for = \"20m\", unanswered = \"2s\" }\ndrain = { requests = \"1s\", tunnels = \"1s\" }";
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", bake)).await;
+    let patient = async {
+        until_phase(&proxy, "bake").await;
+        let crowd = Crowd::of(10).think(Duration::from_millis(50)).start(&proxy);
+        let mut waiting = JoinSet::new();
+        loop {
+            let mut client = Client::http1(&proxy).await;
+            waiting.spawn(async move { client.get("/slow-on/green").await });
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                () = until_live(&proxy, "blue") => return (crowd, waiting),
+            }
+        }
+    };
+    let (problem, (crowd, mut waiting)) = tokio::join!(went_back(&proxy), patient);
+    let failed = &problem["judged"]["measures"][0];
+    let (bad, of) = (failed["bad"].as_u64().unwrap(), failed["of"].as_u64().unwrap());
+    assert!(reasons(&problem).contains(&format!("{bad} of {of} requests failed: ")), "{problem}");
+    assert!(5 <= bad && 2 * bad < of, "most of the requests are served: {problem}");
+    // Nobody has failed yet: they have waited all the time, and are answered after all.
+    green.release();
+    while let Some(answer) = waiting.join_next().await {
+        let answer = answer.unwrap();
+        assert!(answer.status == 200, "{answer:?}");
+    }
+    crowd.stop().await.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn a_green_that_turns_bad_late_is_rolled_back_though_all_in_all_it_keeps_to_the_limit() {
+    let bake = "bake = { for = \"20m\", max_error_share = \"50%\" }";
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", bake)).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "bake").await;
+    let crowd = Crowd::of(12).think(Duration::from_millis(50)).start(&proxy);
+    // At a busy machine's pace each thousand takes its time.
+    for thousand in 1..=4 {
+        crowd.seen(thousand * 1_000).await;
+    }
+    assert_eq!(proxy.service("shop").await["phase"], "bake");
+    green.fail_each(1);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("rolled_back"), &json!("blue")), "{history}");
+    assert!(reasons(&history).contains(" requests failed in the last 10 s: "), "{history}");
+    let failed = &history["judged"]["measures"][0];
+    assert!(failed["last_s"].is_null() && failed["of"].as_u64() >= Some(4_000), "{history}");
+    crowd.stop().await;
+}
+
+#[tokio::test]
+async fn one_stall_right_after_the_switch_sends_nobody_back() {
+    let bake = "bake = { for = \"20m\", p50 = \"1s\" }";
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", bake)).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "bake").await;
+    green.take(Duration::from_secs(3));
+    let crowd = Crowd::of(40).think(Duration::from_millis(50)).start(&proxy);
+    assert!(eventually(PATIENCE, || async { green.requests() >= 40 }).await, "{} requests at green", green.requests());
+    green.take(Duration::ZERO);
+    crowd.seen(400).await;
+    // A look at all of them.
+    let slow = |service: &Value| {
+        let measures = service["cutover"]["trial"]["measures"].as_array().cloned().unwrap_or_default();
+        let of_p50 = measures.into_iter().find(|measure| measure["what"] == "took longer than 1 s");
+        of_p50.map(|measure| (measure["bad"].as_u64().unwrap(), measure["of"].as_u64().unwrap()))
+    };
+    let seen = || async { slow(&proxy.service("shop").await).is_some_and(|(bad, of)| bad >= 40 && of >= 400) };
+    assert!(eventually(PATIENCE, seen).await, "{:#}", proxy.service("shop").await);
+    let service = proxy.service("shop").await;
+    assert_eq!((&service["phase"], &service["live"]), (&json!("bake"), &json!("green")), "{service:#}");
+    assert_eq!(service["cutover"]["trial"]["verdict"], "watching", "{service:#}");
     crowd.stop().await.assert_nothing_lost();
 }
 

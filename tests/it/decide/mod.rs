@@ -32,6 +32,11 @@ async fn until_phase(proxy: &Cutover, phase: &str) {
     assert!(eventually(PATIENCE, there).await, "not in {phase}: {:#}", proxy.service("shop").await);
 }
 
+async fn until_live(proxy: &Cutover, color: &str) {
+    let there = || async { proxy.service("shop").await["live"] == color };
+    assert!(eventually(PATIENCE, there).await, "{color} is not live: {:#}", proxy.service("shop").await);
+}
+
 /// The newest cutover, once it has ended.
 async fn ended(proxy: &Cutover) -> Value {
     until_phase(proxy, "idle").await;
