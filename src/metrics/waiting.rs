@@ -226,7 +226,7 @@ mod tests {
                     waiting.come(since);
                     waiting.go(since);
                 };
-                let moving = scope.spawn(|| (2_000..4_000).map(second).for_each(pass));
+                let moving = scope.spawn(move || (2_000..4_000).map(second).for_each(pass));
                 while !moving.is_finished() {
                     assert!(late(&waiting, 1_100, 10) <= 40);
                 }
