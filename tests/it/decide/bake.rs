@@ -110,10 +110,38 @@ async fn a_green_of_which_a_part_hangs_is_rolled_back_while_its_clients_wait_and
     // Nobody has failed yet: they have waited all the time, and are answered after all.
     green.release();
     while let Some(answer) = waiting.join_next().await {
-        let answer = answer.unwrap();
-        assert!(answer.status == 200, "{answer:?}");
+        assert_eq!(answer.unwrap().status, 200);
     }
     crowd.stop().await.assert_nothing_lost();
+}
+
+#[tokio::test]
+async fn an_upload_that_took_its_time_has_not_been_kept_waiting_by_green() {
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", "bake = { for = \"20m\", unanswered = \"8s\" }")).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "bake").await;
+    let (mut feeds, mut uploads) = (Vec::new(), JoinSet::new());
+    for _ in 0..6 {
+        let (feed, body) = body::fed();
+        let mut client = Client::http1(&proxy).await;
+        uploads.spawn(async move { client.send(Request::post("/slow").body(body).unwrap()).await });
+        assert!(feed.send("the beginning").await);
+        feeds.push(feed);
+    }
+    // For longer than green may keep anybody waiting.
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(green.requests(), 0);
+    drop(feeds);
+    green.waiting(6).await;
+    // It has been looked at since.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let service = proxy.service("shop").await;
+    assert_eq!((&service["phase"], &service["live"]), (&json!("bake"), &json!("green")), "{service:#}");
+    assert_eq!(service["cutover"]["trial"]["measures"][0]["bad"], 0, "{service:#}");
+    green.release();
+    while let Some(answer) = uploads.join_next().await {
+        assert_eq!(answer.unwrap().status, 200);
+    }
 }
 
 #[tokio::test]

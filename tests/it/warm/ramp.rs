@@ -1,5 +1,7 @@
 //! The ramp: the share of the new color rises to all of the clients, and no step is taken back but all of them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::Shop;
@@ -39,6 +41,20 @@ async fn the_share_rises_in_even_steps_to_all_and_nothing_is_lost() {
     let steps: Vec<u64> = ramp.map(|line| line["cutover"]["step"].as_u64().unwrap()).collect();
     assert_eq!(steps, (0..10).collect::<Vec<_>>(), "each is written down before it is given");
     assert_eq!(shop.newest().await["generation"], 1);
+}
+
+#[tokio::test]
+async fn one_that_is_slow_is_taken_back_on_the_way_though_no_step_lasts_long_enough_to_say_so() {
+    let shop = with("ramp = \"10s\"\nbake = { for = \"20m\", p50 = \"250ms\" }").await;
+    shop.green.iter().for_each(|green| green.take(Duration::from_secs(1)));
+    let crowd = Crowd::of(12).think(Duration::from_millis(5)).start(&shop.proxy);
+    crowd.seen(100).await;
+    shop.begin().await;
+    shop.until_phase("idle").await;
+    let newest = shop.newest().await;
+    assert_eq!((&newest["outcome"], &newest["generation"]), (&json!("rolled_back"), &json!(0)), "{newest:#}");
+    assert!(newest["reasons"].to_string().contains("requests took longer than 250 ms"), "{newest:#}");
+    crowd.stop().await.assert_nothing_lost();
 }
 
 #[tokio::test]
