@@ -17,7 +17,7 @@ use super::machine::{Bar, Effect, Event};
 use super::probe;
 use super::recorder::{Recorder, Watch};
 use super::share;
-use super::state::Cutover;
+use super::state::{Cutover, Stop};
 use super::warmed::Warmed;
 use super::web::Web;
 use crate::config::{Bake, Drain, Share, Then};
@@ -88,6 +88,7 @@ impl Hands {
                 Event::Drained(color, Drained { probed: Some(probed), ..drained })
             }
             Effect::Judge => Event::Judged(self.judge(cutover).await),
+            Effect::Guard => Event::Judged(self.guard(cutover).await?),
             Effect::Follow => Event::Followed(self.follow(cutover.to).await),
         })
     }
@@ -269,6 +270,23 @@ impl Hands {
         let Some(rules) = self.newest().rules.cutover.bake.clone() else {
             return undecided("the config no longer says how to judge");
         };
+        self.judge_by(&rules, cutover).await
+    }
+
+    /// Goes on judging for as long as the driver is in the phase. What is not bad need not be said: its time is over.
+    async fn guard(&self, cutover: &Cutover) -> Option<Judgement> {
+        let endless = |rules: Bake| Bake { length: ENDLESS, ..rules };
+        let rules = self.newest().rules.cutover.bake.clone();
+        if cutover.paused != Some(Stop::Canary) {
+            return Some(self.judge_by(&endless(rules?), cutover).await);
+        }
+        let rules = endless(rules.unwrap_or_default());
+        let watch = |color| Watch::begin(&self.recorder, color, rules.unanswered);
+        let (mut new, mut old, begun) = (watch(cutover.to), watch(cutover.from), Instant::now());
+        Some(self.watch(&rules, || (new.look(), old.look(), begun.elapsed())).await)
+    }
+
+    async fn judge_by(&self, rules: &Bake, cutover: &Cutover) -> Judgement {
         // After a restart nothing is known of what was before.
         if self.watched.lock().await.as_ref().is_none_or(|watched| watched.id != cutover.id) {
             self.watch_from_now(cutover).await;
@@ -277,7 +295,7 @@ impl Hands {
         let Some(Watched { watch, before, begun, .. }) = watched.as_mut() else { return undecided("nobody watches") };
         let old = cutover.switched().and_then(|switched| switched.baseline.as_deref()).cloned().unwrap_or_default();
         let old = Look::from(old);
-        self.watch(&rules, || (watch.look(), old.clone(), *before + begun.elapsed())).await
+        self.watch(rules, || (watch.look(), old.clone(), *before + begun.elapsed())).await
     }
 
     async fn watch_from_now(&self, cutover: &Cutover) {
@@ -322,5 +340,7 @@ fn undecided(why: &str) -> Judgement {
 const CUT: Duration = Duration::from_secs(1);
 /// Between two looks at how a color does.
 const LOOK: Duration = Duration::from_millis(200);
+/// Longer than any pause lasts.
+const ENDLESS: Duration = Duration::from_secs(1 << 40);
 /// Requests that a canary's step is judged by, however small its share is.
 const LEAST_OF_STEP: u64 = 20;

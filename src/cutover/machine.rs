@@ -9,7 +9,7 @@ mod tests;
 use super::evidence::{Drained, Evidence, Switched};
 use super::gate::{Gate, GateKind, GateState};
 use super::judge::{Judgement, Verdict};
-use super::state::{Cutover, Kind, Phase, Stop};
+use super::state::{Cutover, Kind, Outline, Phase, Stop};
 use super::warmed::Warmed;
 use crate::config::Then;
 use crate::names::Color;
@@ -77,6 +77,8 @@ pub enum Effect {
     Drain(Color),
     /// Judge the live color by what it does.
     Judge,
+    /// Go on looking at the new color where its time is over and an operator decides: only that it is bad is said.
+    Guard,
     /// Have names follow.
     Follow,
 }
@@ -109,7 +111,8 @@ pub fn step(cutover: &Cutover, event: Event) -> Next {
             let evidence = Evidence { drained: Some(drained), ..cutover.evidence.clone() };
             emptied(&Cutover { evidence, ..cutover.clone() })
         }
-        (Drain | Bake, Event::Judged(judged)) if cutover.outline.bake => baked(cutover, judged),
+        (Drain | Bake, Event::Judged(judged)) if cutover.outline.bake && !cutover.kept => baked(cutover, judged),
+        (Paused, Event::Judged(judged)) if judged.verdict == Verdict::Bad => found_bad(cutover, judged),
         (_, Event::Health(color, readiness, _)) if cutover.returning && color == cutover.from => {
             looked_back(cutover, readiness)
         }
@@ -141,9 +144,9 @@ fn due(cutover: &Cutover) -> Vec<Effect> {
         Phase::Ramp => cutover.step.map(Effect::Ramp).into_iter().collect(),
         Phase::Confirm if cutover.returning => share(cutover),
         Phase::Confirm => [share(cutover), vec![Effect::Check(to, Bar::Fit)]].concat(),
-        Phase::Paused => share(cutover),
+        Phase::Paused => [share(cutover), guard(cutover)].concat(),
         Phase::Switch => vec![Effect::Publish(to)],
-        Phase::Drain if cutover.outline.bake && !cutover.evidence.is_good() => vec![Effect::Drain(from), Effect::Judge],
+        Phase::Drain if is_to_bake(cutover) => vec![Effect::Drain(from), Effect::Judge],
         Phase::Drain => vec![Effect::Drain(from)],
         Phase::Bake => vec![Effect::Judge],
         Phase::Dns => vec![Effect::Follow],
@@ -160,6 +163,23 @@ fn due(cutover: &Cutover) -> Vec<Effect> {
 /// A share that has been given stays given, also over a restart: no client comes back by chance.
 fn share(cutover: &Cutover) -> Vec<Effect> {
     cutover.step.map(Effect::Share).into_iter().collect()
+}
+
+/// An operator may be long in coming, and the new color has traffic meanwhile. What is known to be bad need not be found so
+/// again.
+fn guard(cutover: &Cutover) -> Vec<Effect> {
+    let Outline { bake, canary, .. } = cutover.outline;
+    let is_judged = match cutover.paused {
+        Some(Stop::Bake) => bake,
+        Some(Stop::Canary) => bake || canary > 0,
+        Some(Stop::Gates) | None => false,
+    };
+    if is_judged && !cutover.evidence.is_bad() { vec![Effect::Guard] } else { vec![] }
+}
+
+/// It has yet to be said, of all of the traffic, that the new color is good.
+fn is_to_bake(cutover: &Cutover) -> bool {
+    cutover.outline.bake && !cutover.kept && !cutover.evidence.is_good()
 }
 
 /// Into the phase, with all that is due there.
@@ -197,7 +217,7 @@ fn after(cutover: &Cutover, phase: Phase) -> Phase {
         Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp => Phase::Confirm,
         Phase::Confirm => Phase::Switch,
         Phase::Switch => Phase::Drain,
-        Phase::Drain if cutover.outline.bake && !cutover.evidence.is_good() => Phase::Bake,
+        Phase::Drain if is_to_bake(cutover) => Phase::Bake,
         Phase::Drain | Phase::Bake if cutover.outline.dns => Phase::Dns,
         _ => Phase::Done,
     }
@@ -295,21 +315,35 @@ fn baked(cutover: &Cutover, judged: Judgement) -> Next {
             enter(with_reasons(&next, vec![]), phase)
         }
         Some(Verdict::Undecided) if cutover.phase == Phase::Bake => pause(&next, Stop::Bake, reasons),
-        // The drain is not over: what has been found is remembered until it is.
+        // The drain is not over: what has been found is remembered until it is, and may yet turn out to be bad.
+        Some(Verdict::Undecided) => (with_reasons(&next, reasons), vec![Effect::Guard]),
         _ => (with_reasons(&next, reasons), vec![]),
+    }
+}
+
+/// The new color is bad, and nobody has said how to go on: then the pause is over, as if it had been found so before.
+fn found_bad(cutover: &Cutover, judged: Judgement) -> Next {
+    let in_phase = |phase| Cutover { phase, paused: None, ..cutover.clone() };
+    match cutover.paused {
+        // It has its way back before it. In a canary nothing makes that more certain.
+        Some(Stop::Bake) if cutover.returning => baked(cutover, judged),
+        Some(Stop::Canary) if !cutover.returning => weighed(&in_phase(Phase::Canary), judged),
+        Some(Stop::Bake) => baked(&in_phase(Phase::Bake), judged),
+        Some(Stop::Canary | Stop::Gates) | None => (cutover.clone(), vec![]),
     }
 }
 
 /// The old color is empty, or its time to get there is over.
 fn emptied(cutover: &Cutover) -> Next {
-    if cutover.evidence.is_undecided() {
+    if cutover.evidence.is_undecided() && !cutover.kept {
         return pause(cutover, Stop::Bake, cutover.evidence.reasons.clone());
     }
     let phase = after(cutover, Phase::Drain);
     // A way back that is still being looked at goes on being looked at, unless nothing is left that it could turn.
     let returning = cutover.returning && phase == Phase::Bake;
     let asked_back = cutover.asked_back.clone().filter(|_| returning);
-    let reasons = if phase == Phase::Bake { cutover.evidence.reasons.clone() } else { Vec::new() };
+    let is_told = phase == Phase::Bake || cutover.kept;
+    let reasons = if is_told { cutover.evidence.reasons.clone() } else { Vec::new() };
     enter(with_reasons(&Cutover { returning, asked_back, ..cutover.clone() }, reasons), phase)
 }
 
@@ -348,7 +382,8 @@ fn is_stuck(cutover: &Cutover) -> bool {
 fn stuck(cutover: &Cutover, at: Stop, reasons: &[String]) -> Next {
     let evidence = Evidence { reasons: both(cutover, reasons), ..cutover.evidence.clone() };
     let next = Cutover { phase: Phase::Paused, paused: Some(at), returning: true, evidence, ..cutover.clone() };
-    (next, vec![Effect::CheckLater(cutover.from, bar(cutover))])
+    let effects = [guard(&next), vec![Effect::CheckLater(cutover.from, bar(cutover))]].concat();
+    (next, effects)
 }
 
 /// Why it wants to go back, and why it cannot.
@@ -409,9 +444,11 @@ fn approve(cutover: &Cutover, by: &str, at: Timestamp, gate: Option<&str>) -> Ne
             let phase = after(&next, Phase::Canary);
             enter(with_reasons(&next, vec![]), phase)
         }
-        // Whoever says so has seen what speaks against it.
-        (Phase::Paused, Some(Stop::Bake)) => {
-            let phase = after(&next, Phase::Bake);
+        // Whoever says so has seen what speaks against it; but who has asked to go back before him gets his answer first.
+        (Phase::Paused, Some(Stop::Bake)) if cutover.asked_back.is_none() => {
+            // Where the old color was not empty when it paused, it has to be first.
+            let phase = if next.drained().is_none() { Phase::Drain } else { after(&next, Phase::Bake) };
+            next.kept = true;
             let reasons =
                 vec![format!("{by} says to keep {}, although: {}", next.to, next.evidence.reasons.join("; "))];
             enter(with_reasons(&next, reasons), phase)

@@ -61,8 +61,8 @@ fn leaves_open(cutover: &Cutover, preview: Preview) -> bool {
             preview.to == cutover.to
         }
         Phase::Paused if cutover.paused != Some(Stop::Bake) => preview.to == cutover.to,
-        // The old color has drained, and the way back would publish it, which ends the preview.
-        Phase::Bake | Phase::Dns | Phase::Paused => preview.to == cutover.from,
+        // The old color has drained, unless that was cut short, and the way back would publish it, which ends the preview.
+        Phase::Bake | Phase::Dns | Phase::Paused => preview.to == cutover.from && cutover.drained().is_some(),
         Phase::Switch | Phase::Drain | Phase::RollBack | Phase::DrainBack => false,
         Phase::Done | Phase::Aborted | Phase::RolledBack => true,
     }

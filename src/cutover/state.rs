@@ -46,6 +46,9 @@ pub struct Cutover {
     /// The deadline passed before anybody could say that the new color is good.
     #[serde(skip_serializing_if = "std::ops::Not::not", default)]
     pub overdue: bool,
+    /// An operator has said to keep the new color, whatever speaks against it. Nobody judges it any more.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub kept: bool,
     pub evidence: Evidence,
 }
 
@@ -102,7 +105,7 @@ pub enum Phase {
     Bake,
     /// Names follow.
     Dns,
-    /// Nothing moves until an operator says how to go on.
+    /// Nothing moves until an operator says how to go on, or the new color is found to be bad.
     Paused,
     /// The old color is being published again.
     RollBack,
@@ -155,7 +158,7 @@ impl Cutover {
         match self.phase {
             Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp | Phase::Confirm => true,
             Phase::Paused => true,
-            Phase::Switch | Phase::Drain | Phase::Bake => self.outline.bake && !self.evidence.is_good(),
+            Phase::Switch | Phase::Drain | Phase::Bake => self.outline.bake && !self.kept && !self.evidence.is_good(),
             _ => false,
         }
     }
@@ -167,12 +170,14 @@ impl Cutover {
 
     /// It is in a phase in which figures say how the new color does.
     pub fn is_judged(&self) -> bool {
-        matches!(self.phase, Phase::Canary | Phase::Ramp | Phase::Drain | Phase::Bake | Phase::Paused)
+        let is_looked_at =
+            matches!(self.phase, Phase::Canary | Phase::Ramp | Phase::Drain | Phase::Bake | Phase::Paused);
+        is_looked_at && !self.kept
     }
 
     /// It goes back because it has to, not because an operator asked.
     pub fn must_return(&self) -> bool {
-        self.overdue || self.evidence.is_bad()
+        !self.kept && (self.overdue || self.evidence.is_bad())
     }
 
     /// The gates that an operator's word opens now.
@@ -187,9 +192,9 @@ impl Cutover {
     /// Whether a restart has to know the difference. What is only told, such as reasons to wait, need not be on disk.
     pub fn differs_for_good(&self, before: &Cutover) -> bool {
         let of = |cutover: &Cutover| {
-            let Cutover { phase, returning, step, paused, overdue, .. } = *cutover;
+            let Cutover { phase, returning, step, paused, overdue, kept, .. } = *cutover;
             let gates: Vec<GateState> = cutover.gates.iter().map(|gate| gate.state).collect();
-            (phase, returning, step, paused, overdue, gates)
+            (phase, returning, step, paused, overdue, kept, gates)
         };
         of(self) != of(before)
     }

@@ -183,6 +183,7 @@ pub fn draft(rules: &config::Service, kind: Kind, to: Color, by: String) -> Cuto
         step: None,
         paused: None,
         overdue: false,
+        kept: false,
         evidence: Evidence::default(),
     }
 }

@@ -25,6 +25,7 @@ fn begun(kind: Kind, outline: Outline, gates: &[Gate]) -> Cutover {
         step: None,
         paused: None,
         overdue: false,
+        kept: false,
         evidence: Evidence::default(),
     }
 }
@@ -103,10 +104,11 @@ fn walk(from: Cutover) -> (Vec<Cutover>, Vec<Step>) {
 
 /// What the machine goes by: two states that differ in nothing else are one.
 fn key(cutover: &Cutover) -> String {
-    let Cutover { phase, returning, step, paused, overdue, .. } = cutover;
+    let Cutover { phase, returning, step, paused, overdue, kept, .. } = cutover;
     let gates: Vec<_> = cutover.gates.iter().map(|gate| gate.state).collect();
     let verdict = cutover.evidence.judged.as_ref().map(|judged| judged.verdict);
-    format!("{phase:?} {returning} {step:?} {paused:?} {overdue} {gates:?} {verdict:?}")
+    let (is_asked, has_drained) = (cutover.asked_back.is_some(), cutover.drained().is_some());
+    format!("{phase:?} {returning} {is_asked} {step:?} {paused:?} {overdue} {kept} {gates:?} {verdict:?} {has_drained}")
 }
 
 /// The courses that a config may ask for: each phase there or not.
@@ -148,6 +150,9 @@ fn what_must_hold_of_every_step_holds() {
         effects_are_of_the_right_color(step, &after, &effects);
         undecided_is_never_success(step, &after);
         deadlines_lead_back(step, &after, &effects);
+        nothing_ends_before_the_old_color_is_empty(step, &after);
+        pauses_are_guarded(step, &after, &effects);
+        what_is_kept_is_not_asked_about_again(step, &after, &effects);
         if before.phase.ends() {
             assert_eq!((&before, effects.len()), (&after, 0), "{event:?}");
         }
@@ -187,6 +192,7 @@ fn effects_are_of_the_right_color((before, event): (&Cutover, &Event), after: &C
             Effect::Ramp(step) => assert_eq!((after.phase, after.step), (Phase::Ramp, Some(*step)), "{said}"),
             Effect::Share(step) => assert_eq!((after.live(), after.step), (after.from, Some(*step)), "{said}"),
             Effect::Judge => assert!(after.outline.bake && after.live() == after.to, "{said}"),
+            Effect::Guard => assert!(has_traffic_to_judge(after) && after.is_judged(), "{said}"),
             Effect::Ask(name) => {
                 assert!(after.gates.iter().any(|gate| gate.name == *name && !gate.has_passed()), "{said}")
             }
@@ -205,7 +211,7 @@ fn undecided_is_never_success((before, event): (&Cutover, &Event), after: &Cutov
     }
     let passes_bake = before.live() == before.to && before.is_on_trial() && before.outline.bake;
     if passes_bake && matches!(after.phase, Phase::Dns | Phase::Done) {
-        assert!(by_operator || is_good(after.evidence.judged.as_ref()), "{said}");
+        assert!(by_operator || before.kept || is_good(after.evidence.judged.as_ref()), "{said}");
     }
     if before.phase == Phase::Warm && !matches!(after.phase, Phase::Warm | Phase::Aborted) {
         assert!(matches!(event, Event::Warmed(_, against) if against.is_empty()), "{said}");
@@ -220,6 +226,73 @@ fn undecided_is_never_success((before, event): (&Cutover, &Event), after: &Cutov
     if before.evidence.is_bad() && before.live() == before.to && before.is_on_trial() && after.phase != before.phase {
         let goes_on_looking = matches!(after.phase, Phase::Bake | Phase::Paused) && after.returning;
         assert!(by_operator || goes_on_looking || after.phase == Phase::RollBack, "{said}");
+    }
+}
+
+/// Neither an end nor a bake comes before the drain, whatever has kept that from its end on the way.
+fn nothing_ends_before_the_old_color_is_empty((before, event): (&Cutover, &Event), after: &Cutover) {
+    if matches!(after.phase, Phase::Bake | Phase::Dns | Phase::Done) {
+        assert!(after.drained().is_some(), "{before:?} {event:?} {after:?}");
+    }
+    // What was seen at the switch is what the drain counts from.
+    if before.drained().is_none() && after.drained().is_some() {
+        assert!(after.switched().is_some(), "{before:?} {event:?} {after:?}");
+    }
+}
+
+/// The new color serves clients, and the course is one that judges.
+fn has_traffic_to_judge(cutover: &Cutover) -> bool {
+    let Outline { bake, canary, .. } = cutover.outline;
+    if cutover.live() == cutover.to { bake } else { cutover.step.is_some() && (bake || canary > 0) }
+}
+
+/// While an operator is waited for, a new color that has traffic is looked at, and goes back where it is bad.
+fn pauses_are_guarded((before, event): (&Cutover, &Event), after: &Cutover, effects: &[Effect]) {
+    if after.phase != Phase::Paused || !has_traffic_to_judge(after) || after.evidence.is_bad() {
+        return;
+    }
+    let said = format!("{before:?} {event:?} {after:?}");
+    let is_new = before.phase != Phase::Paused;
+    assert!(!is_new || effects.contains(&Effect::Guard), "{said}");
+    assert!(step(after, Event::Resume).1.contains(&Effect::Guard), "{said}");
+    for verdict in [Verdict::Watching, Verdict::Good, Verdict::Undecided] {
+        assert_eq!(step(after, Event::Judged(judgement(verdict))), (after.clone(), vec![]), "{said}");
+    }
+    let (found, effects) = step(after, Event::Judged(judgement(Verdict::Bad)));
+    assert!(found.returning && found.live() == after.live(), "{said}");
+    if !after.returning {
+        assert!(matches!(effects[..], [Effect::Check(color, _)] if color == after.from), "{said}");
+        assert_ne!(found.phase, Phase::Paused, "whoever approves what he has not seen is not heard: {said}");
+        assert_eq!(found.evidence.reasons, ["Bad"], "{said}");
+    }
+    let (back, _) = step(&found, Event::Health(after.from, Readiness::Ready, vec![]));
+    assert_eq!(back.phase, Phase::RollBack, "{said}");
+}
+
+/// Once an operator has said to keep the new color, only an operator takes it back.
+fn what_is_kept_is_not_asked_about_again((before, event): (&Cutover, &Event), after: &Cutover, effects: &[Effect]) {
+    let said = format!("{before:?} {event:?} {after:?}");
+    if let Event::Approve { .. } = event
+        && before.phase == Phase::Paused
+        && before.live() == before.to
+        && before != after
+    {
+        let phase = if before.drained().is_none() { Phase::Drain } else { after.phase };
+        assert_eq!((after.kept, after.returning, after.phase), (true, false, phase), "{said}");
+        assert!(after.evidence.reasons[0].contains("says to keep green, although: "), "{said}");
+    }
+    if !after.kept {
+        return;
+    }
+    assert!(
+        !matches!(after.phase, Phase::Paused | Phase::Bake) && !after.is_on_trial() && !after.must_return(),
+        "{said}"
+    );
+    assert!(!effects.contains(&Effect::Judge) && !effects.contains(&Effect::Guard), "{said}");
+    let is_told = after.evidence.reasons.iter().any(|reason| reason.contains("says to keep green, although: "));
+    assert!(is_told, "{said}");
+    if before.kept && after.live() != before.live() {
+        assert!(before.asked_back.is_some(), "{said}");
     }
 }
 
@@ -252,7 +325,7 @@ fn a_restart_repeats_the_phase_and_changes_nothing() {
         }
         // Nobody is waited for but an operator.
         let waits_for_operator = after.phase == Phase::Paused && !after.returning;
-        let waits = resumed.1.iter().all(|effect| matches!(effect, Effect::Share(_)));
+        let waits = resumed.1.iter().all(|effect| matches!(effect, Effect::Share(_) | Effect::Guard));
         assert_eq!(waits, after.phase.ends() || waits_for_operator, "{after:?}");
     }
 }
@@ -313,7 +386,9 @@ fn while_neither_color_is_good_nothing_moves_and_the_first_good_moment_takes_eve
         assert_eq!(after.live(), before.live());
         if before.must_return() || before.step.is_some() {
             assert_eq!((after.phase, after.returning), (Phase::Paused, true), "{before:?}");
-            assert!(matches!(effects[..], [Effect::CheckLater(color, _)] if color == before.from), "{before:?}");
+            let (last, others) = effects.split_last().unwrap();
+            assert!(matches!(last, Effect::CheckLater(color, _) if *color == before.from), "{before:?}");
+            assert!(others.iter().all(|effect| *effect == Effect::Guard), "{before:?}");
             assert!(
                 after.evidence.reasons.iter().any(|reason| reason.contains("blue is not good either")),
                 "{after:?}"
@@ -373,4 +448,39 @@ fn a_journal_of_before_is_read_as_what_it_meant() {
     assert_eq!(read, begun(Kind::Switch, Outline::default(), &[]));
     let told = serde_json::to_string(&read).unwrap();
     assert!(!told.contains("outline") && !told.contains("gates") && !told.contains("overdue"), "{told}");
+}
+
+/// A cutover that bakes, at the beginning of its drain.
+fn draining() -> Cutover {
+    let course = begun(Kind::Switch, Outline { bake: true, ..Outline::default() }, &[]);
+    let Event::Published(_, switched) = events().into_iter().nth(3).unwrap() else { panic!("not published") };
+    let ready = Event::Health(Color::Green, Readiness::Ready, vec![]);
+    take(&course, &[ready, Event::Published(Color::Green, switched)])
+}
+
+#[test]
+fn one_that_pauses_in_its_drain_is_drained_once_an_operator_keeps_it() {
+    let Event::Drained(_, drained) = events().into_iter().nth(4).unwrap() else { panic!("not drained") };
+    let (down, at) =
+        (Event::Health(Color::Blue, Readiness::Unready(vec!["down".into()]), vec![]), Timestamp::UNIX_EPOCH);
+    let approve = Event::Approve { by: "uid 0".into(), at, gate: None };
+    for bad in [Event::Judged(judgement(Verdict::Bad)), Event::DeadlinePassed] {
+        let paused = take(&draining(), &[bad.clone(), down.clone()]);
+        assert_eq!((paused.phase, paused.paused, paused.drained()), (Phase::Paused, Some(Stop::Bake), None));
+        let (kept, effects) = step(&paused, approve.clone());
+        assert_eq!((kept.phase, effects), (Phase::Drain, vec![Effect::Drain(Color::Blue)]), "{bad:?}");
+        assert_eq!(kept.switched(), draining().switched(), "what is counted from is known still");
+        let done = take(&kept, &[Event::DeadlinePassed, bad, Event::Drained(Color::Blue, drained.clone())]);
+        assert_eq!((done.phase, done.drained()), (Phase::Done, Some(&drained)));
+        assert_eq!(done.evidence.reasons, kept.evidence.reasons);
+    }
+}
+
+#[test]
+fn one_that_is_undecided_before_the_old_color_is_empty_is_looked_at_until_an_operator_comes() {
+    let (undecided, effects) = step(&draining(), Event::Judged(judgement(Verdict::Undecided)));
+    assert_eq!((undecided.phase, effects), (Phase::Drain, vec![Effect::Guard]));
+    let (turned, effects) = step(&undecided, Event::Judged(judgement(Verdict::Bad)));
+    assert_eq!((turned.phase, turned.returning), (Phase::Drain, true));
+    assert_eq!(effects, [Effect::Check(Color::Blue, Bar::Fit)]);
 }

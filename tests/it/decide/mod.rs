@@ -4,6 +4,7 @@ mod bake;
 mod canary;
 mod crash;
 mod gates;
+mod pause;
 
 use serde_json::{Value, json};
 
