@@ -300,7 +300,11 @@ impl Driver {
             if let Some(back) = self.returning.take() {
                 let _ = back.reply.send(Err(Denied::Journal(error.to_string())));
             }
-            return self.enter(Cutover { returning: false, asked_back: None, ..cutover }, Vec::new()).await;
+            let stays = Cutover { returning: false, asked_back: None, ..cutover };
+            // What has been found of the new color meanwhile is found once more, so that its bake ends.
+            let is_baking = stays.phase == Phase::Bake;
+            let effects = if is_baking { machine::step(&stays, Event::Resume).1 } else { Vec::new() };
+            return self.enter(stays, effects).await;
         }
         self.unwritten = Some(next.clone());
         self.enter(next, effects).await;

@@ -301,24 +301,32 @@ fn weighed(cutover: &Cutover, judged: Judgement) -> Next {
 
 /// The new color has been judged by all of the traffic. It is watched from the switch on, also while the old one empties.
 fn baked(cutover: &Cutover, judged: Judgement) -> Next {
-    // While the way back is being looked at, only what makes it certain counts.
+    // While the way back is being looked at, only what makes it certain counts. Where an operator has no more than asked, the
+    // rest is remembered until he has his answer.
     if cutover.returning && judged.verdict != Verdict::Bad {
-        return (cutover.clone(), vec![]);
+        return if cutover.must_return() { (cutover.clone(), vec![]) } else { remembered(cutover, judged) };
     }
     let reasons = judged.reasons.clone();
-    let next = judged_as(cutover, judged);
-    match next.evidence.judged.as_ref().map(|judged| judged.verdict) {
-        Some(Verdict::Bad) if cutover.returning => (with_reasons(&next, reasons), vec![]),
-        Some(Verdict::Bad) => turn(with_reasons(&next, reasons)),
-        Some(Verdict::Good) if cutover.phase == Phase::Bake => {
+    let next = judged_as(cutover, judged.clone());
+    match judged.verdict {
+        Verdict::Bad if cutover.returning => (with_reasons(&next, reasons), vec![]),
+        Verdict::Bad => turn(with_reasons(&next, reasons)),
+        Verdict::Good if cutover.phase == Phase::Bake => {
             let phase = after(&next, Phase::Bake);
             enter(with_reasons(&next, vec![]), phase)
         }
-        Some(Verdict::Undecided) if cutover.phase == Phase::Bake => pause(&next, Stop::Bake, reasons),
-        // The drain is not over: what has been found is remembered until it is, and may yet turn out to be bad.
-        Some(Verdict::Undecided) => (with_reasons(&next, reasons), vec![Effect::Guard]),
-        _ => (with_reasons(&next, reasons), vec![]),
+        Verdict::Undecided if cutover.phase == Phase::Bake => pause(&next, Stop::Bake, reasons),
+        // The drain is not over: what has been found is remembered until it is.
+        _ => remembered(cutover, judged),
     }
+}
+
+/// What is undecided before the old color is empty may yet turn out to be bad.
+fn remembered(cutover: &Cutover, judged: Judgement) -> Next {
+    let is_open = judged.verdict == Verdict::Undecided && cutover.phase == Phase::Drain;
+    let reasons = judged.reasons.clone();
+    let effects = if is_open { vec![Effect::Guard] } else { vec![] };
+    (with_reasons(&judged_as(cutover, judged), reasons), effects)
 }
 
 /// The new color is bad, and nobody has said how to go on: then the pause is over, as if it had been found so before.
@@ -368,8 +376,14 @@ fn looked_back(cutover: &Cutover, readiness: Readiness) -> Next {
         (Readiness::Rising(reasons) | Readiness::Unready(reasons), _) if cutover.must_return() => {
             stuck(cutover, Stop::Bake, &reasons)
         }
-        // Only an operator wanted it, and he has been told.
-        (Readiness::Rising(_) | Readiness::Unready(_), _) => (Cutover { returning: false, ..cutover.clone() }, vec![]),
+        // Only an operator wanted it, and he has been told. What has been found of the new color meanwhile holds.
+        (Readiness::Rising(_) | Readiness::Unready(_), phase) => {
+            let next = Cutover { returning: false, ..cutover.clone() };
+            match next.evidence.judged.clone().filter(|_| phase == Phase::Bake) {
+                Some(judged) => baked(&next, judged),
+                None => (next, vec![]),
+            }
+        }
     }
 }
 

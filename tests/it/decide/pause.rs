@@ -158,6 +158,8 @@ async fn one_that_is_kept_in_its_drain_is_asked_about_no_more_and_can_still_be_r
     assert_eq!((&service["phase"], &service["live"]), (&json!("drain"), &json!("green")), "{service:#}");
     assert_eq!(order(&proxy, "approve", json!({})).await.0, 409, "nothing is asked any more");
     blue.health(Health::Passing);
+    let is_up = || async { proxy.service("shop").await["blue"]["endpoints"][0]["up"] == true };
+    assert!(eventually(PATIENCE, is_up).await, "{:#}", proxy.service("shop").await);
     proxy.run(&["rollback", "--reason", "second thoughts"]).await.assert_code(0);
     let history = ended(&proxy).await;
     assert_eq!((&history["outcome"], &history["live"]), (&json!("rolled_back"), &json!("blue")), "{history:#}");
