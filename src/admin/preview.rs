@@ -12,8 +12,7 @@ use crate::config;
 use crate::cutover::Desk;
 use crate::names::{Color, HostPattern, ServiceName};
 use crate::proxy::PREVIEW;
-use crate::seal::Invitation;
-use crate::table::{Preview, Service};
+use crate::table::Service;
 use crate::time::{self, Timestamp};
 
 /// The body of `preview`.
@@ -54,16 +53,16 @@ pub async fn carry_out(scene: &Scene, desk: &Desk, ask: AskPreview, by: &str) ->
     let endpoints_up = health.iter().filter(|endpoint| endpoint.state == crate::pool::State::Up).count();
     let (name, endpoints) = (service.name.clone(), health.len());
     if ask.end {
-        desk.preview(None).await?;
+        desk.end_previews().await?;
         tracing::info!("previews of {name} ended by {by}");
         return Ok(Previewed { service: name, to, until: None, link: None, header: None, endpoints_up, endpoints });
     }
     let lasts = lasts(ask.lasts.as_deref(), &service)?;
     let base = ask.url.map_or_else(|| Ok(address(scene, &service)), checked)?;
     let until = time::now().checked_add(lasts).map_err(|error| Problem::bad_request(error.to_string()))?;
-    desk.preview(Some(Preview { to, until })).await?;
+    let invitation = desk.preview(to, until).await?;
     tracing::info!(%until, "a preview of {to} of {name} was opened by {by}");
-    let text = Invitation::new(to, until).write(&scene.switchboard.seal(), name.as_str());
+    let text = invitation.write(&scene.switchboard.seal(), name.as_str());
     let (link, header) = (link(&base, &text), ("Cutover-Preview".to_owned(), text));
     debug_assert!(header.0.eq_ignore_ascii_case(PREVIEW.as_str()));
     Ok(Previewed {

@@ -20,7 +20,7 @@ use crate::time::Human;
         where they are. A browser that follows the link is sent on without the invitation, which it keeps as a cookie; \
         a script sends it as a header. Endpoints see neither.\n\n\
         A link works until it expires, until previews are ended, until the next switch, or until the proxy ends, \
-        whichever comes first. Then it is refused instead of showing the other color.",
+        whichever comes first. Then it is refused instead of showing the other color, also while a later preview is open.",
     after_help = "Examples:
   cutover preview green
   cutover preview green shop --for 30m --url https://shop.example.com/checkout

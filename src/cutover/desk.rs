@@ -11,14 +11,15 @@ use super::figures::Figures;
 use super::follow::{Names, Told};
 use super::judge::Judgement;
 use super::pause::{Ask, Matter, Paused};
-use super::preview::{PreviewAsk, Want};
+use super::preview::{self, PreviewAsk, Want};
 use super::recorder::Recorder;
 use super::state::{Cutover, Phase};
 use super::warmed::Warmed;
 use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
 use crate::pool::{Pool, Readiness};
-use crate::table::{Entry, Preview, Service, Switchboard};
+use crate::seal::Invitation;
+use crate::table::{Entry, Service, Switchboard};
 use crate::time::Timestamp;
 
 /// What an operator wants of a service.
@@ -123,10 +124,20 @@ impl Desk {
         answer.await.map_err(|_| Denied::Gone)?
     }
 
-    /// Opens the color that is not live to those who are invited, until the preview expires or is closed, or the service
-    /// is switched; `None` closes it.
-    pub async fn preview(&self, preview: Option<Preview>) -> Result<(), Denied> {
-        let (ask, answer) = PreviewAsk::new(preview.map_or(Want::Close, Want::Open));
+    /// Opens the color that is not live to those who have the invitation that comes back, until that expires, previews are
+    /// ended, or the service is switched.
+    pub async fn preview(&self, to: Color, until: Timestamp) -> Result<Invitation, Denied> {
+        let opened = self.ask_for(Want::Open { to, until }).await?;
+        Ok(Invitation::new(to, opened, until))
+    }
+
+    /// Whoever has been invited is no longer.
+    pub async fn end_previews(&self) -> Result<(), Denied> {
+        self.ask_for(Want::Close).await.map(drop)
+    }
+
+    async fn ask_for(&self, want: Want) -> preview::Answer {
+        let (ask, answer) = PreviewAsk::new(want);
         self.mail.send(Mail::Preview(ask)).await.map_err(|_| Denied::Stopping)?;
         answer.await.map_err(|_| Denied::Stopping)?
     }

@@ -19,7 +19,7 @@ use super::figures::Figures;
 use super::hands::Hands;
 use super::machine::{self, Effect, Event};
 use super::pause::{Ask, Paused};
-use super::preview::{PreviewAsk, wake_at_the_end};
+use super::preview::{PreviewAsk, moment, wake_at_the_end};
 use super::recorder::Recorder;
 use super::state::{Cutover, Phase};
 use crate::config::Drain;
@@ -27,7 +27,7 @@ use crate::journal::{Journal, JournalError};
 use crate::names::Color;
 use crate::proxy::Listeners;
 use crate::table::{Service, Switchboard};
-use crate::time;
+use crate::time::{self, Timestamp};
 
 /// What comes into a driver's mailbox.
 pub enum Mail {
@@ -45,7 +45,7 @@ pub type Reply = oneshot::Sender<Result<Granted, Denied>>;
 /// What the world is told about a cutover: each state it enters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Told {
-    pub at: time::Timestamp,
+    pub at: Timestamp,
     pub cutover: Cutover,
 }
 
@@ -66,6 +66,8 @@ pub struct Driver {
     deadline: Option<Instant>,
     /// An end that could not be written down; nothing new begins before it is.
     unwritten: Option<Cutover>,
+    /// When a preview was opened or closed the last time.
+    previewed: Timestamp,
     /// The effects of the present phase. They end with it: a drain must not outlive the color's way back.
     effects: JoinSet<()>,
     /// The check that is to come, of which there is one at most.
@@ -121,6 +123,7 @@ impl Driver {
             returning: None,
             deadline: None,
             unwritten: None,
+            previewed: Timestamp::MIN,
             effects: JoinSet::new(),
             later: None,
             hands,
@@ -185,15 +188,17 @@ impl Driver {
     }
 
     /// Opens or closes a preview. Only a driver does, so that none is opened behind the back of a drain.
-    async fn preview(&self, ask: PreviewAsk) {
+    async fn preview(&mut self, ask: PreviewAsk) {
+        let at = moment(self.previewed);
+        self.previewed = at;
         let table = self.switchboard.table();
         let decided = table.entry(&self.service.name).ok_or(Denied::Gone);
-        let decided = decided.and_then(|entry| ask.want.decide(entry, self.current()));
+        let decided = decided.and_then(|entry| ask.want.decide(entry, self.current(), at));
         if let Ok(Some(preview)) = decided {
             self.switchboard.preview(&self.service.name, preview).await;
             preview.into_iter().for_each(|open| wake_at_the_end(open, self.mail.downgrade()));
         }
-        ask.answer(decided.map(|_| ()));
+        ask.answer(decided.map(|_| at));
     }
 
     /// The service is out of the table, and no cutover is under way: what is inside its pools is given its time.

@@ -7,30 +7,37 @@ use tokio::sync::{mpsc, oneshot};
 use super::desk::Denied;
 use super::driver::Mail;
 use super::state::{Cutover, Phase, Stop};
+use crate::names::Color;
 use crate::table::{Entry, Preview};
-use crate::time;
+use crate::time::{self, Timestamp};
 
 /// The asking for a preview, or for the end of one.
 pub struct PreviewAsk {
     pub want: Want,
-    reply: oneshot::Sender<Result<(), Denied>>,
+    reply: oneshot::Sender<Answer>,
 }
+
+/// The moment at which it was done: what is opened later does not know whoever was invited by then.
+pub type Answer = Result<Timestamp, Denied>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    Open(Preview),
+    Open {
+        to: Color,
+        until: Timestamp,
+    },
     Close,
     /// One that was open may have expired.
     Expire,
 }
 
 impl PreviewAsk {
-    pub fn new(want: Want) -> (PreviewAsk, oneshot::Receiver<Result<(), Denied>>) {
+    pub fn new(want: Want) -> (PreviewAsk, oneshot::Receiver<Answer>) {
         let (reply, answer) = oneshot::channel();
         (PreviewAsk { want, reply }, answer)
     }
 
-    pub fn answer(self, answer: Result<(), Denied>) {
+    pub fn answer(self, answer: Answer) {
         // Whoever asked may have gone; what was done is done.
         let _ = self.reply.send(answer);
     }
@@ -38,13 +45,21 @@ impl PreviewAsk {
 
 impl Want {
     /// What the service's preview is to be, `None` where it stays as it is.
-    pub fn decide(self, entry: &Entry, current: Option<Cutover>) -> Result<Option<Option<Preview>>, Denied> {
+    pub fn decide(
+        self,
+        entry: &Entry,
+        current: Option<Cutover>,
+        at: Timestamp,
+    ) -> Result<Option<Option<Preview>>, Denied> {
         match self {
-            Want::Open(preview) if preview.to == entry.live => Err(Denied::LiveAlready(preview.to)),
-            Want::Open(preview) => match current.filter(|cutover| !leaves_open(cutover, preview)) {
+            Want::Open { to, .. } if to == entry.live => Err(Denied::LiveAlready(to)),
+            Want::Open { to, until } => match current.filter(|cutover| !leaves_open(cutover, to)) {
                 Some(cutover) => Err(Denied::Held(Box::new(cutover))),
-                // Whoever was invited for longer stays so.
-                None => Ok(Some(Some(entry.preview.filter(|open| open.until > preview.until).unwrap_or(preview)))),
+                // Whoever is invited already stays so, and until then.
+                None => {
+                    let open = entry.preview.unwrap_or(Preview { to, since: at, until });
+                    Ok(Some(Some(Preview { until: open.until.max(until), ..open })))
+                }
             },
             Want::Close => Ok(entry.preview.map(|_| None)),
             Want::Expire => Ok(entry.preview.filter(|open| open.until <= time::now()).map(|_| None)),
@@ -54,15 +69,13 @@ impl Want {
 
 /// Whether a preview disturbs nothing that the cutover does: a pool that is opened anew is never empty, so none of a color
 /// that is being drained, or is about to be.
-fn leaves_open(cutover: &Cutover, preview: Preview) -> bool {
+fn leaves_open(cutover: &Cutover, to: Color) -> bool {
     match cutover.phase {
         // An operator who is to approve wants to see what.
-        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm | Phase::Ramp => {
-            preview.to == cutover.to
-        }
-        Phase::Paused if cutover.paused != Some(Stop::Bake) => preview.to == cutover.to,
+        Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Confirm | Phase::Ramp => to == cutover.to,
+        Phase::Paused if cutover.paused != Some(Stop::Bake) => to == cutover.to,
         // The old color has drained, unless that was cut short, and the way back would publish it, which ends the preview.
-        Phase::Bake | Phase::Dns | Phase::Paused => preview.to == cutover.from && cutover.drained().is_some(),
+        Phase::Bake | Phase::Dns | Phase::Paused => to == cutover.from && cutover.drained().is_some(),
         Phase::Switch | Phase::Drain | Phase::RollBack | Phase::DrainBack => false,
         Phase::Done | Phase::Aborted | Phase::RolledBack => true,
     }
@@ -81,5 +94,14 @@ pub fn wake_at_the_end(preview: Preview, mail: mpsc::WeakSender<Mail>) {
     });
 }
 
+/// The moment at which the next is opened or closed. It is later than the one before though the clock be set back, or a link
+/// of a preview that is over would open the next one.
+pub fn moment(before: Timestamp) -> Timestamp {
+    let later = before.checked_add(TICK).unwrap_or(before);
+    time::now().max(later)
+}
+
+/// What one moment is told from another by.
+const TICK: Duration = Duration::from_millis(1);
 /// Both clocks are read to the millisecond.
 const LATER: Duration = Duration::from_millis(2);

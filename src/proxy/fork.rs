@@ -11,16 +11,15 @@ use super::lanes::Lane;
 use super::mirror::{Copier, Pair};
 use crate::config::Sticky;
 use crate::names::{Color, PerColor};
-use crate::seal::Seal;
-use crate::table::{Entry, Service, Split};
+use crate::seal::{Invitation, Seal};
+use crate::table::{Entry, Preview, Service, Split};
 use crate::time::Moment;
 
 /// One for each service that is split, previewed, or says in its config that it may be; made anew with each table.
 pub struct Fork {
     pub live: Color,
     pub split: Option<Split>,
-    /// The other color's pool is open.
-    pub is_open: bool,
+    pub preview: Option<Preview>,
     pub service: Arc<Service>,
     pub seal: Arc<Seal>,
     /// The names of the badge's cookie and of the invitation's.
@@ -34,19 +33,18 @@ pub struct Fork {
 impl Fork {
     pub fn of(entry: &Entry, lanes: &PerColor<Rc<Lane>>, seal: &Arc<Seal>, copier: &Rc<Copier>) -> Option<Rc<Fork>> {
         let rules = &entry.service.rules.cutover;
-        let is_open = entry.split.is_some() || entry.preview.is_some();
         // Where it may come to that, what clients bring from the last time is kept from backends in between as well.
         let may_be = !rules.canary.is_empty() || !rules.preview.from.is_empty() || rules.mirror.is_some();
         // And only the proxy may mark a request as one of its own.
         let may_be = may_be || !rules.ramp.is_zero() || rules.warm.is_some();
-        if !is_open && !may_be && !entry.invited {
+        if entry.split.is_none() && entry.preview.is_none() && !may_be && !entry.invited {
             return None;
         }
         let (name, Sticky { header, cookie, .. }) = (&entry.service.name, &rules.sticky);
         Some(Rc::new(Fork {
             live: entry.live,
             split: entry.split,
-            is_open,
+            preview: entry.preview,
             badge: cookie.clone().unwrap_or_else(|| format!("cutover-{name}")),
             invitation: format!("cutover-preview-{name}"),
             header: header.as_ref().and_then(|name| name.parse().ok()),
@@ -57,9 +55,14 @@ impl Fork {
         }))
     }
 
-    /// Whether requests may go to this color.
-    pub fn opens(&self, color: Color) -> bool {
-        self.is_open || color == self.live
+    /// Whether the other color has clients: a share of them, or those who are invited.
+    pub fn is_open(&self) -> bool {
+        self.split.is_some() || self.preview.is_some()
+    }
+
+    /// Whether the invitation leads to where it says: to a preview, or to what is live, as everything does.
+    pub fn admits(&self, invitation: &Invitation) -> bool {
+        invitation.to == self.live || self.preview.is_some_and(|preview| preview.welcomes(invitation))
     }
 
     /// A cookie of the proxy's own: for this service's paths, out of scripts' reach, not sent along by other sites' forms.

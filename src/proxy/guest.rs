@@ -73,19 +73,19 @@ impl<'r> Guest<'r> {
             let invitation = self.read(shown.as_bytes(), fork)?;
             return Err(Stop::Elsewhere(Box::new(self.redirect(invitation, shown, fork))));
         }
-        if !fork.is_open {
+        if !fork.is_open() {
             return Ok(None);
         }
         let other = fork.live.other();
         let is_invited = headers::cookies(&self.head.headers, &fork.invitation)
             .filter_map(|shown| Invitation::read(shown, &fork.seal, fork.service.name.as_str(), now()))
-            .any(|invitation| invitation.to == other);
+            .any(|invitation| invitation.to == other && fork.admits(&invitation));
         Ok((is_invited || self.is_near(fork)).then_some(other))
     }
 
     fn read(&self, shown: &[u8], fork: &Fork) -> Result<Invitation, Refusal> {
         let read = Invitation::read(shown, &fork.seal, fork.service.name.as_str(), now());
-        read.filter(|invitation| fork.opens(invitation.to)).ok_or(Refusal::PreviewOver)
+        read.filter(|invitation| fork.admits(invitation)).ok_or(Refusal::PreviewOver)
     }
 
     fn redirect(&self, invitation: Invitation, shown: &str, fork: &Fork) -> Redirect {

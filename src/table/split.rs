@@ -4,6 +4,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::config::Share;
 use crate::names::Color;
+use crate::seal::Invitation;
 use crate::time::Timestamp;
 
 /// A share of a service's clients goes to the color that is not live.
@@ -33,7 +34,15 @@ impl Split {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Preview {
     pub to: Color,
+    /// Invitations from before are to one that is over.
+    pub since: Timestamp,
     pub until: Timestamp,
+}
+
+impl Preview {
+    pub fn welcomes(&self, invitation: &Invitation) -> bool {
+        invitation.to == self.to && invitation.is_as_new_as(self.since)
+    }
 }
 
 #[cfg(test)]

@@ -365,7 +365,7 @@ pub mod tests {
     #[tokio::test]
     async fn a_publish_ends_split_and_preview_at_once_and_a_reload_keeps_both() {
         let (switchboard, shop, open) = shop().await;
-        let preview = |to| Some(Preview { to, until: Timestamp::UNIX_EPOCH });
+        let preview = |to| Some(Preview { to, since: Timestamp::UNIX_EPOCH, until: Timestamp::UNIX_EPOCH });
         switchboard.split(&shop, split(Color::Green, 500)).await;
         switchboard.preview(&shop, preview(Color::Green)).await;
         let (edge, routes, entries) = draft(&["shop"]);
@@ -388,7 +388,8 @@ pub mod tests {
     #[tokio::test]
     async fn the_other_color_stays_open_until_neither_a_split_nor_a_preview_needs_it() {
         let (switchboard, shop, open) = shop().await;
-        let preview = Some(Preview { to: Color::Green, until: Timestamp::UNIX_EPOCH });
+        let (since, until) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+        let preview = Some(Preview { to: Color::Green, since, until });
         switchboard.preview(&shop, preview).await;
         assert_eq!(open(&switchboard), (true, true));
         switchboard.split(&shop, split(Color::Green, 0)).await;

@@ -152,7 +152,71 @@ async fn a_preview_ends_at_its_time_by_order_with_a_switch_and_with_the_process(
     let again = proxy.run(&["preview", "blue", "--for", "1h", "--json"]).await.assert_code(0).json();
     let mut client = Client::http1(&proxy).await;
     assert_eq!(with_header(&mut client, &again).await.backend(), Some("blue"));
-    assert_eq!(with_header(&mut client, &back).await.backend(), Some("blue"), "the key outlives the process");
+    assert_eq!(with_header(&mut client, &back).await.status, 403, "nor when another is opened then");
+}
+
+#[tokio::test]
+async fn a_link_is_to_the_preview_it_was_made_for_and_does_not_come_back_with_a_later_one() {
+    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    let mut client = Client::http1(&proxy).await;
+    let first = preview(&proxy, &[]).await;
+    let cookie = given(&client.get(&path_of(&first["link"])).await, "cutover-preview-shop").unwrap();
+    assert_eq!(ask(&mut client, Some(&cookie)).await.backend(), Some("green"));
+    // Whoever invites somebody else, for less time or for more, sends nobody away.
+    let shorter = preview(&proxy, &["--for", "30m"]).await;
+    let longer = preview(&proxy, &["--for", "2h"]).await;
+    for one in [&first, &shorter, &longer] {
+        assert_eq!(with_header(&mut client, one).await.backend(), Some("green"));
+    }
+    assert_eq!(proxy.service("shop").await["preview"]["until"], longer["until"]);
+
+    proxy.run(&["preview", "green", "--end"]).await.assert_code(0);
+    let second = preview(&proxy, &["--for", "3h"]).await;
+    proxy.reload_with(|settings| settings.service("shop", |s| s.extra("timeouts", "body = \"7s\""))).await;
+    for mut client in [Client::http1(&proxy).await, Client::http2(&proxy).await] {
+        for over in [&first, &shorter, &longer] {
+            let answer = with_header(&mut client, over).await;
+            assert_eq!((answer.status, answer.header("cutover-error")), (403, Some("preview-over")));
+            assert_eq!(client.get(&path_of(&over["link"])).await.status, 403, "the link is over as well");
+        }
+        assert_eq!(ask(&mut client, Some(&cookie)).await.backend(), Some("blue"), "so is the cookie");
+        assert_eq!(with_header(&mut client, &second).await.backend(), Some("green"));
+        let cookie = given(&client.get(&path_of(&second["link"])).await, "cutover-preview-shop").unwrap();
+        assert_eq!(ask(&mut client, Some(&cookie)).await.backend(), Some("green"));
+    }
+}
+
+#[tokio::test]
+async fn a_link_that_is_over_is_refused_while_the_color_has_a_share_of_the_clients() {
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", "canary = [{ weight = \"1%\", for = \"10m\" }]")).await;
+    let over = preview(&proxy, &[]).await;
+    proxy.run(&["preview", "green", "--end"]).await.assert_code(0);
+    let wish = json!({ "to": "green", "timeout": "1ms" });
+    assert_eq!(proxy.api("POST", "/v1/services/shop/switch", wish).await.0, 202);
+    let shared = || async { proxy.service("shop").await["green"]["weight"] == 0.01 };
+    assert!(eventually(PATIENCE, shared).await);
+    let mut client = Client::http1(&proxy).await;
+    assert_eq!(with_header(&mut client, &over).await.status, 403);
+    let link = preview(&proxy, &[]).await;
+    assert_eq!(with_header(&mut client, &link).await.backend(), Some("green"), "a cutover to green stands in no way");
+}
+
+#[tokio::test]
+async fn of_proxies_with_one_key_each_knows_a_link_that_was_made_when_its_own_preview_was_open() {
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let service = |s: Service| checked(s).blue([&blue]).green([&green]);
+    let one = Cutover::with().service("shop", service).start().await;
+    let settings = Cutover::with().service("shop", service);
+    std::fs::copy(one.state_dir().join("seal.key"), settings.state_dir().join("seal.key")).unwrap();
+    let other = settings.start().await;
+    until_up(&one).await;
+    until_up(&other).await;
+    let before = preview(&one, &[]).await;
+    let link = preview(&other, &[]).await;
+    for proxy in [&one, &other] {
+        assert_eq!(with_header(&mut Client::http1(proxy).await, &link).await.backend(), Some("green"));
+    }
+    assert_eq!(with_header(&mut Client::http1(&other).await, &before).await.status, 403);
 }
 
 #[tokio::test]
