@@ -1,19 +1,15 @@
 //! Asking a gate: over HTTP, by a command, or an operator. It comes back decided, in its time.
 
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::{Child, Command};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::process::Command;
 
 use super::gate::Gate;
+use super::group::Group;
 use super::state::Cutover;
 use super::web::Web;
 use crate::config::{GateRules, Question};
@@ -137,7 +133,8 @@ async fn run(
 ) -> Result<String, String> {
     let (program, arguments) = command.split_first().ok_or("there is no program")?;
     let kept = KEPT_VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-    let child = Command::new(program)
+    let mut asked = Command::new(program);
+    asked
         .args(arguments)
         .env_clear()
         .envs(kept)
@@ -151,89 +148,16 @@ async fn run(
             ("CUTOVER_REASON", cutover.reason.as_deref().unwrap_or_default()),
             ("CUTOVER_REHEARSAL", if cutover.id.starts_with(REHEARSAL) { "1" } else { "" }),
         ])
-        .envs(env.iter().filter_map(|variable| variable.split_once('=')))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // What it starts is in its group, and ends with it.
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn();
-    let mut group = Group(child.map_err(|error| format!("{program} cannot be run: {error}"))?);
-    match tokio::time::timeout(timeout, group.run()).await {
-        Ok(Ok((status, says))) if status.success() => Ok(format!("{program} ended with 0{says}")),
-        Ok(Ok((status, says))) => match status.code() {
-            Some(code) => Err(format!("{program} ended with {code}{says}")),
-            None => Err(format!("{program} was ended by a signal{says}")),
+        .envs(env.iter().filter_map(|variable| variable.split_once('=')));
+    let mut group = Group::start(asked).map_err(|error| format!("{program} cannot be run: {error}"))?;
+    match tokio::time::timeout(timeout, group.run(KEPT)).await {
+        Ok(Ok((status, last))) if status.success() => Ok(format!("{program} ended with 0{}", said(&last))),
+        Ok(Ok((status, last))) => match status.code() {
+            Some(code) => Err(format!("{program} ended with {code}{}", said(&last))),
+            None => Err(format!("{program} was ended by a signal{}", said(&last))),
         },
         Ok(Err(error)) => Err(format!("{program} was lost: {error}")),
         Err(_) => Err(format!("{program} took longer than {} and was ended", Human(timeout))),
-    }
-}
-
-/// A command and whatever it has started: none of them outlives it, nor this.
-struct Group(Child);
-
-impl Group {
-    /// How it ended, and the end of what was printed.
-    async fn run(&mut self) -> std::io::Result<(ExitStatus, String)> {
-        let (out, err) = (self.0.stdout.take(), self.0.stderr.take());
-        let (mut said_out, mut said_err) = (Vec::new(), Vec::new());
-        let (over, is_over) = oneshot::channel::<()>();
-        let ended = async {
-            let _over = over;
-            self.ended().await
-        };
-        let printed = async {
-            tokio::select! {
-                _ = async { tokio::join!(tail(out, &mut said_out), tail(err, &mut said_err)) } => {}
-                // Whoever has left the group may hold the pipes for as long as he likes.
-                () = async { drop(is_over.await); tokio::time::sleep(LAST_WORDS).await } => {}
-            }
-        };
-        let (status, ()) = tokio::join!(ended, printed);
-        let last = if said_err.is_empty() { said_out } else { said_err };
-        Ok((status?, said(&last)))
-    }
-
-    /// The command has ended, and with it what it has started and left running.
-    async fn ended(&mut self) -> std::io::Result<ExitStatus> {
-        let mut changes = signal(SignalKind::child())?;
-        while let Some(id) = self.id()
-            && waitid(WaitId::Pid(id), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG)?.is_none()
-        {
-            changes.recv().await;
-        }
-        // Before it is waited for: from then on the group may be somebody else's.
-        self.end();
-        self.0.wait().await
-    }
-
-    fn end(&self) {
-        if let Some(id) = self.id() {
-            let _ = kill_process_group(id, Signal::KILL);
-        }
-    }
-
-    /// Nothing once it has been waited for.
-    fn id(&self) -> Option<Pid> {
-        self.0.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Keeps the last of what comes; a program that prints without end must not fill the memory.
-async fn tail(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
-    let Some(mut from) = from else { return };
-    let mut piece = [0; KEPT];
-    while let Ok(read @ 1..) = from.read(&mut piece).await {
-        kept.extend_from_slice(&piece[..read]);
-        kept.drain(..kept.len().saturating_sub(KEPT));
     }
 }
 
@@ -261,8 +185,6 @@ pub const REHEARSAL: &str = "rehearsal-";
 /// Between two tries.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How long what a command printed may still be on its way when it has ended.
-const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Bytes of an answer, or of what a command prints.
 const KEPT: usize = 4096;
 /// Characters of that in a reason.

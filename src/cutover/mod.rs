@@ -8,6 +8,7 @@ mod figures;
 mod fitness;
 mod follow;
 mod gate;
+mod group;
 mod hands;
 mod judge;
 mod machine;

@@ -197,6 +197,35 @@ async fn a_command_that_has_ended_decides_and_leaves_nobody_behind() {
     assert_eq!((status, &answer["outcome"]), (200, &json!("done")), "{answer}");
     assert_eq!(answer["gates"][1]["says"], "sh ended with 0: well", "{answer}");
     assert!(eventually(PATIENCE, || is_still(&marks)).await, "what it started goes on");
+    let alone = || async { proxy.children().is_empty() };
+    assert!(eventually(PATIENCE, alone).await, "its guard is still there: {:?}", proxy.children());
+}
+
+#[tokio::test]
+async fn a_command_ends_with_a_proxy_that_is_killed_and_is_asked_again_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    // Each asking has a file of its own. It is deaf to what asks it to end, and tries to end all but itself.
+    let script = format!(
+        "trap '' TERM; kill -TERM 0; (while :; do echo x >> {}/$$; sleep 0.05; done) & wait",
+        folder.path().display()
+    );
+    let run = format!("[\"sh\", \"-c\", {script:?}]");
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", &command(&run, ", timeout = \"10m\""))).await;
+    begin(&proxy).await;
+    let asked = || -> Vec<_> { std::fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().path()).collect() };
+    assert!(eventually(PATIENCE, || async { asked().len() == 1 }).await, "it is not asked");
+    let first = asked().remove(0);
+    assert!(eventually(PATIENCE, || async { !is_still(&first).await }).await, "it is not at work");
+    proxy.kill9().await;
+    assert!(eventually(PATIENCE, || is_still(&first)).await, "it goes on without the proxy");
+
+    proxy.restart().await;
+    assert!(eventually(PATIENCE, || async { asked().len() == 2 }).await, "it is not asked again");
+    assert!(is_still(&first).await, "two are asked at one time");
+    proxy.run(&["abort"]).await.assert_code(0);
+    let both = || async { is_still(&asked()[0]).await && is_still(&asked()[1]).await };
+    assert!(eventually(PATIENCE, both).await, "it outlives its cutover");
+    assert_eq!(ended(&proxy).await["outcome"], "aborted");
 }
 
 #[tokio::test]

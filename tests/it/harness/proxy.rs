@@ -254,6 +254,18 @@ impl Cutover {
         self.process.stderr()
     }
 
+    /// The processes that it has started and whose end it has not seen.
+    pub fn children(&self) -> Vec<String> {
+        let parent = self.process.id().to_string();
+        let told = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+            let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+            // `ID (NAME) STATE PARENT ..`, where the name may hold anything.
+            let of = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+            (of == parent).then_some(stat)
+        });
+        told.collect()
+    }
+
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
