@@ -29,6 +29,7 @@ pub fn page(scene: &Scene) -> String {
     for (place, outcome) in ConfigState::OUTCOMES.iter().enumerate() {
         page.put(&m::CONFIG_RELOADS, &[outcome], scene.config.count(place) as f64);
     }
+    page.put(&m::JOURNAL_RESERVE, &[], scene.journal.reserve() as f64);
     if let Some(lines) = scene.access_log.lines() {
         page.put(&m::ACCESS_LOG_LINES, &[], lines as f64);
         for (place, reason) in AccessLog::REASONS.iter().enumerate() {

@@ -1,10 +1,12 @@
 //! The journal: what must outlive a restart, on disk before it takes effect. One file of JSON lines, each with a checksum.
 
 mod line;
+mod reserve;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FlockOperation, flock};
@@ -12,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::line::{Line, is_torn};
+use self::reserve::Reserve;
 use crate::names::ServiceName;
 
 /// Something whose states are kept: of each `id` the newest, until too many newer ones have come.
@@ -41,6 +44,8 @@ impl Vital {
 /// Shared by all who write; one file for all topics and services, in the order things happened.
 pub struct Journal {
     inner: Mutex<Inner>,
+    /// What was left of the reserve behind the last line: whoever asks does not wait for the disk.
+    reserve: AtomicU64,
     /// Held for as long as the journal is open: two proxies must not write one journal.
     _lock: File,
 }
@@ -50,6 +55,7 @@ struct Inner {
     file: File,
     /// Where the last whole line ends.
     end: u64,
+    reserve: Reserve,
     /// The last line about each id, in the order in which the ids came up.
     lines: Vec<Line>,
 }
@@ -81,13 +87,19 @@ impl Journal {
             tracing::warn!(path = %path.display(), bytes = text.len() - end, "the journal's torn last line is cut off");
             file.set_len(end as u64).and_then(|()| file.sync_data()).map_err(failed("cannot be cut", &path))?;
         }
-        let mut inner = Inner { path, file, end: end as u64, lines };
-        if inner.end > COMPACT_AT {
-            inner.compact(dir).map_err(failed("cannot be compacted", &dir.join(FILE)))?;
+        let mut inner = Inner { path, file, end: end as u64, reserve: Reserve::default(), lines };
+        if inner.end > COMPACT_AT
+            && let Err(error) = inner.compact(dir)
+        {
+            // There may be no room for a second one beside it, and the long one says the same.
+            tracing::warn!(path = %inner.path.display(), "the journal cannot be compacted, and is taken as it is: {error}");
+            let _ = fs::remove_file(dir.join(DRAFT));
         }
+        inner.keep_reserve();
         // The folder's own entry for the file must outlive a power cut too.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("cannot be synced", dir))?;
-        Ok(Arc::new(Journal { inner: Mutex::new(inner), _lock: lock }))
+        let reserve = AtomicU64::new(inner.reserve.left(inner.end));
+        Ok(Arc::new(Journal { inner: Mutex::new(inner), reserve, _lock: lock }))
     }
 
     /// Writes the state down; when this returns it is on disk. Where it fails, the journal is as it was.
@@ -95,7 +107,13 @@ impl Journal {
         let mut inner = self.lock();
         let path = inner.path.clone();
         let written = Line::of(entry).and_then(|line| inner.append(line));
+        self.reserve.store(inner.reserve.left(inner.end), Ordering::Relaxed);
         written.map_err(|source| JournalError::Io { what: "cannot be written", path, source })
+    }
+
+    /// Bytes that can be written though the disk be full.
+    pub fn reserve(&self) -> u64 {
+        self.reserve.load(Ordering::Relaxed)
     }
 
     /// The newest first, of one service or of all.
@@ -125,11 +143,18 @@ impl Inner {
             // Half a line may stand there; the next one must not be glued to it. If this fails too, the next append
             // still begins at the same place.
             let _ = self.file.set_len(end);
+            self.reserve.lose();
+            self.keep_reserve();
             return Err(error);
         }
         self.end = end + line.text().len() as u64;
+        self.keep_reserve();
         remember(&mut self.lines, line);
         Ok(())
+    }
+
+    fn keep_reserve(&mut self) {
+        self.reserve.keep(&self.file, self.end, &self.path);
     }
 
     /// What the wanted lines about `T` say, newest first. One that is not understood is of no use to whoever asks; where
@@ -145,7 +170,8 @@ impl Inner {
         })
     }
 
-    /// Leaves the last line about each id remembered, and the unbroken old file until the new one is whole.
+    /// Leaves the last line about each id remembered, and the unbroken old file until the new one is whole. With the old
+    /// one its blocks go, so that there is room for the reserve of the new one.
     fn compact(&mut self, dir: &Path) -> io::Result<()> {
         let lines = self.lines.iter().map(Line::text).collect::<Vec<_>>().concat();
         let draft = dir.join(DRAFT);
@@ -230,8 +256,11 @@ const REMEMBERED: usize = 1000;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
     use serde::Deserialize;
+
+    use super::*;
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Deed {
@@ -392,6 +421,56 @@ mod tests {
         }
         fs::write(&path, [&text[..], &zeros].concat()).unwrap();
         assert!(open(dir.path()).is_ok(), "zeros behind whole lines are what a power cut leaves");
+    }
+
+    /// Bytes of the disk that the file has beyond its length.
+    fn beyond(path: &Path) -> u64 {
+        let found = fs::metadata(path).unwrap();
+        (found.blocks() * 512).saturating_sub(found.len())
+    }
+
+    #[test]
+    fn there_is_a_reserve_behind_the_end_which_is_made_whole_again_and_is_no_part_of_the_file() {
+        let (dir, text) = written();
+        let path = dir.path().join(FILE);
+        fs::write(&path, [&text[..], b"{\"at\":\"torn"].concat()).unwrap();
+        let journal = open(dir.path()).unwrap();
+        let whole = journal.reserve();
+        assert_eq!(fs::read(&path).unwrap(), text);
+        assert!(whole > 0 && beyond(&path) >= whole, "{whole}, and {} on disk", beyond(&path));
+        let long = Deed { reason: "because ".repeat(whole as usize / 8 / 8), ..deed("c9", "shop", 1) };
+        let mut left = vec![whole];
+        for _ in 0..10 {
+            journal.append(&long).unwrap();
+            left.push(journal.reserve());
+            assert!(beyond(&path) >= journal.reserve());
+        }
+        assert!(left.iter().all(|left| (whole / 2..=whole).contains(left)), "{left:?}");
+        assert!(left.windows(2).any(|pair| pair[0] < pair[1]), "{left:?}");
+        drop(journal);
+        let end = fs::metadata(&path).unwrap().len();
+        assert!(fs::read(&path).unwrap().ends_with(b"}\n") && end > whole);
+        assert_eq!(open(dir.path()).unwrap().reserve(), whole, "a start makes it whole");
+    }
+
+    #[test]
+    fn where_a_long_journal_cannot_be_compacted_it_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        let long = Deed { reason: "because ".repeat(100_000), ..deed("c1", "shop", 4) };
+        let line = Line::of(&long).unwrap().text().to_owned();
+        let text = line.repeat(COMPACT_AT as usize / line.len() + 1);
+        fs::write(&path, &text).unwrap();
+        // Nobody can write there, as if there were no room.
+        fs::create_dir(dir.path().join(DRAFT)).unwrap();
+        let journal = open(dir.path()).unwrap();
+        assert_eq!(last(&journal, "shop").unwrap().step, 4);
+        journal.append(&deed("c2", "shop", 1)).unwrap();
+        drop(journal);
+        assert!(fs::read(&path).unwrap().starts_with(&text));
+        fs::remove_dir(dir.path().join(DRAFT)).unwrap();
+        assert_eq!(last(&open(dir.path()).unwrap(), "shop").unwrap().id, "c2");
+        assert!(fs::metadata(&path).unwrap().len() < COMPACT_AT, "the next start does it");
     }
 
     #[test]

@@ -133,6 +133,8 @@ families! {
         "1 while an order to the color's stack is carried out.";
     STACK_STEPS = Counter "cutover_stack_steps_total" ["service", "color", "step", "outcome"]
         "Steps of orders to a color's stack that are over, by how: done, failed, aborted.";
+    JOURNAL_RESERVE = Gauge "cutover_journal_reserve_bytes" []
+        "Bytes that can be journaled though the disk be full: 512 KiB or more, or else there is no room for it, or no such thing.";
     ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]

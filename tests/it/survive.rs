@@ -7,14 +7,27 @@ use serde_json::{Value, json};
 use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Service, SmallDisk, cutover, eventually};
 
 async fn shop() -> (Backend, Backend, Cutover) {
+    shop_with("").await
+}
+
+async fn shop_with(rules: &str) -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
-    let service = |s: Service| s.blue([&blue]).green([&green]).health("/healthz");
+    let service = |s: Service| s.blue([&blue]).green([&green]).health("/healthz").extra("cutover", rules);
     let proxy = Cutover::with().service("shop", service).start().await;
     (blue, green, proxy)
 }
 
 async fn switch(proxy: &Cutover, to: &str) -> (u16, Value) {
     proxy.api("POST", "/v1/services/shop/switch", json!({ "to": to })).await
+}
+
+async fn rollback(proxy: &Cutover) -> (u16, Value) {
+    proxy.api("POST", "/v1/services/shop/rollback", Value::Null).await
+}
+
+/// Takes the disk to its last byte.
+fn fill(filler: &std::path::Path) {
+    assert!(fs::write(filler, vec![0; 8 << 20]).is_err(), "the small disk is larger than it should be");
 }
 
 fn journal(proxy: &Cutover) -> std::path::PathBuf {
@@ -173,6 +186,59 @@ async fn on_a_full_disk_the_switch_fails_cleanly_and_traffic_goes_on() {
     proxy.kill9().await;
     proxy.restart().await;
     assert_eq!(proxy.service("shop").await["live"], other);
+    proxy.kill9().await;
+}
+
+#[tokio::test]
+async fn on_a_disk_that_something_else_has_filled_a_rollback_works_and_is_there_after_a_restart() {
+    let (_blue, _green, mut proxy) = shop_with("bake = { for = \"10m\", min_requests = 1 }").await;
+    proxy.kill9().await;
+    let Some(_disk) = SmallDisk::of("4m", &proxy.state_dir()) else { return };
+    proxy.restart().await;
+    let reserve = async |proxy: &Cutover| proxy.metrics().await.value("cutover_journal_reserve_bytes", &[]);
+    let whole = reserve(&proxy).await;
+    assert!(whole > 0.0, "there is none: {}", proxy.stderr());
+    assert_eq!(switch(&proxy, "green").await.0, 200);
+    let filler = proxy.state_dir().join("filler");
+    fill(&filler);
+    let crowd = Crowd::of(4).start(&proxy);
+    let (status, back) = rollback(&proxy).await;
+    assert_eq!((status, &back["outcome"]), (200, &json!("rolled_back")), "{back}");
+    crowd.seen_more(50).await;
+    crowd.stop().await.assert_nothing_lost();
+
+    proxy.kill9().await;
+    proxy.restart().await;
+    let service = proxy.service("shop").await;
+    assert_eq!((&service["live"], &service["phase"]), (&json!("blue"), &json!("idle")), "{service:#}");
+    assert!(reserve(&proxy).await >= whole / 2.0, "the reserve is there after a restart on a full disk");
+    assert_eq!(switch(&proxy, "green").await.0, 200);
+    assert_eq!(rollback(&proxy).await.0, 200, "nor is it the last");
+
+    // Behind the end of the file there is nothing any more, and others take that as well.
+    let journal = fs::OpenOptions::new().write(true).open(journal(&proxy)).unwrap();
+    journal.set_len(journal.metadata().unwrap().len()).unwrap();
+    fill(&proxy.state_dir().join("more"));
+    let mut refused = None;
+    for to in ["green", "blue"].into_iter().cycle().take(40) {
+        let live = proxy.service("shop").await["live"].clone();
+        let (status, problem) = if to == "green" { switch(&proxy, to).await } else { rollback(&proxy).await };
+        if status != 200 {
+            refused = Some((status, problem, live));
+            break;
+        }
+    }
+    let (status, problem, live) = refused.expect("the disk is full");
+    assert!(matches!(status, 409 | 507), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("space"), "{problem}");
+    assert_eq!(proxy.service("shop").await["live"], live, "{problem}");
+    assert_eq!(proxy.stderr().matches("has no reserve").count(), 1, "{}", proxy.stderr());
+    assert_eq!(reserve(&proxy).await, 0.0);
+
+    fs::remove_file(filler).unwrap();
+    let (status, answer) = if live == "blue" { switch(&proxy, "green").await } else { rollback(&proxy).await };
+    assert_eq!(status, 200, "with room again it works again: {answer}");
+    assert!(reserve(&proxy).await >= whole / 2.0);
     proxy.kill9().await;
 }
 

@@ -3,13 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A disk of 64 KiB in the place of a folder.
+/// A disk in the place of a folder.
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// `None` where this user may not mount one.
+    /// One of 64 KiB, which is too small for a journal's reserve. `None` where this user may not mount one.
     pub fn at(folder: &Path) -> Option<SmallDisk> {
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"]).arg(folder).status();
+        SmallDisk::of("64k", folder)
+    }
+
+    pub fn of(size: &str, folder: &Path) -> Option<SmallDisk> {
+        let size = format!("size={size}");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder).status();
         if !mount.is_ok_and(|status| status.success()) {
             eprintln!("skipped: this user may not mount a small disk");
             return None;
