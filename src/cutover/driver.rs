@@ -281,7 +281,7 @@ impl Driver {
         self.figures.count_from(color, self.service.pools[color].turnstile.entries().count);
     }
 
-    /// The disk is full or gone. Before the switch that ends the cutover, with nothing changed or its share taken back;
+    /// The disk is gone, or full with the journal's reserve used up. Before the switch that ends the cutover, with nothing changed or its share taken back;
     /// after it, traffic has moved, so the way on is the only safe one, and a restart repeats it from what the journal
     /// last heard.
     async fn go_on_unwritten(&mut self, cutover: Cutover, next: Cutover, effects: Vec<Effect>, error: &JournalError) {

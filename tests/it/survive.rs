@@ -243,6 +243,37 @@ async fn on_a_disk_that_something_else_has_filled_a_rollback_works_and_is_there_
 }
 
 #[tokio::test]
+async fn a_start_on_a_full_disk_takes_a_long_journal_as_it_is_and_the_next_one_compacts_it() {
+    let (_blue, _green, mut proxy) = shop().await;
+    proxy.kill9().await;
+    let Some(_disk) = SmallDisk::of("8m", &proxy.state_dir()) else { return };
+    proxy.restart().await;
+    assert_eq!(switch(&proxy, "green").await.0, 200);
+    proxy.kill9().await;
+    let known = fs::read(journal(&proxy)).unwrap();
+    fs::write(journal(&proxy), known.repeat((5 << 20) / known.len())).unwrap();
+    let filler = proxy.state_dir().join("filler");
+    fill(&filler);
+    let live = async |proxy: &Cutover| proxy.service("shop").await["live"].clone();
+    proxy.restart().await;
+    assert_eq!(live(&proxy).await, "green");
+    assert!(proxy.stderr().contains("cannot be compacted"), "{}", proxy.stderr());
+    assert_eq!(
+        fs::read_dir(proxy.state_dir()).unwrap().count(),
+        4,
+        "journal, lock, key and filler: no half of one is left"
+    );
+    proxy.kill9().await;
+
+    fs::remove_file(filler).unwrap();
+    proxy.restart().await;
+    assert_eq!(live(&proxy).await, "green");
+    assert!(fs::metadata(journal(&proxy)).unwrap().len() <= known.len() as u64);
+    assert!(proxy.metrics().await.value("cutover_journal_reserve_bytes", &[]) > 0.0);
+    proxy.kill9().await;
+}
+
+#[tokio::test]
 async fn a_switch_that_failed_for_lack_of_room_does_not_come_true_after_a_restart() {
     let (_blue, _green, mut proxy) = shop().await;
     proxy.kill9().await;
