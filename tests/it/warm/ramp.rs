@@ -53,7 +53,7 @@ async fn one_that_is_slow_is_taken_back_on_the_way_though_no_step_lasts_long_eno
     shop.until_phase("idle").await;
     let newest = shop.newest().await;
     assert_eq!((&newest["outcome"], &newest["generation"]), (&json!("rolled_back"), &json!(0)), "{newest:#}");
-    assert!(newest["reasons"].to_string().contains("requests took longer than 250 ms"), "{newest:#}");
+    assert!(newest["reasons"].to_string().contains(" requests took longer than "), "{newest:#}");
     crowd.stop().await.assert_nothing_lost();
 }
 
