@@ -105,6 +105,10 @@ pub fn step(cutover: &Cutover, event: Event) -> Next {
         (Gates, Event::Gate(gate)) => gated(cutover, gate),
         (Warm, Event::Warmed(warmed, against)) => warmed_up(cutover, warmed, against),
         (Canary | Ramp, Event::Judged(judged)) if !cutover.returning => weighed(cutover, judged),
+        // Said of its pause, just as an operator let it go on.
+        (Confirm, Event::Judged(judged)) if judged.verdict == Verdict::Bad && !cutover.returning => {
+            weighed(cutover, judged)
+        }
         (Ramp, Event::Ramped) if !cutover.returning => enter(cutover.clone(), after(cutover, Ramp)),
         (Switch, Event::Published(color, switched)) if color == cutover.to => drain(cutover, Drain, switched),
         (Drain, Event::Drained(color, drained)) if color == cutover.from => {

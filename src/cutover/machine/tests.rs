@@ -485,6 +485,21 @@ fn one_that_pauses_in_its_drain_is_drained_once_an_operator_keeps_it() {
 }
 
 #[test]
+fn what_is_found_bad_just_as_an_operator_lets_it_go_on_is_not_lost() {
+    let course = begun(Kind::Switch, Outline { canary: 1, ..Outline::default() }, &[]);
+    let (ready, at) = (Event::Health(Color::Green, Readiness::Ready, vec![]), Timestamp::UNIX_EPOCH);
+    let paused = take(&course, &[ready, Event::Judged(judgement(Verdict::Undecided))]);
+    let (approve, bad) =
+        (Event::Approve { by: "uid 0".into(), at, gate: None }, Event::Judged(judgement(Verdict::Bad)));
+    assert_eq!(paused.phase, Phase::Paused);
+    for (events, phase) in [([&approve, &bad], Phase::Confirm), ([&bad, &approve], Phase::Canary)] {
+        let turned = events.into_iter().fold(paused.clone(), |cutover, event| step(&cutover, event.clone()).0);
+        assert_eq!((turned.phase, turned.returning), (phase, true));
+        assert_eq!(turned.evidence.reasons, ["Bad"]);
+    }
+}
+
+#[test]
 fn one_that_is_undecided_before_the_old_color_is_empty_is_looked_at_until_an_operator_comes() {
     let (undecided, effects) = step(&draining(), Event::Judged(judgement(Verdict::Undecided)));
     assert_eq!((undecided.phase, effects), (Phase::Drain, vec![Effect::Guard]));

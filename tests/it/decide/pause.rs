@@ -150,6 +150,23 @@ async fn one_that_pauses_in_its_drain_and_is_kept_is_drained_and_proved_all_the_
 }
 
 #[tokio::test]
+async fn one_that_pauses_in_its_drain_is_drained_and_proved_after_a_crash_as_well() {
+    let rules = "bake = { for = \"20m\" }\ndrain = { requests = \"10m\", tunnels = \"10m\" }";
+    let (_blue, _green, mut proxy, mut socket, slow) = stuck(rules).await;
+    proxy.kill9().await;
+    assert_eq!(socket.hear().await, None);
+    slow.abort();
+    proxy.restart().await;
+    until_phase(&proxy, "paused").await;
+    proxy.run(&["approve"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["drained"]), (&json!("done"), &json!(true)), "{history:#}");
+    let proof = &history["proof"];
+    assert!(proof["requests_to_old_since"] == 0 && proof["probed"].is_object(), "{history:#}");
+    assert!(proof["last_request_to_old"].is_string(), "{history:#}");
+}
+
+#[tokio::test]
 async fn one_that_is_kept_in_its_drain_is_asked_about_no_more_and_can_still_be_rolled_back() {
     let rules = "bake = { for = \"20m\" }\ndrain = { requests = \"10m\", tunnels = \"10m\" }";
     let (blue, _green, proxy, socket, slow) = stuck(rules).await;
