@@ -336,12 +336,13 @@ fn remembered(cutover: &Cutover, judged: Judgement) -> Next {
 /// The new color is bad, and nobody has said how to go on: then the pause is over, as if it had been found so before.
 fn found_bad(cutover: &Cutover, judged: Judgement) -> Next {
     let in_phase = |phase| Cutover { phase, paused: None, ..cutover.clone() };
-    match cutover.paused {
-        // It has its way back before it. In a canary nothing makes that more certain.
-        Some(Stop::Bake) if cutover.returning => baked(cutover, judged),
-        Some(Stop::Canary) if !cutover.returning => weighed(&in_phase(Phase::Canary), judged),
-        Some(Stop::Bake) => baked(&in_phase(Phase::Bake), judged),
-        Some(Stop::Canary | Stop::Gates) | None => (cutover.clone(), vec![]),
+    match (cutover.paused, cutover.returning) {
+        (Some(Stop::Canary), false) => weighed(&in_phase(Phase::Canary), judged),
+        (Some(Stop::Bake), false) => baked(&in_phase(Phase::Bake), judged),
+        // Its way back is being looked at, and is certain from here on.
+        (Some(Stop::Bake), true) => baked(cutover, judged),
+        // A share is taken back for certain whatever is said.
+        _ => (cutover.clone(), vec![]),
     }
 }
 
