@@ -1,5 +1,6 @@
 //! What differs between two configs, key by key and in the words of the file. Equal configs differ in nothing.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use super::Config;
 /// One key that says something else now, or a section that is new or gone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// As in the file, such as `service.shop.timeouts.body`; a listener goes by its address.
+    /// As in the file, such as `service.shop.timeouts.body`; a listener goes by its address, a gate by its name, and a
+    /// record by its name and type.
     pub key: String,
     /// Null where there was nothing.
     pub from: Value,
@@ -74,14 +76,38 @@ fn compare(path: &str, old: &Value, new: &Value, changes: &mut Vec<Change>) {
     if old == new {
         return;
     }
-    let (Value::Object(olds), Value::Object(news)) = (old, new) else {
-        return changes.push(Change { key: path.to_owned(), from: old.clone(), to: new.clone() });
-    };
-    for key in olds.keys().chain(news.keys()).collect::<BTreeSet<_>>() {
-        let below = if path.is_empty() { quoted(key) } else { format!("{path}.{}", quoted(key)) };
-        let get = |section: &Map<String, Value>| section.get(key).cloned().unwrap_or_default();
-        compare(&below, &get(olds), &get(news), changes);
+    let before = changes.len();
+    if let (Some(olds), Some(news)) = (sections(old), sections(new)) {
+        for key in olds.keys().chain(news.keys()).collect::<BTreeSet<_>>() {
+            let below = if path.is_empty() { quoted(key) } else { format!("{path}.{}", quoted(key)) };
+            let get = |section: &Map<String, Value>| section.get(key).cloned().unwrap_or_default();
+            compare(&below, &get(&olds), &get(&news), changes);
+        }
     }
+    // Sections of a list that are all equal stand in another order.
+    if changes.len() == before {
+        changes.push(Change { key: path.to_owned(), from: old.clone(), to: new.clone() });
+    }
+}
+
+/// What is below a section, and of a list of sections each by its name; `None` where that is nothing of the kind.
+fn sections(value: &Value) -> Option<Cow<'_, Map<String, Value>>> {
+    match value {
+        Value::Object(section) => Some(Cow::Borrowed(section)),
+        Value::Array(items) => {
+            items.iter().map(|item| Some((title(item)?, item.clone()))).collect::<Option<_>>().map(Cow::Owned)
+        }
+        _ => None,
+    }
+}
+
+/// What a section of a list goes by: a gate by its name, a record, of which there may be several of one name, by its type too.
+fn title(section: &Value) -> Option<String> {
+    let name = section.get("name")?.as_str()?;
+    Some(match section.get("type").and_then(Value::as_str) {
+        Some(kind) => format!("{name} {kind}"),
+        None => name.to_owned(),
+    })
 }
 
 /// A key as TOML writes it.
@@ -241,6 +267,11 @@ mod tests {
             ),
             (
                 "[service.shop.blue]",
+                "[[service.shop.cutover.gate]]\nname = \"qa\"\napprove = true\n[service.shop.blue]",
+                "service.shop.cutover.gate.qa: new",
+            ),
+            (
+                "[service.shop.blue]",
                 "[service.api]\nhosts = [\"a.test\"]\nblue.endpoints = [\"10.0.0.9:80\"]\n[service.shop.blue]",
                 "service.api: new",
             ),
@@ -276,6 +307,44 @@ mod tests {
         assert_eq!(says(&a, &b), Vec::<String>::new());
         let defaults = format!("{PLAIN}\n[service.shop.health]\nrise = 2\n[service.shop.timeouts]\nbody = \"1m\"\n");
         assert_eq!(says(PLAIN, &defaults), Vec::<String>::new());
+    }
+
+    #[test]
+    fn gates_and_records_go_by_their_names_and_say_what_of_them_is_other() {
+        let gate = |text: &str| format!("[[service.shop.cutover.gate]]\n{text}\n");
+        let (qa, smoke) = (gate("name = \"qa\"\napprove = true"), gate("name = \"smoke\"\nrun = [\"/smoke\"]"));
+        let with = |sections: &[&str]| format!("{PLAIN}{}", sections.concat());
+        let both = with(&[&qa, &smoke]);
+        assert_eq!(says(&both, &with(&[&smoke])), ["service.shop.cutover.gate.qa: gone"]);
+        assert_eq!(says(&both, &with(&[&smoke, &qa])), ["service.shop.cutover.gate: in another order"]);
+        let (late, asked) = (
+            gate("name = \"qa\"\napprove = true\nexpires = \"1h\""),
+            qa.replace("approve = true", "webhook = \"http://qa/\""),
+        );
+        assert_eq!(says(&both, &with(&[&late, &smoke])), ["service.shop.cutover.gate.qa.expires: 30m → 1h"]);
+        assert_eq!(says(&both, &with(&[&smoke, &late])), ["service.shop.cutover.gate.qa.expires: 30m → 1h"]);
+        assert_eq!(
+            says(&both, &with(&[&asked, &smoke.replace("/smoke\"]", "/smoke\", \"-v\"]")])),
+            [
+                "service.shop.cutover.gate.qa.approve: true → nothing",
+                "service.shop.cutover.gate.qa.retries: nothing → 3",
+                "service.shop.cutover.gate.qa.timeout: nothing → 10s",
+                "service.shop.cutover.gate.qa.webhook: nothing → http://qa/",
+                "service.shop.cutover.gate.smoke.run: with -v"
+            ]
+        );
+        let record = |kind: &str, blue: &str, green: &str| {
+            format!(
+                "[[service.shop.dns.record]]\nname = \"shop.test\"\ntype = \"{kind}\"\nblue = [\"{blue}\"]\ngreen = [\"{green}\"]\n"
+            )
+        };
+        let (zone, v4) = ("[service.shop.dns]\nzone = \"Z1\"\n", record("A", "192.0.2.1", "192.0.2.2"));
+        let named = with(&[zone, &v4, &record("AAAA", "2001:db8::1", "2001:db8::2")]);
+        assert_eq!(
+            says(&named, &with(&[zone, &v4, &record("AAAA", "2001:db8::1", "2001:db8::3")])),
+            ["service.shop.dns.record.\"shop.test AAAA\".green: with 2001:db8::3, without 2001:db8::2"]
+        );
+        assert_eq!(says(&named, &with(&[zone, &v4])), ["service.shop.dns.record.\"shop.test AAAA\": gone"]);
     }
 
     #[test]
