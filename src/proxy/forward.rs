@@ -154,9 +154,13 @@ pub async fn discard(lane: &Lane, reply: &Reply, mut link: Link) -> Option<()> {
     let mut left = LARGEST_DISCARDED;
     while !inflow.is_done() {
         match inflow.next(&mut link.wire.input).ok()? {
-            Some(piece) => left = left.checked_sub(piece.data_ref().map_or(0, |data| data.len()))?,
+            Some(_) => {}
             None if inflow.is_done() => break,
-            None => drop(poll_fn(|cx| link.wire.poll_fill(cx, READ_MOST)).await.ok().filter(|read| *read > 0)?),
+            None => {
+                let read = poll_fn(|cx| link.wire.poll_fill(cx, READ_MOST)).await.ok().filter(|read| *read > 0)?;
+                // What frames a chunk counts too: it may be a thousand times what is in it.
+                left = left.checked_sub(read)?;
+            }
         }
     }
     if reply.keeps {
@@ -309,7 +313,7 @@ const TRIES_KEPT: usize = 2;
 /// A patience for which a second more is no matter: whoever waits for an answer is woken once a second anyhow, so that no
 /// timer has to be set.
 const COARSE: Duration = Duration::from_secs(5);
-/// Bytes of an answer nobody waits for that are read before it is cut off.
+/// Bytes of an answer nobody waits for that are read behind its head before it is cut off.
 const LARGEST_DISCARDED: usize = 4 << 20;
 /// Room for a request's head: most fit.
 const HEAD: usize = 1024;

@@ -1,13 +1,15 @@
 //! The mirror: copies reach the other color and nobody notices, least of all the clients.
 
+use std::io::Write;
 use std::time::Duration;
 
 use cutover::metrics::Mirrored;
 use cutover::names::Color;
 use http::Request;
+use tokio::sync::mpsc;
 
-use super::{bare, house, hundreds};
-use crate::harness::{Client, Crowd, House, PATIENCE, Service, eventually};
+use super::{bare, house, house_before, hundreds};
+use crate::harness::{Backend, Client, Crowd, House, PATIENCE, RawBackend, Service, eventually, within};
 
 fn mirrored(lines: &str) -> impl FnOnce(Service) -> Service {
     let lines = format!("mirror = {{ share = \"100%\", {lines} }}");
@@ -117,6 +119,35 @@ async fn a_copy_that_takes_too_long_has_failed_and_its_place_is_free_again() {
 }
 
 #[tokio::test]
+async fn an_answer_without_an_end_is_cut_off_by_its_bytes_long_before_its_time() {
+    let blue = Backend::start("blue").await;
+    let (told, mut sent) = mpsc::unbounded_channel();
+    let green = RawBackend::start(move |head, socket| {
+        let (framing, piece) = match head.contains(" /crumbs ") {
+            true => ("Transfer-Encoding: chunked", format!("1;{}\r\nx\r\n", "e".repeat(1000)).repeat(64)),
+            false => ("Connection: close", "x".repeat(64 * 1024)),
+        };
+        let mut count = 0;
+        let mut write = |bytes: &str| socket.write_all(bytes.as_bytes()).is_ok();
+        let mut goes_on = write(&format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n"));
+        while goes_on && count < FAR_TOO_MUCH {
+            goes_on = write(&piece);
+            count += piece.len();
+        }
+        let _ = told.send(count);
+    });
+    let house = house_before(&blue, &green, mirrored("timeout = \"60s\"")).await;
+    house.split(0).await;
+    let mut client = Client::http1(&house).await;
+    for (n, path) in ["/bulk", "/crumbs"].into_iter().enumerate() {
+        assert_eq!(client.get(path).await.backend(), Some("blue"));
+        let sent = within("the end of the copy's answer", sent.recv()).await.unwrap();
+        assert!(sent < FAR_TOO_MUCH, "{path}: all of {sent} bytes were taken");
+        until(&house, Mirrored::Agree, n as u64 + 1).await;
+    }
+}
+
+#[tokio::test]
 async fn a_copy_under_way_does_not_hold_up_the_end() {
     let (_blue, green, house) = house(mirrored("timeout = \"60s\"")).await;
     house.split(0).await;
@@ -126,6 +157,9 @@ async fn a_copy_under_way_does_not_hold_up_the_end() {
     drop(client);
     assert!(house.stop(PATIENCE).await, "the end waited for a copy");
 }
+
+/// More than the bound, and what the system keeps of a connection's bytes on both sides.
+const FAR_TOO_MUCH: usize = 128 << 20;
 
 async fn client_get(house: &House) {
     assert_eq!(Client::http1(house).await.get("/").await.backend(), Some("blue"));

@@ -11,17 +11,22 @@ use http::Request;
 use http::request::Builder;
 
 use crate::harness::body::{self, Body};
-use crate::harness::{Answer, Backend, Client, House, PATIENCE, Running, Service, Settings, eventually};
+use crate::harness::{Address, Answer, Backend, Client, House, PATIENCE, Running, Service, Settings, eventually};
 
 /// A proxy in this process before `shop`, with blue live.
 async fn house(describe: impl FnOnce(Service) -> Service) -> (Backend, Backend, House) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
-    let service = |s: Service| describe(checked(s).blue([&blue]).green([&green]));
+    let house = house_before(&blue, &green, describe).await;
+    (blue, green, house)
+}
+
+async fn house_before(blue: &impl Address, green: &impl Address, describe: impl FnOnce(Service) -> Service) -> House {
+    let service = |s: Service| describe(checked(s).blue([blue]).green([green]));
     let house = House::start(Settings::new().service("shop", service)).await;
     // A proxy is ready with its live color.
     let up = || async { Color::BOTH.iter().all(|color| house.pool(*color).eligible.load().len() == 1) };
     assert!(eventually(PATIENCE, up).await, "an endpoint does not come up");
-    (blue, green, house)
+    house
 }
 
 /// Checks by a path, with the patience of a busy machine.
