@@ -208,6 +208,8 @@ fn pool(page: &mut Page, pool: &Pool) {
         page.put(&m::REQUESTS, &[name, color, code], count as f64);
     }
     page.put_latency(&m::DURATION, &labels, &sum(pool.sheets.iter().map(|sheet| &sheet.latency)));
+    let cut: u64 = pool.sheets.iter().map(|sheet| sheet.cut.get()).sum();
+    page.put(&m::ANSWERS_CUT, &labels, cut as f64);
     let failures: u64 = pool.sheets.iter().map(|sheet| sheet.connect_failures.get()).sum();
     page.put(&m::CONNECT_FAILURES, &labels, failures as f64);
     let inside = pool.turnstile.inside();

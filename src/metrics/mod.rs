@@ -45,6 +45,8 @@ macro_rules! families {
 families! {
     REQUESTS = Counter "cutover_requests_total" ["service", "color", "code"]
         "Requests answered by a color, by class of the status code.";
+    ANSWERS_CUT = Counter "cutover_answers_cut_total" ["service", "color"]
+        "Answers of the classes below 5xx that broke off: a verdict counts them as errors, beside those of 5xx.";
     DURATION = Histogram "cutover_request_duration_seconds" ["service", "color"]
         "From the request's head to the last byte of its answer.";
     IN_FLIGHT = Gauge "cutover_requests_in_flight" ["service", "color"]
@@ -265,5 +267,26 @@ mod tests {
         }
         assert!(text.contains("process_resident_memory_bytes"));
         assert!(!text.contains("cutover_tunnels"), "a family without series is left out");
+    }
+
+    #[test]
+    fn the_readme_has_every_metric_with_its_labels_and_no_other() {
+        let kind = |family: &Family| match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let row = |family: &&Family| match family.labels {
+            [] => format!("| `{}` | {} |", family.name, kind(family)),
+            labels => format!("| `{}{{{}}}` | {} |", family.name, labels.join(","), kind(family)),
+        };
+        let readme = include_str!("../../README.md");
+        let mut told: Vec<_> = readme.lines().filter(|line| line.starts_with("| `cutover_")).collect();
+        for family in ALL {
+            let row = row(family);
+            let place = told.iter().position(|line| line.starts_with(&row));
+            told.remove(place.unwrap_or_else(|| panic!("README.md does not have the row {row}")));
+        }
+        assert!(told.is_empty(), "there is no such metric: {told:#?}");
     }
 }

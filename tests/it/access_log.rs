@@ -161,6 +161,12 @@ async fn who_ended_a_request_early_is_named() {
     assert_eq!(says(line("/events"), how), [json!(200), json!(event), json!("client"), json!("client-gone")]);
     assert_eq!(says(line("/chunks/2?gated"), how)[2..], ["proxy", "slow-answer"]);
     assert_eq!(says(line("/die-midway"), how), [json!(200), json!(4), json!("backend"), json!("backend-cut")]);
+    for (proxy, why) in
+        [(&proxy, "a client that leaves cuts its own answer"), (&impatient, "whoever is not waited for")]
+    {
+        let cut = proxy.metrics().await.value("cutover_answers_cut_total", &[("service", "shop"), ("color", "blue")]);
+        assert_eq!(cut, 1.0, "{why}");
+    }
 }
 
 #[tokio::test]
