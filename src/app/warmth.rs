@@ -1,4 +1,4 @@
-//! The warm-up of what begins to serve: what live colors are given before their first clients are let in.
+//! The warm-up of what begins to serve: what colors are given before their first clients are let in.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,11 @@ pub async fn warm_up(switchboard: &Switchboard, cold: Vec<Cold>, notifier: &Noti
     join_all(cold.iter().map(|cold| cold.warm_up(switchboard, hurry.clone()))).await;
 }
 
-/// A live color before its first client, and what it is to be given.
+/// A service before its first client, the colors that clients will be led to, and what each is to be given.
 pub struct Cold {
     service: Arc<Service>,
-    live: Color,
+    /// The live one first: most clients are led to it.
+    colors: Vec<Color>,
     rules: Warm,
 }
 
@@ -50,12 +51,27 @@ impl Cold {
     fn of(entry: &Entry, given: fn(&Warm, Duration) -> Option<Warm>) -> Option<Cold> {
         let service = entry.service.clone();
         let rules = given(service.rules.cutover.warm.as_ref()?, service.rules.timeouts.connect)?;
-        Some(Cold { service, live: entry.live, rules })
+        Some(Cold { service, colors: entry.led_to().collect(), rules })
     }
 
+    /// One color after the other, since an entry has one warm-up at a time; clients wait no longer for two than for one.
     async fn warm_up(&self, switchboard: &Switchboard, hurry: impl Future<Output = ()> + Clone) {
-        let Cold { service, live, rules } = self;
-        let (pool, until) = (&service.pools[*live], Instant::now() + rules.deadline);
+        let until = Instant::now() + self.rules.deadline;
+        for color in &self.colors {
+            if self.warm_color_up(*color, until, switchboard, hurry.clone()).await == End::CutShort {
+                return;
+            }
+        }
+    }
+
+    async fn warm_color_up(
+        &self,
+        color: Color,
+        until: Instant,
+        switchboard: &Switchboard,
+        hurry: impl Future<Output = ()> + Clone,
+    ) -> End {
+        let (service, pool) = (&self.service, &self.service.pools[color]);
         // Whoever was let in now would find nobody who serves.
         let is_unknown = pool.eligible.load().is_empty();
         let known = async {
@@ -64,7 +80,8 @@ impl Cold {
             }
         };
         let mut end = End::of(known, until, hurry.clone()).await;
-        let warming = Arc::new(Warming::of(pool, rules.clone()));
+        let deadline = until.saturating_duration_since(Instant::now());
+        let warming = Arc::new(Warming::of(pool, Warm { deadline, ..self.rules.clone() }));
         if end == End::Over {
             switchboard.warm(&service.name, Some(warming.clone())).await;
             end = End::of(warming.over(), until, hurry).await;
@@ -72,22 +89,23 @@ impl Cold {
             // The first request that a cutover tells of is to be a client's.
             pool.turnstile.begin_anew();
         }
-        self.tell(end, &Warmed::look(&warming, pool));
+        self.tell(color, end, &Warmed::look(&warming, pool));
+        end
     }
 
-    fn tell(&self, end: End, warmed: &Warmed) {
-        let Cold { service, live, rules } = self;
-        let (name, endpoints, took) = (&service.name, warmed.endpoints, Human(Duration::from_millis(warmed.warm_ms)));
-        let against = warmed.against(*live, rules.max_error_share);
+    fn tell(&self, color: Color, end: End, warmed: &Warmed) {
+        let (name, rules) = (&self.service.name, &self.rules);
+        let (endpoints, took) = (warmed.endpoints, Human(Duration::from_millis(warmed.warm_ms)));
+        let against = warmed.against(color, rules.max_error_share);
         let reasons = if against.is_empty() { &warmed.failures } else { &against };
         let says: Vec<String> = [figures(warmed)].into_iter().chain(reasons.iter().cloned()).collect();
         let says = says.join("; ");
         if end == End::CutShort {
-            tracing::info!(endpoints, "{name}: the warm-up of {live} was cut short after {took}: {says}");
+            tracing::info!(endpoints, "{name}: the warm-up of {color} was cut short after {took}: {says}");
         } else if against.is_empty() {
-            tracing::info!(endpoints, "{name}: {live} was warmed up in {took} before its first client: {says}");
+            tracing::info!(endpoints, "{name}: {color} was warmed up in {took} before its first client: {says}");
         } else {
-            tracing::warn!(endpoints, "{name}: {live} serves without being warm, after {took}: {says}");
+            tracing::warn!(endpoints, "{name}: {color} serves without being warm, after {took}: {says}");
         }
     }
 }

@@ -77,6 +77,11 @@ impl Entry {
         Entry { service, live, generation, since, split: None, preview: None, warming: None, invited: false }
     }
 
+    /// The colors that a client without an invitation may be led to, the live one first.
+    pub fn led_to(&self) -> impl Iterator<Item = Color> {
+        std::iter::once(self.live).chain(self.split.map(|split| split.to))
+    }
+
     /// Whether new requests may enter the color's pool.
     pub fn opens(&self, color: Color) -> bool {
         let is_warmed = self.warming.as_ref().is_some_and(|warming| warming.to == color);

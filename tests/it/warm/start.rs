@@ -179,6 +179,20 @@ async fn after_a_crash_it_is_the_color_that_the_journal_names() {
 }
 
 #[tokio::test]
+async fn after_a_crash_in_a_canary_both_colors_have_their_connections_before_the_first_client() {
+    let canary = "warm = { connections = 4 }\ncanary = [{ weight = \"50%\", for = \"20m\" }]";
+    let mut shop = Shop::described(|service| service.extra("cutover", canary)).await;
+    shop.begin().await;
+    shop.until_phase("canary").await;
+    shop.proxy.kill9().await;
+    shop.proxy.restart().await;
+    let metrics = shop.proxy.metrics().await;
+    assert_eq!((opened(&metrics, BLUE), opened(&metrics, GREEN)), (4.0, 8.0), "{}", shop.proxy.stderr());
+    let service = shop.service().await;
+    assert_eq!((&service["phase"], &service["green"]["weight"]), (&json!("canary"), &json!(0.5)), "{service:#}");
+}
+
+#[tokio::test]
 async fn a_warm_up_of_the_other_color_that_a_crash_has_ended_begins_anew_behind_that_of_the_live_one() {
     let warm = "connections = 2, requests = [\"/slow\"], for = \"10ms\", deadline = \"20m\"";
     let mut shop = Shop::with(warm).await;
