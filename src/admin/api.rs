@@ -21,7 +21,7 @@ use super::access::{self, Peer};
 use super::ask::{Asked, Nothing, Of, Subject};
 use super::preview::{self, AskPreview};
 use super::problem::Problem;
-use super::view::{AdminView, Outcome, Past, Status};
+use super::view::{AdminView, Outcome, Past, ServiceView, Status};
 use super::{Scene, discover, events, names, reload, scrape, stacks};
 use crate::config;
 use crate::cutover::{Cutover, Denied, Desk, Granted, Plan, Until, Wish};
@@ -227,11 +227,13 @@ async fn ready(Shared(state): App) -> Response {
     if state.stays().is_err() {
         return (StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping\n").into_response();
     }
+    let services = now(&state).services;
     if !state.scene.open.load(Ordering::Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the proxy is starting\n").into_response();
+        let warming = |service: &ServiceView| Some(format!("{}: {}\n", service.name, service.warming.as_ref()?));
+        let warming: String = services.iter().filter_map(warming).collect();
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("the proxy is starting\n{warming}")).into_response();
     }
-    let unready: Vec<String> = now(&state)
-        .services
+    let unready: Vec<String> = services
         .iter()
         .filter(|service| !service.is_ready())
         .map(|service| format!("{}: {} is live and has no healthy endpoint\n", service.name, service.live))

@@ -36,7 +36,7 @@ pub use self::reload::{
 };
 pub use self::view::{
     Check, ColorView, CutoverView, EndpointView, ListenerView, Outcome, Past, PreviewView, Proof, ServiceView, Status,
-    TailView, Upstream,
+    TailView, Upstream, WarmingView,
 };
 use crate::access_log::Shelf;
 use crate::config;

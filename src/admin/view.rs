@@ -1,5 +1,7 @@
 //! What operators see, as JSON: the shapes are promises, shared with the command line that reads them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::Scene;
@@ -12,6 +14,7 @@ use crate::names::{Color, PerColor, ServiceName};
 use crate::pool::{EndpointHealth, Pool, State};
 use crate::proxy::Listener;
 use crate::stack;
+use crate::table::Entry;
 use crate::tail::{Networks, Reading};
 use crate::time::{Moment, Timestamp};
 
@@ -51,9 +54,9 @@ pub struct ServiceView {
     pub since: Timestamp,
     pub phase: String,
     pub generation: u64,
-    /// How far the live color is warmed up before its first client; null once clients are let in.
+    /// The warm-up that clients wait for; null once they are let in.
     #[serde(default)]
-    pub warming: Option<Warmed>,
+    pub warming: Option<WarmingView>,
     /// The cutover under way.
     pub cutover: Option<CutoverView>,
     /// Who still comes through names that have moved on; null while nobody counts.
@@ -67,6 +70,16 @@ pub struct ServiceView {
     pub colors: PerColor<ColorView>,
     /// The color that is not live, while those who are invited can see it.
     pub preview: Option<PreviewView>,
+}
+
+/// A warm-up at the start of the proxy.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WarmingView {
+    pub color: Color,
+    /// At the most; then clients are let in all the same.
+    pub until: Timestamp,
+    #[serde(flatten)]
+    pub warmed: Warmed,
 }
 
 /// A preview that is open.
@@ -280,8 +293,8 @@ impl ServiceView {
             since: entry.since,
             phase: current.as_ref().map_or("idle", |cutover| cutover.phase.as_str()).to_owned(),
             generation: entry.generation,
-            warming: desk.warming(entry.live),
-            cutover: current.map(|cutover| CutoverView::of(cutover, desk)),
+            warming: WarmingView::of(&entry),
+            cutover: current.map(|cutover| CutoverView::of(cutover, desk, &entry)),
             dns,
             stack,
             tail: entry.service.tail.span().map(|span| TailView::from(span.reading(Moment::now()))),
@@ -298,11 +311,28 @@ impl ServiceView {
     }
 }
 
+impl WarmingView {
+    /// A color that clients are led to is warmed up only before they are let in.
+    fn of(entry: &Entry) -> Option<WarmingView> {
+        let warming = entry.warming.as_ref().filter(|warming| entry.led_to().any(|color| color == warming.to))?;
+        let warmed = Warmed::look(warming, &entry.service.pools[warming.to]);
+        Some(WarmingView { color: warming.to, until: warming.until(), warmed })
+    }
+}
+
+impl fmt::Display for WarmingView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "clients wait until {} is warm, until {} at the most", self.color, self.until.strftime("%H:%M:%SZ"))
+    }
+}
+
 impl CutoverView {
-    fn of(cutover: Cutover, desk: &Desk) -> CutoverView {
+    fn of(cutover: Cutover, desk: &Desk, entry: &Entry) -> CutoverView {
+        let warming = entry.warming.as_ref().filter(|_| cutover.phase == Phase::Warm);
+        let warmed = warming.map(|warming| Warmed::look(warming, &entry.service.pools[warming.to]));
         CutoverView {
             way_back: desk.way_back(&cutover),
-            warmed: desk.warming(cutover.to).or(cutover.evidence.warmed),
+            warmed: warmed.or(cutover.evidence.warmed),
             trial: desk.trial().or(cutover.evidence.judged),
             step: cutover.step.map(|step| step + 1),
             returning: cutover.returning,

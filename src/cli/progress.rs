@@ -154,10 +154,15 @@ impl Errand<'_> {
     }
 }
 
-/// Shows how far a cutover is, on a terminal only, until dropped.
+/// Shows on a terminal how far a cutover is, until dropped; elsewhere only that it waits for the start of the proxy, which
+/// may take long.
 pub async fn of_cutover(client: &Client, service: &ServiceName) -> End {
     let show = |progress: &mut Progress<()>, view: ServiceView| {
-        if let Some(cutover) = &view.cutover {
+        if let Some(warming) = &view.warming {
+            let says = format!("{}: the proxy is starting: {warming}{}", view.name, so_far(&warming.warmed));
+            progress.tell((), &says);
+            progress.draw(says);
+        } else if let Some(cutover) = &view.cutover {
             progress.draw(says(&view, cutover));
         }
     };
@@ -218,7 +223,7 @@ struct Pause {
     elsewhere: Duration,
 }
 
-/// Off a terminal it is only asked whether the proxy is there.
+/// Off a terminal it is asked whether the proxy is there, and whether it has started.
 const PHASES: Pause = Pause { on_a_terminal: Duration::from_millis(150), elsewhere: Duration::from_secs(2) };
 const STEPS: Pause = Pause { on_a_terminal: Duration::from_millis(500), elsewhere: Duration::from_millis(500) };
 /// Looks in a row that may fail, since a busy proxy may miss one.

@@ -127,7 +127,7 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
     let (phase, generation) = (in_words(&service.phase), service.generation);
     let mut text = format!("{name}: {live} is live since {at} ({lasts}), phase {phase}, generation {generation}\n");
     if let Some(warming) = &service.warming {
-        text.push_str(&format!("  clients wait until {live} is warm\n{}", warmed_says(warming, service.live)));
+        text.push_str(&format!("  {warming}\n{}", warmed_says(&warming.warmed, warming.color)));
     }
     if let Some(cutover) = &service.cutover {
         text.push_str(&cutover_says(cutover, now));

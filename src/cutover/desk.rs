@@ -14,7 +14,6 @@ use super::pause::{Ask, Matter, Paused};
 use super::preview::{self, PreviewAsk, Want};
 use super::recorder::Recorder;
 use super::state::{Cutover, Phase};
-use super::warmed::Warmed;
 use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
 use crate::pool::{Pool, Readiness};
@@ -174,13 +173,6 @@ impl Desk {
     /// How the new color does, while it is judged.
     pub fn trial(&self) -> Option<Judgement> {
         self.trial.borrow().clone()
-    }
-
-    /// How far this color is warmed up, while it is.
-    pub fn warming(&self, color: Color) -> Option<Warmed> {
-        let entry = self.entry()?;
-        let warming = entry.warming.filter(|warming| warming.to == color)?;
-        Some(Warmed::look(&warming, &entry.service.pools[color]))
     }
 
     /// Says who looks after the service's names now, `None` where nobody does.

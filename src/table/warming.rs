@@ -11,7 +11,7 @@ use crate::config::{Warm, WarmRequest};
 use crate::metrics::WarmSum;
 use crate::names::Color;
 use crate::pool::{Eligible, Pool};
-use crate::time::Moment;
+use crate::time::{Moment, Timestamp};
 
 /// Shared by whoever ordered it and the workers, each of which does its part.
 pub struct Warming {
@@ -50,6 +50,12 @@ impl Warming {
     fn new(to: Color, rules: Warm, endpoints: Eligible, workers: usize) -> Warming {
         let (begun, before, left) = (Moment::now(), WarmSum::default(), AtomicUsize::new(workers));
         Warming { to, rules, endpoints, begun, before, workers, left, done: Notify::new(), failures: Mutex::default() }
+    }
+
+    /// When all of it has to be over.
+    pub fn until(&self) -> Timestamp {
+        let begun = self.begun.timestamp();
+        begun.checked_add(self.rules.deadline).unwrap_or(begun)
     }
 
     /// Kept connections that there are to be.

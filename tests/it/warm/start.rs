@@ -14,6 +14,7 @@ use crate::harness::{
 };
 
 const BLUE: [(&str, &str); 2] = [("service", "shop"), ("color", "blue")];
+const WAITS_FOR_BLUE: &str = "clients wait until blue is warm, until ";
 /// The first of them waits until it is released, and each comes when the one before it is over.
 const HANGING: &str = "connections = 1, requests = [\"/slow\", \"/\", \"HEAD /\", \"/last\"], for = \"10ms\", \
                        deadline = \"20m\", at_start = \"all\"";
@@ -78,9 +79,11 @@ async fn where_requests_are_asked_for_too_all_of_them_come_before_the_first_clie
     let warming = &service["warming"];
     assert_eq!((&warming["connections"], &warming["of_requests"]), (&json!(1), &json!(4)), "{service:#}");
     let status = proxy.run(&["status"]).await.assert_code(0).stdout;
-    assert!(status.contains("clients wait until blue is warm") && status.contains("0 of 4 requests"), "{status}");
-    let (ready, _) = proxy.api("GET", "/readyz", json!(null)).await;
-    assert_eq!((ready, blue.requests()), (503, 1), "a client was let in");
+    assert!(status.contains(WAITS_FOR_BLUE) && status.contains("0 of 4 requests"), "{status}");
+    let (_client, mut ready) = proxy.watch("/readyz").await;
+    let says = String::from_utf8(ready.chunk().await.unwrap().to_vec()).unwrap();
+    assert!(says.contains(WAITS_FOR_BLUE), "{says}");
+    assert_eq!((ready.status(), blue.requests()), (503, 1), "a client was let in");
 
     blue.release();
     assert_eq!(client.answer().await.status, 200);
@@ -155,6 +158,8 @@ async fn orders_that_come_in_its_middle_wait_for_its_end() {
     blue.waiting(1).await;
     let switch = proxy.spawn(&["switch", "green", "--wait", "live", "--json"]);
     let reload = proxy.spawn(&["reload"]);
+    let told = || async { switch.stderr().contains(WAITS_FOR_BLUE) };
+    assert!(eventually(PATIENCE, told).await, "it does not say what it waits for: {}", switch.stderr());
     blue.release();
     green.waiting(1).await;
     green.release();
@@ -190,6 +195,34 @@ async fn after_a_crash_in_a_canary_both_colors_have_their_connections_before_the
     assert_eq!((opened(&metrics, BLUE), opened(&metrics, GREEN)), (4.0, 8.0), "{}", shop.proxy.stderr());
     let service = shop.service().await;
     assert_eq!((&service["phase"], &service["green"]["weight"]), (&json!("canary"), &json!(0.5)), "{service:#}");
+}
+
+#[tokio::test]
+async fn of_two_colors_the_live_one_is_warmed_up_first_and_clients_wait_for_both() {
+    let canary = "canary = [{ weight = \"50%\", for = \"20m\" }]\ndeadline = \"2h\"";
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let split = |service: Service| service.green([&green]).extra("cutover", canary);
+    let mut proxy = shop(&blue, HANGING).service("shop", split).start_unready().await;
+    blue.waiting(1).await;
+    blue.release();
+    let switch = proxy.spawn(&["switch", "green"]);
+    green.waiting(1).await;
+    green.release();
+    let steps = || async { proxy.service("shop").await["phase"] == "canary" };
+    assert!(eventually(PATIENCE, steps).await, "{:#}", proxy.service("shop").await);
+    proxy.kill9().await;
+    drop(switch);
+
+    proxy.restart_unready().await;
+    let mut client = waiting(&proxy).await;
+    for (color, backend) in [("blue", &blue), ("green", &green)] {
+        backend.waiting(1).await;
+        let service = proxy.service("shop").await;
+        assert_eq!((&service["warming"]["color"], &service["phase"]), (&json!(color), &json!("canary")), "{service:#}");
+        assert!(blue.heads().iter().chain(&green.heads()).all(|head| head.target != "/client"), "{color} is not warm");
+        backend.release();
+    }
+    assert_eq!(client.answer().await.status, 200);
 }
 
 #[tokio::test]
