@@ -4,7 +4,8 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::futures::Notified;
+use tokio::time::{Instant, Sleep};
 
 use super::accept::Station;
 use super::leave::Stage;
@@ -52,64 +53,12 @@ pub enum Ended {
 ///
 /// No request pays for it: the clock is read when the connection falls idle, and set anew only when it rings.
 pub async fn over<C: Connection>(connection: &mut C, pulse: &Pulse, terms: Terms, station: &Station) -> Ended {
-    let leave = &station.leave;
-    let mut watch = Watch::new(terms, pulse);
-    let mut evicted = None;
-    let mut clock = pin!(tokio::time::sleep_until(watch.due()));
-    let mut bell = pin!(leave.changed());
-    let (mut seen, mut is_asked) = (None, false);
-    std::future::poll_fn(|cx| {
-        if seen != Some(leave.stage()) {
-            // Told once, the bell has to be listened for anew; its waker stays the same.
-            bell.set(leave.changed());
-            let _ = bell.as_mut().poll(cx);
-            if leave.stage() >= terms.leaves_at && seen < Some(terms.leaves_at) {
-                Pin::new(&mut *connection).leave();
-            }
-            seen = Some(leave.stage());
-        }
-        if pulse.is_leaving() && !is_asked {
-            is_asked = true;
-            Pin::new(&mut *connection).leave();
-        }
-        if let Poll::Ready(ended) = turn(connection, pulse, cx) {
-            return Poll::Ready(if ended.is_err_and(|error| is_broken(&error)) {
-                Ended::Broken
-            } else {
-                Ended::ByItself
-            });
-        }
-        if watch.state != pulse.state() {
-            evicted = None;
-        }
-        if evicted.as_mut().is_some_and(|evicted: &mut Eviction<'_>| evicted.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(Ended::Evicted);
-        }
-        if watch.notice(pulse) {
-            let earlier = clock.deadline().min(watch.due());
-            clock.as_mut().reset(earlier);
-        } else if watch.is_set && !clock.is_elapsed() {
-            return Poll::Pending;
-        }
-        watch.is_set = true;
-        while clock.as_mut().poll(cx).is_ready() {
-            pulse.bell.notify_waiters();
-            match watch.ring(pulse) {
-                Ring::End(ended) => return Poll::Ready(ended),
-                Ring::Old => Pin::new(&mut *connection).leave(),
-                Ring::Quiet => {
-                    let evicted = evicted.get_or_insert_with(|| Box::pin(station.capacity.evicted()) as Eviction<'_>);
-                    if evicted.as_mut().poll(cx).is_ready() {
-                        return Poll::Ready(Ended::Evicted);
-                    }
-                }
-                Ring::Later => {}
-            }
-            clock.as_mut().reset(watch.due());
-        }
-        Poll::Pending
-    })
-    .await
+    let watch = Watch::new(terms, pulse);
+    let clock = pin!(tokio::time::sleep_until(watch.due()));
+    let bell = pin!(station.leave.changed());
+    let mut guard =
+        Guard { connection, pulse, station, watch, clock, bell, seen: None, is_asked: false, evicted: None };
+    std::future::poll_fn(|cx| guard.turn(cx)).await
 }
 
 /// Brings a connection that has been asked to leave to its end.
@@ -135,8 +84,6 @@ fn is_broken(error: &hyper::Error) -> bool {
     !error.is_incomplete_message() && !error.is_closed() && !error.is_canceled()
 }
 
-type Eviction<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
-
 /// Takes an idle connection from hyper without closing its socket. hyper is given nothing to write, and has nothing left;
 /// where it has after all, this is false, and the connection has to be watched on.
 pub async fn park<C: Connection>(connection: &mut C, pulse: &Pulse) -> bool {
@@ -145,6 +92,98 @@ pub async fn park<C: Connection>(connection: &mut C, pulse: &Pulse) -> bool {
     let is_taken = std::future::poll_fn(|cx| Poll::Ready(Pin::new(&mut *connection).poll(cx).is_ready())).await;
     pulse.set_parking(false);
     is_taken
+}
+
+/// Who keeps watch over a connection, and what for.
+struct Guard<'a, 'b, C> {
+    connection: &'b mut C,
+    pulse: &'a Pulse,
+    station: &'a Station,
+    watch: Watch,
+    clock: Pin<&'b mut Sleep>,
+    /// Rings when the worker's leaving reaches another stage.
+    bell: Pin<&'b mut Notified<'a>>,
+    /// The stage that it was at last.
+    seen: Option<Stage>,
+    /// A request of the connection has asked it to end.
+    is_asked: bool,
+    /// Resolves when another needs the place; only while the connection may have to make room.
+    evicted: Option<Pin<Box<dyn Future<Output = ()> + 'a>>>,
+}
+
+impl<C: Connection> Guard<'_, '_, C> {
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.hear_the_bell(cx);
+        let ended = self.drive(cx).or_else(|| self.make_room(cx)).or_else(|| self.look_at_the_clock(cx));
+        ended.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Asks the connection to end where its worker leaves, or a request of its own has found that it is to.
+    fn hear_the_bell(&mut self, cx: &mut Context<'_>) {
+        let stage = self.station.leave.stage();
+        if self.seen != Some(stage) {
+            // Told once, the bell has to be listened for anew; its waker stays the same.
+            self.bell.set(self.station.leave.changed());
+            let _ = self.bell.as_mut().poll(cx);
+            let leaves_at = self.watch.terms.leaves_at;
+            if stage >= leaves_at && self.seen < Some(leaves_at) {
+                Pin::new(&mut *self.connection).leave();
+            }
+            self.seen = Some(stage);
+        }
+        if self.pulse.is_leaving() && !self.is_asked {
+            self.is_asked = true;
+            Pin::new(&mut *self.connection).leave();
+        }
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>) -> Option<Ended> {
+        match turn(self.connection, self.pulse, cx) {
+            Poll::Pending => None,
+            Poll::Ready(Err(error)) if is_broken(&error) => Some(Ended::Broken),
+            Poll::Ready(_) => Some(Ended::ByItself),
+        }
+    }
+
+    fn make_room(&mut self, cx: &mut Context<'_>) -> Option<Ended> {
+        if self.watch.state != self.pulse.state() {
+            self.evicted = None;
+        }
+        self.evicted.as_mut()?.as_mut().poll(cx).is_ready().then_some(Ended::Evicted)
+    }
+
+    /// The clock is set anew only where it may have to ring earlier, or has rung.
+    fn look_at_the_clock(&mut self, cx: &mut Context<'_>) -> Option<Ended> {
+        if self.watch.notice(self.pulse) {
+            let earlier = self.clock.deadline().min(self.watch.due());
+            self.clock.as_mut().reset(earlier);
+        } else if self.watch.is_set && !self.clock.is_elapsed() {
+            return None;
+        }
+        self.watch.is_set = true;
+        while self.clock.as_mut().poll(cx).is_ready() {
+            self.pulse.bell.notify_waiters();
+            if let Some(ended) = self.answer_the_clock(cx) {
+                return Some(ended);
+            }
+            self.clock.as_mut().reset(self.watch.due());
+        }
+        None
+    }
+
+    fn answer_the_clock(&mut self, cx: &mut Context<'_>) -> Option<Ended> {
+        match self.watch.ring(self.pulse) {
+            Ring::End(ended) => return Some(ended),
+            Ring::Old => Pin::new(&mut *self.connection).leave(),
+            Ring::Quiet => {
+                let station = self.station;
+                self.evicted.get_or_insert_with(|| Box::pin(station.capacity.evicted()));
+                return self.make_room(cx);
+            }
+            Ring::Later => {}
+        }
+        None
+    }
 }
 
 /// What a watch has seen so far.
