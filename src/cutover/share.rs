@@ -2,18 +2,14 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::state::{Cutover, Outline, Phase, Stop};
+use super::state::{Cutover, Outline};
 use crate::config::{CanaryStep, Share};
 use crate::table::Split;
 
 /// What the new color has been given and has not lost since: a restart begins with it, so that no client comes back.
 pub fn given(cutover: &Cutover, canary: &[CanaryStep]) -> Option<Split> {
-    let is_given = match cutover.phase {
-        Phase::Canary | Phase::Ramp | Phase::Confirm => true,
-        Phase::Paused => cutover.paused != Some(Stop::Bake),
-        _ => false,
-    };
-    cutover.step.filter(|_| is_given).and_then(|step| split(step, cutover, canary))
+    // Of those that come to their switch, it has a step once it has a share.
+    cutover.step.filter(|_| cutover.comes_to_its_switch()).and_then(|step| split(step, cutover, canary))
 }
 
 /// This step's share, nothing where there is none; the same clients go first for as long as the cutover lasts.

@@ -120,11 +120,17 @@ impl Cutover {
     /// The color that serves, all of it or all but a canary's share, while the cutover is in this state, and after it
     /// where this is its last.
     pub fn live(&self) -> Color {
+        let stays = self.comes_to_its_switch() || self.is_back() || self.phase == Phase::Aborted;
+        if stays { self.from } else { self.to }
+    }
+
+    /// Its switch is still to come.
+    pub fn comes_to_its_switch(&self) -> bool {
         match self.phase {
-            Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp | Phase::Confirm => self.from,
-            Phase::Paused if self.paused != Some(Stop::Bake) => self.from,
-            Phase::Aborted | Phase::RollBack | Phase::DrainBack | Phase::RolledBack => self.from,
-            Phase::Switch | Phase::Drain | Phase::Bake | Phase::Paused | Phase::Dns | Phase::Done => self.to,
+            Phase::Prepare | Phase::Gates | Phase::Warm | Phase::Canary | Phase::Ramp | Phase::Confirm => true,
+            Phase::Paused => self.paused != Some(Stop::Bake),
+            Phase::Switch | Phase::Drain | Phase::Bake | Phase::Dns | Phase::Done => false,
+            Phase::Aborted | Phase::RollBack | Phase::DrainBack | Phase::RolledBack => false,
         }
     }
 
