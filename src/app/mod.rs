@@ -5,6 +5,7 @@ mod apply;
 mod build;
 mod followers;
 mod foremen;
+mod groundwork;
 mod plan;
 mod reload;
 mod renew;
@@ -13,36 +14,34 @@ mod scouts;
 mod warmth;
 mod watch;
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use self::accounts::Accounts;
-use self::build::{Draft, Met, Tasks, sheets};
+use self::build::Tasks;
 use self::followers::Followers;
 use self::foremen::Foremen;
+use self::groundwork::Groundwork;
 use self::reload::Reloader;
 use self::running::Running;
 use self::scouts::Scouts;
 use self::warmth::{Cold, warm_up};
 use self::watch::Watch;
-use crate::access_log::{AccessError, AccessLog, Shelf};
-use crate::admin::{Admin, AdminError, AskReload, ConfigState, Scene, Token};
-use crate::aws::Account;
+use crate::access_log::{AccessError, Shelf};
+use crate::admin::{Admin, AdminError, AskReload, Scene};
 use crate::config::{Config, EdgeTimeouts};
-use crate::cutover::Cutover;
-use crate::journal::{Journal, JournalError, Vital};
+use crate::journal::JournalError;
 use crate::process::{InheritError, Inherited, Notifier, status, watch};
-use crate::proxy::{Capacity, ListenError, Listener, Listeners, Workers};
-use crate::seal::{Seal, SealError};
-use crate::table::{Edge, Routes, Switchboard, Table};
-use crate::time;
+use crate::proxy::{ListenError, Listener, Workers};
+use crate::seal::SealError;
+use crate::table::{Switchboard, Table};
 
 /// A running proxy.
 pub struct App {
@@ -67,9 +66,8 @@ pub struct Outside {
 impl App {
     /// Builds every room and starts it. Must be called on the deciding runtime, where everything but the workers runs.
     ///
-    /// What can fail on what stands outside comes first and in an order that leaves nothing half done: the journal,
-    /// then the sockets, then the access log. Only then does anything run. Clients wait in the sockets until what is live
-    /// has been checked and warmed up; `hurry` lets them in at once.
+    /// What can fail on what stands outside comes first, in an order that leaves nothing half done. Only then does anything
+    /// run. Clients wait in the sockets until what is live has been checked and warmed up; `hurry` lets them in at once.
     pub async fn start(
         config: &Config,
         workers: usize,
@@ -77,85 +75,32 @@ impl App {
         hurry: impl Future<Output = ()>,
     ) -> Result<App, AppError> {
         let Outside { file, inherited, notifier } = outside;
-        let journal = Journal::open(&config.state.dir, &[Vital::topic::<Cutover>()])?;
-        let seal = Seal::open(&config.state.dir)?;
-        let config = &scouts::seed(config.clone(), None, &journal);
-        let handed = inherited.share_out(config)?;
-        let mut listeners = Vec::new();
-        for (listener, sockets) in config.listeners.iter().zip(&handed.listeners) {
-            let (listener, sockets) = Listener::bind(listener, workers, sockets)?;
-            listeners.push((Arc::new(listener), sockets));
-        }
-        let access_log = config.access_log.as_ref().map(|log| AccessLog::open(log, workers)).transpose()?;
-        let access_log = Arc::new(Shelf::new(access_log));
-        let known: Vec<Arc<Listener>> = listeners.iter().map(|(listener, _)| listener.clone()).collect();
-        let token = config.admin.token_file.as_deref().map(Token::read).transpose()?;
-
-        let services = config.services.iter().map(|service| Draft::new(service, &Met::default(), workers));
-        let services: Vec<Draft> = services.collect();
-        let table = Table {
-            version: 1,
-            edge: Arc::new(Edge::new(config)),
-            routes: Arc::new(Routes::new(&config.services)),
-            entries: services.iter().map(|service| service.entry(&journal)).collect(),
-        };
-        let switchboard = Arc::new(Switchboard::new(table, workers).sealed(seal));
-        let nowhere = sheets(workers).into_vec();
-
-        let (told, _) = broadcast::channel(EVENTS);
-        let listening = Arc::new(Listeners::from_pointee(known.clone()));
-        let seated = services.into_iter().map(|service| service.seat(&switchboard, &journal, &listening, &told));
-        let (desks, mut tasks): (Vec<_>, Vec<_>) = seated.unzip();
-        let (reload, asks) = mpsc::channel(RELOADS);
         let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
-        let capacity = Arc::new(Capacity::default());
-        let scene = Arc::new(Scene {
-            desks: ArcSwap::from_pointee(desks),
-            switchboard: switchboard.clone(),
-            journal,
-            listeners: listening,
-            config: ConfigState::new(file.clone()),
-            admin: ArcSwap::from_pointee(config.admin.clone()),
-            reload,
-            token: ArcSwapOption::from_pointee(token),
-            nowhere: nowhere.clone(),
-            capacity: capacity.clone(),
-            access_log: access_log.clone(),
-            aws: Arc::new(Account::sheet()),
-            names: ArcSwap::default(),
-            names_told: broadcast::channel(EVENTS).0,
-            scouts: ArcSwap::default(),
-            discovered: broadcast::channel(EVENTS).0,
-            stacks: ArcSwap::default(),
-            stacks_told: broadcast::channel(EVENTS).0,
-            told,
-            tails: broadcast::channel(EVENTS).0,
-            open: AtomicBool::new(false),
-            started: time::now(),
-        });
+        let groundwork = Groundwork::lay(config, workers, file.clone(), inherited)?;
+        let Groundwork { config, scene, sockets, admin, mut tasks, asks } = groundwork;
+        let listeners: Vec<_> = sockets.iter().map(|(listener, _)| listener.clone()).collect();
         // Whoever is let in must not be told that a color is no stack.
         let (mut foremen, mut accounts) = (Foremen::default(), Accounts::default());
-        foremen.follow(config, &scene, &mut accounts).await;
-        let admin = Admin::start(&config.admin, scene.clone(), handed.admin).await?;
+        foremen.follow(&config, &scene, &mut accounts).await;
+        let admin = Admin::start(&config.admin, scene.clone(), admin).await?;
         tasks.iter_mut().for_each(Tasks::check);
-        first_checks(&switchboard.table()).await;
-        let crew = Workers::start(&switchboard, &nowhere, capacity, access_log.current());
-        let crew = crew.map_err(AppError::Workers)?;
-        let cold = switchboard.table().entries.iter().filter_map(Cold::at_start).collect();
-        warm_up(&switchboard, cold, &notifier, hurry).await;
+        first_checks(&scene.switchboard.table()).await;
+        let crew = crew(&scene).map_err(AppError::Workers)?;
+        let cold = scene.switchboard.table().entries.iter().filter_map(Cold::at_start).collect();
+        warm_up(&scene.switchboard, cold, &notifier, hurry).await;
         let doors = crew.doors();
-        for (listener, sockets) in listeners {
+        for (listener, sockets) in sockets {
             doors.open(&listener, sockets).await;
         }
         scene.open.store(true, Ordering::Relaxed);
         // Not before that: a cutover that goes on has a warm-up of its own, and its figures are of clients.
         tasks.into_iter().for_each(Tasks::drive);
         let mut followers = Followers::default();
-        followers.follow(config, &scene, &mut accounts).await;
+        followers.follow(&config, &scene, &mut accounts).await;
         foremen.begin();
         let (mut scouts, proposals) = Scouts::new();
-        scouts.follow(config, &scene, &mut accounts).await;
-        let running = Running::new(config, known.iter().map(|listener| listener.address), admin.address);
+        scouts.follow(&config, &scene, &mut accounts).await;
+        let running = Running::new(&config, listeners.iter().map(|listener| listener.address), admin.address);
         let watch = Watch::default();
         let reloader = Reloader {
             file,
@@ -171,7 +116,7 @@ impl App {
             notifier,
         };
         tokio::spawn(reloader.run(asks, proposals));
-        Ok(App { workers: crew, admin, scene, access_log, listeners: known })
+        Ok(App { workers: crew, admin, access_log: scene.access_log.clone(), scene, listeners })
     }
 
     /// Says that the proxy serves once every worker has answered, and from then on who is live and that all still answer.
@@ -232,9 +177,13 @@ pub enum AppError {
     #[error(transparent)]
     Inherit(#[from] InheritError),
     #[error("the workers cannot be started: {0}")]
-    Workers(#[source] std::io::Error),
+    Workers(#[source] io::Error),
     #[error("worker {worker} has been started and does not answer")]
     Stuck { worker: usize },
+}
+
+fn crew(scene: &Scene) -> io::Result<Workers> {
+    Workers::start(&scene.switchboard, &scene.nowhere, scene.capacity.clone(), scene.access_log.current())
 }
 
 /// Whoever connects before the endpoints have been checked that requests go to waits in the socket, and is not told that
@@ -254,8 +203,3 @@ async fn first_checks(table: &Table) {
 const FIRST_CHECKS: Duration = Duration::from_secs(2);
 /// How long the workers may take to come to work.
 const BEGINNING: Duration = Duration::from_secs(10);
-
-/// Events that a slow listener may fall behind before it misses some.
-const EVENTS: usize = 1024;
-/// Reloads that may be asked for and not yet begun; whoever asks beyond that waits.
-const RELOADS: usize = 16;

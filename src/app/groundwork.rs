@@ -1,0 +1,127 @@
+//! The groundwork of a start: what it takes from outside, and what it builds of that and the config, with nothing running yet.
+
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{broadcast, mpsc};
+
+use super::build::{Draft, Met, Tasks, sheets};
+use super::{AppError, scouts};
+use crate::access_log::{AccessLog, Shelf};
+use crate::admin::{AskReload, ConfigState, Scene, Token};
+use crate::aws::Account;
+use crate::config::Config;
+use crate::cutover::Cutover;
+use crate::journal::{Journal, Vital};
+use crate::process::{Handed, Inherited};
+use crate::proxy::{Capacity, Listener, Listeners};
+use crate::seal::Seal;
+use crate::table::{Edge, Routes, Switchboard, Table};
+use crate::time;
+
+pub struct Groundwork {
+    /// With the endpoints that the journal knows of.
+    pub config: Config,
+    pub scene: Arc<Scene>,
+    /// In the order of the config.
+    pub sockets: Vec<(Arc<Listener>, Vec<TcpListener>)>,
+    /// The admin socket, where it is inherited.
+    pub admin: Option<UnixListener>,
+    /// In the order of the config.
+    pub tasks: Vec<Tasks>,
+    pub asks: mpsc::Receiver<AskReload>,
+}
+
+impl Groundwork {
+    /// `file` is what a reload reads again, if there is one.
+    pub fn lay(
+        config: &Config,
+        workers: usize,
+        file: Option<PathBuf>,
+        inherited: Inherited,
+    ) -> Result<Groundwork, AppError> {
+        Ok(Taken::from_outside(config, workers, inherited)?.build(workers, file))
+    }
+}
+
+/// What stands outside, in an order in which a start that fails leaves nothing half done.
+struct Taken {
+    config: Config,
+    journal: Arc<Journal>,
+    seal: Seal,
+    sockets: Vec<(Arc<Listener>, Vec<TcpListener>)>,
+    admin: Option<UnixListener>,
+    access_log: Arc<Shelf>,
+    token: Option<Token>,
+}
+
+impl Taken {
+    fn from_outside(config: &Config, workers: usize, inherited: Inherited) -> Result<Taken, AppError> {
+        let journal = Journal::open(&config.state.dir, &[Vital::topic::<Cutover>()])?;
+        let seal = Seal::open(&config.state.dir)?;
+        let config = scouts::seed(config.clone(), None, &journal);
+        let Handed { listeners, admin } = inherited.share_out(&config)?;
+        let mut sockets = Vec::new();
+        for (listener, handed) in config.listeners.iter().zip(&listeners) {
+            let (listener, bound) = Listener::bind(listener, workers, handed)?;
+            sockets.push((Arc::new(listener), bound));
+        }
+        let access_log = config.access_log.as_ref().map(|log| AccessLog::open(log, workers)).transpose()?;
+        let access_log = Arc::new(Shelf::new(access_log));
+        let token = config.admin.token_file.as_deref().map(Token::read).transpose()?;
+        Ok(Taken { config, journal, seal, sockets, admin, access_log, token })
+    }
+
+    fn build(self, workers: usize, file: Option<PathBuf>) -> Groundwork {
+        let Taken { config, journal, seal, sockets, admin, access_log, token } = self;
+        let services = config.services.iter().map(|service| Draft::new(service, &Met::default(), workers));
+        let services: Vec<Draft> = services.collect();
+        let table = Table {
+            version: 1,
+            edge: Arc::new(Edge::new(&config)),
+            routes: Arc::new(Routes::new(&config.services)),
+            entries: services.iter().map(|service| service.entry(&journal)).collect(),
+        };
+        let switchboard = Arc::new(Switchboard::new(table, workers).sealed(seal));
+        let (told, _) = broadcast::channel(EVENTS);
+        let listeners = sockets.iter().map(|(listener, _)| listener.clone()).collect();
+        let listeners = Arc::new(Listeners::from_pointee(listeners));
+        let seated = services.into_iter().map(|service| service.seat(&switchboard, &journal, &listeners, &told));
+        let (desks, tasks): (Vec<_>, Vec<_>) = seated.unzip();
+        let (reload, asks) = mpsc::channel(RELOADS);
+        let scene = Scene {
+            desks: ArcSwap::from_pointee(desks),
+            switchboard,
+            journal,
+            listeners,
+            config: ConfigState::new(file),
+            admin: ArcSwap::from_pointee(config.admin.clone()),
+            reload,
+            token: ArcSwapOption::from_pointee(token),
+            nowhere: sheets(workers).into_vec(),
+            capacity: Arc::new(Capacity::default()),
+            access_log,
+            aws: Arc::new(Account::sheet()),
+            names: ArcSwap::default(),
+            names_told: broadcast::channel(EVENTS).0,
+            scouts: ArcSwap::default(),
+            discovered: broadcast::channel(EVENTS).0,
+            stacks: ArcSwap::default(),
+            stacks_told: broadcast::channel(EVENTS).0,
+            told,
+            tails: broadcast::channel(EVENTS).0,
+            open: AtomicBool::new(false),
+            started: time::now(),
+        };
+        Groundwork { config, scene: Arc::new(scene), sockets, admin, tasks, asks }
+    }
+}
+
+/// Events that a slow listener may fall behind before it misses some.
+const EVENTS: usize = 1024;
+/// Reloads that may be asked for and not yet begun; whoever asks beyond that waits.
+const RELOADS: usize = 16;
