@@ -107,8 +107,7 @@ async fn refusals_have_lines_also_where_no_head_could_be_read() {
     let proxy = impatient(&blue).await;
     Client::http1(&proxy).await.host("other.test").get("/").await;
     for bytes in ["GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "nonsense\r\n\r\n", "GET / HT"] {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write(bytes).await;
+        let mut raw = Raw::saying(&proxy, bytes).await;
         raw.answer().await;
     }
     let mut raw = Raw::connect(&proxy).await;
@@ -253,8 +252,7 @@ async fn the_combined_format_is_the_one_tools_know() {
     let proxy = shop(&blue, "format = \"combined\"").await;
     let request = Request::get("/a?b").header("referer", "https://a.test/").header("user-agent", "a \"quoted\" one");
     Client::http1(&proxy).await.send(request.body(body::empty()).unwrap()).await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("nonsense\r\n\r\n").await;
+    let mut raw = Raw::saying(&proxy, "nonsense\r\n\r\n").await;
     raw.answer().await;
     let text = || fs::read_to_string(proxy.log_file()).unwrap();
     assert!(eventually(PATIENCE, || async { text().matches('\n').count() == 2 }).await, "{}", text());

@@ -144,8 +144,7 @@ async fn what_cannot_be_asked_is_said_with_its_reason_and_undoes_nothing() {
     let settings = Cutover::with().section("edge.limits", "connections_per_client = 1");
     let (_blue, _green, proxy) = shop(settings, |s| s).await;
     // The one place that a client of this address may have.
-    let mut held = Raw::connect(&proxy).await;
-    held.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut held = Raw::saying(&proxy, "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     assert_eq!(within("an answer", held.answer()).await.status, 200);
     let probed = switched(&proxy, "shop", "green").await;
     assert_eq!([&probed["probed"], &probed["saw"], &probed["listeners"]], [&json!(0), &Value::Null, &json!(0)]);

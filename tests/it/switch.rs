@@ -132,9 +132,7 @@ async fn slow_requests_outlive_twenty_switches_and_end_where_they_began() {
     // Whose patience begins when they ask for the answer: how long fifty switches take is the machine's affair.
     let mut slow = Vec::new();
     for _ in 0..8 {
-        let mut client = Raw::connect(&proxy).await;
-        client.write("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
-        slow.push(client);
+        slow.push(Raw::saying(&proxy, "GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await);
     }
     blue.waiting(8).await;
     let quick = Crowd::of(16).think(Duration::from_millis(5)).start(&proxy);

@@ -11,8 +11,7 @@ async fn an_empty_4xx_of_the_backends_is_passed_on_as_it_is() {
     let blue = RawBackend::answering("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
     let proxy = shop(&blue).await;
     for close in ["", "Connection: close\r\n"] {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write(format!("GET /x HTTP/1.1\r\nHost: shop.test\r\n{close}\r\n")).await;
+        let mut raw = Raw::saying(&proxy, format!("GET /x HTTP/1.1\r\nHost: shop.test\r\n{close}\r\n")).await;
         let answer = raw.answer().await;
         assert_eq!((answer.status, answer.body.len()), (404, 0), "{answer:?}");
     }
@@ -61,8 +60,7 @@ async fn a_length_beside_chunks_cuts_nothing() {
 async fn empty_lines_behind_a_body_are_no_slow_head() {
     let blue = Backend::start("blue").await;
     let proxy = with_timeouts(&blue, "head = \"100ms\"\nidle = \"10s\"").await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("POST /echo HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\n\r\nok").await;
+    let mut raw = Raw::saying(&proxy, "POST /echo HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 2\r\n\r\nok").await;
     assert_eq!(raw.answer().await.status, 200);
     raw.write("\r\n").await;
     // What must not happen is given twice the time in which it would.

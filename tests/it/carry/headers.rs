@@ -83,8 +83,7 @@ async fn the_host_is_kept_as_the_client_wrote_it() {
         // An HTTP/2 client's library may write the authority in lower case.
         assert_eq!(host.to_ascii_lowercase(), "shop.test:8080");
     }
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET http://shop.test/any?x HTTP/1.1\r\nHost: other.test\r\n\r\n").await;
+    let mut raw = Raw::saying(&proxy, "GET http://shop.test/any?x HTTP/1.1\r\nHost: other.test\r\n\r\n").await;
     assert_eq!(raw.answer().await.status, 200);
     assert_eq!(
         (blue.last_head().target.as_str(), blue.last_head().header("host").as_deref()),

@@ -32,8 +32,7 @@ async fn a_client_over_ipv6_is_told_of_as_each_field_has_it() {
         }
     }
     for host in ["[::1", "::1", "[::1]x", "[::1]:", "[::1%25eth0]", "[v1.x]", "[::ffff:127.0.0.1]:x"] {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        let mut raw = Raw::saying(&proxy, format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         let status = raw.answer().await.status;
         assert_eq!(status, if host == "[::1]:" { 200 } else { 400 }, "{host}");
     }
@@ -75,8 +74,7 @@ async fn a_backend_is_reached_over_ipv6() {
     let green = Backend::start("green").await;
     let service = |s: Service| s.blue([&blue]).green([&green]);
     let proxy = Cutover::with().service("shop", service).access_log("").start().await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut raw = Raw::saying(&proxy, "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     assert_eq!(raw.answer().await.body, b"over");
     assert_eq!(proxy.logged(1).await[0]["endpoint"], blue.address().to_string());
     let up = || async { proxy.service("shop").await["blue"]["endpoints"][0]["up"] == true };

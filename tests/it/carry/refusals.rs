@@ -20,8 +20,7 @@ async fn a_host_nobody_claims_is_404() {
 async fn two_hosts_are_400() {
     let blue = Backend::start("blue").await;
     let proxy = shop(&blue).await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\nHost: shop.test\r\n\r\n").await;
+    let mut raw = Raw::saying(&proxy, "GET / HTTP/1.1\r\nHost: shop.test\r\nHost: shop.test\r\n\r\n").await;
     assert_raw_refused(&mut raw, 400).await;
     assert_eq!(blue.requests(), 0);
 }
@@ -115,8 +114,7 @@ async fn an_upload_that_stalls_is_408() {
 async fn a_head_that_is_too_large_is_431() {
     let blue = Backend::start("blue").await;
     let proxy = shop(&blue).await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n").await;
+    let mut raw = Raw::saying(&proxy, "GET / HTTP/1.1\r\nHost: shop.test\r\n").await;
     for i in 0..16 {
         raw.write(format!("X-{i}: {}\r\n", "x".repeat(8 << 10))).await;
     }
@@ -131,8 +129,7 @@ async fn an_answer_cut_by_the_backend_is_cut_for_the_client() {
     let chunked = RawBackend::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
     let proxies = [(shop(&blue).await, "half"), (shop(&chunked).await, "hello")];
     for (proxy, begin) in &proxies {
-        let mut raw = Raw::connect(proxy).await;
-        raw.write("GET /die-midway HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+        let mut raw = Raw::saying(proxy, "GET /die-midway HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
         let cut = raw.answer().await;
         assert_eq!((cut.status, cut.complete), (200, false), "{cut:?}");
         assert!(begin.as_bytes().starts_with(&cut.body));

@@ -14,8 +14,7 @@ async fn who_holds_every_place_over_tcp_keeps_nobody_from_the_socket() {
     let blue = Backend::start("blue").await;
     let mut proxy = admin(&blue, "connections = 2", "idle = \"60s\"").start().await;
     let held = [Raw::connect(proxy.admin_address()).await, Raw::connect(proxy.admin_address()).await];
-    let mut third = Raw::connect(proxy.admin_address()).await;
-    third.write("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let mut third = Raw::saying(proxy.admin_address(), "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(proxy.status().await["services"][0]["live"], "blue", "over the socket");
     assert!(tokio::time::timeout(std::time::Duration::from_millis(200), third.head()).await.is_err(), "it has to wait");
     // More may be allowed at any time.

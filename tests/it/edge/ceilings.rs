@@ -37,7 +37,7 @@ async fn a_connection_full_of_answers_that_nobody_reads_takes_a_few_buffers_for_
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "", "").start().await;
     let before = proxy.memory_kib();
-    let mut client = Frames::connect(&proxy, 0x7fff_ffff).await;
+    let mut client = Frames::with_window(&proxy, 0x7fff_ffff).await;
     client.send(WINDOW_UPDATE, 0, 0, &0x7000_0000_u32.to_be_bytes()).await;
     for stream in 0..128 {
         client.request(2 * stream + 1, "GET", "/bytes/67108864", END_STREAM).await;
@@ -54,7 +54,7 @@ async fn a_connection_full_of_uploads_that_have_stopped_takes_what_they_have_and
     let before = proxy.memory_kib();
     let mut clients = Vec::new();
     for _ in 0..4 {
-        let mut client = Frames::connect(&proxy, 65_535).await;
+        let mut client = Frames::connect(&proxy).await;
         for stream in 0..64 {
             client.request(2 * stream + 1, "POST", "/echo", 0).await;
             // A byte less than is waited for.
@@ -74,7 +74,7 @@ async fn what_a_backend_does_not_read_of_uploads_stops_at_the_windows() {
     let proxy = held(&blue, "", "", "").start().await;
     let before = proxy.memory_kib();
     let crowd = (0..16).map(async |_| {
-        let mut client = Frames::connect(&proxy, 65_535).await;
+        let mut client = Frames::connect(&proxy).await;
         for stream in [1, 3] {
             client.request(stream, "POST", "/echo", 0).await;
             while client.could_upload(stream, 16_384).await {}
@@ -91,9 +91,7 @@ async fn crowd(proxy: &Cutover, clients: usize, ceiling: u64, bytes: &[u8]) {
     let before = proxy.memory_kib();
     let mut crowd = Vec::new();
     for _ in 0..clients {
-        let mut raw = Raw::connect(proxy).await;
-        raw.write(bytes).await;
-        crowd.push(raw);
+        crowd.push(Raw::saying(proxy, bytes).await);
     }
     settled(proxy).await;
     assert_ceiling(proxy, before, clients as u64, ceiling);

@@ -26,7 +26,7 @@ async fn a_flood_of_frames_that_carry_nothing_ends_its_connection() {
         frame(GOAWAY, 0, 0, &[0; 8]),
     ];
     for flood in floods {
-        let mut client = Frames::connect(&proxy, 65_535).await;
+        let mut client = Frames::connect(&proxy).await;
         client.request(1, "POST", "/slow", 0).await;
         ends(&proxy, &mut client, |_| flood.clone()).await;
     }
@@ -38,13 +38,13 @@ async fn requests_that_are_begun_to_be_reset_end_their_connection() {
     let proxy = held(&blue, "http2_controls = 200", "", "").start().await;
     let get = |stream, flags| frame(HEADERS, END_HEADERS | flags, stream, &head("GET", "/slow"));
     let reset = |stream| frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]);
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     ends(&proxy, &mut client, |stream| [get(stream, END_STREAM), reset(stream)].concat()).await;
     // The other way round: the client breaks the rules so that the proxy resets.
     let overflow = |stream| frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     ends(&proxy, &mut client, |stream| [get(stream, END_STREAM), overflow(stream), overflow(stream)].concat()).await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     ends(&proxy, &mut client, |stream| get(stream, END_STREAM)).await;
 }
 
@@ -56,7 +56,7 @@ async fn heads_that_become_no_request_end_their_connection() {
     let large = [head("GET", "/"), field("x", "").repeat(2200)].concat();
     let list_of_lists = [vec![0x20; 5000], head("GET", "/"), field("x", "").repeat(2200)].concat();
     for lost in [large, list_of_lists] {
-        let mut client = Frames::connect(&proxy, 65_535).await;
+        let mut client = Frames::connect(&proxy).await;
         let mut heads = 0;
         while client.send(HEADERS, END_HEADERS | END_STREAM, 2 * heads + 1, &lost).await
             && client.until(|frame| frame.flags & END_STREAM != 0 && frame.kind == HEADERS).await.is_some()
@@ -74,7 +74,7 @@ async fn heads_that_become_no_request_end_their_connection() {
 async fn who_opens_windows_for_each_piece_that_comes_is_no_flood() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "http2_controls = 20", "", "").start().await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     client.request(1, "GET", "/bytes/4000000", END_STREAM).await;
     let mut more = 4_000_000;
     while more > 0 {
@@ -126,7 +126,7 @@ async fn nobody_fails_beside_floods() {
 /// Sends so many pieces to who has no window for an answer, as fast as they are taken and for as long as they are. The
 /// connection stays.
 async fn flood(address: SocketAddr, pieces: u32, piece: &dyn Fn(u32) -> Vec<u8>) -> Frames {
-    let mut client = Frames::connect(address, 0).await;
+    let mut client = Frames::with_window(address, 0).await;
     for n in 0..pieces {
         if !client.bytes(&piece(2 * n + 1)).await {
             break;
@@ -150,7 +150,7 @@ async fn ends(proxy: &Cutover, client: &mut Frames, piece: impl Fn(u32) -> Vec<u
 async fn who_measures_the_way_with_a_ping_for_each_answer_is_no_flood() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "http2_controls = 20", "", "").start().await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     for stream in (1..400).step_by(2) {
         client.request(stream, "GET", "/", END_STREAM).await;
         let answer = client.until(|frame| frame.stream == stream && frame.flags & END_STREAM != 0).await;

@@ -33,8 +33,7 @@ async fn versions_before_1_2_are_refused() {
     let ca = Ca::new();
     let (_blue, proxy) = shop(&ca, "").await;
     for (minor, count) in [(0, 1.0), (1, 2.0), (2, 3.0)] {
-        let mut raw = Raw::connect(proxy.tls_address()).await;
-        raw.write(record(&hello([3, minor]))).await;
+        let mut raw = Raw::saying(proxy.tls_address(), record(&hello([3, minor]))).await;
         let answer = raw.until_closed().await;
         // A fatal alert, and nothing else (RFC 5246, 7.2).
         assert!(matches!(answer[..], [21, 3, _, 0, 2, 2, _]), "3.{minor}: {answer:?}");

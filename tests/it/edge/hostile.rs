@@ -74,7 +74,7 @@ async fn an_http2_request_that_breaks_its_word_reaches_no_backend() {
     let proxy = held(&blue, "", "", "").start().await;
     let post = |length| [head("POST", "/echo"), field("content-length", length)].concat();
     for (length, data) in [("3", "abcd"), ("5", "abcd"), ("0", "abcd"), ("+4", "abcd"), ("4, 4", "abcd")] {
-        let mut client = Frames::connect(&proxy, 65_535).await;
+        let mut client = Frames::connect(&proxy).await;
         client.send(HEADERS, END_HEADERS, 1, &post(length)).await;
         client.send(DATA, END_STREAM, 1, data.as_bytes()).await;
         assert_ended(&mut client, length).await;
@@ -93,13 +93,13 @@ async fn an_http2_request_that_breaks_its_word_reaches_no_backend() {
         ("x", " 1"),
         ("x", "1\t"),
     ] {
-        let mut client = Frames::connect(&proxy, 65_535).await;
+        let mut client = Frames::connect(&proxy).await;
         let head = [head("GET", "/"), field(name, value)].concat();
         client.send(HEADERS, END_HEADERS | END_STREAM, 1, &head).await;
         assert_ended(&mut client, name).await;
     }
     for (method, path) in [("GET", "?x"), ("GET", "x"), ("GET", "*"), ("GET", ""), ("CONNECT", "/"), ("GET /", "/")] {
-        let mut client = Frames::connect(&proxy, 65_535).await;
+        let mut client = Frames::connect(&proxy).await;
         client.request(1, method, path, END_STREAM).await;
         assert_ended(&mut client, path).await;
     }
@@ -170,7 +170,7 @@ async fn pseudo_header_fields_among_trailers_reach_no_backend() {
         let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     });
     let proxy = held(&blue, "", "", "").start().await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     client.request(1, "POST", "/first", 0).await;
     client.send(DATA, 0, 1, b"a body").await;
     let trailers = [field(":path", "/second"), field(":method", "GET"), field("x-sum", "1")].concat();
@@ -201,8 +201,7 @@ async fn an_answer_that_can_have_no_body_says_nothing_of_one() {
     });
     let proxy = held(&blue, "", "", "").start().await;
     for method in ["GET", "HEAD"] {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write(format!("{method} / HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
+        let mut raw = Raw::saying(&proxy, format!("{method} / HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
         let head = raw.head().await;
         assert!(head.starts_with("HTTP/1.1 204") && !head.contains("content-length"), "{method}: {head}");
     }
@@ -218,8 +217,7 @@ async fn a_target_with_a_blank_is_answered_and_another_protocol_is_not() {
         ("EHLO mail test\r\n", ""),
         ("SSH 2.0 hello there\r\n", ""),
     ] {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write(line).await;
+        let mut raw = Raw::saying(&proxy, line).await;
         let text = raw.until_closed().await;
         assert!(text.starts_with(answer.as_bytes()) && text.is_empty() == answer.is_empty(), "{line:?}: {text:?}");
     }
@@ -229,7 +227,7 @@ async fn a_target_with_a_blank_is_answered_and_another_protocol_is_not() {
 async fn a_head_in_many_pieces_has_an_end() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "", "").start().await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     client.send(HEADERS, END_STREAM, 1, &head("GET", "/")).await;
     let piece = field("x", &"a".repeat(100)).repeat(100);
     while client.send(CONTINUATION, 0, 1, &piece).await {}

@@ -21,8 +21,7 @@ async fn the_head_of_an_answer_may_be_as_large_as_its_service_says() {
     let blue = wordy();
     let mut proxy = held(&blue, "", "", "").start().await;
     let get = async |proxy: &Cutover, path: &str| {
-        let mut raw = Raw::connect(proxy).await;
-        raw.write(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
+        let mut raw = Raw::saying(proxy, format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
         raw.answer().await.status
     };
     for (path, status) in [("/fields/99", 200), ("/fields/100", 502), ("/long/60000", 200), ("/long/70000", 502)] {
@@ -39,7 +38,7 @@ async fn the_head_of_an_answer_may_be_as_large_as_its_service_says() {
 async fn all_connections_together_have_so_many_http2_requests() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "http2_requests = 3", "", "").start().await;
-    let mut clients = [Frames::connect(&proxy, 65_535).await, Frames::connect(&proxy, 65_535).await];
+    let mut clients = [Frames::connect(&proxy).await, Frames::connect(&proxy).await];
     for (place, stream) in [(0, 1), (0, 3), (1, 1)] {
         clients[place].request(stream, "GET", "/slow", END_STREAM).await;
     }

@@ -24,26 +24,22 @@ async fn each_way_to_lose_a_connection_is_counted_by_its_reason() {
     lost(&hasty, 1, "handshake-slow", 1.0).await;
 
     let proxy = held(&blue, "http2_controls = 50", "send = \"200ms\"", "").tls(&ca, &["shop.test"]).start().await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("HELO mail.test\r\nMAIL FROM:<a@b.test> SIZE=1\r\n").await;
+    let mut raw = Raw::saying(&proxy, "HELO mail.test\r\nMAIL FROM:<a@b.test> SIZE=1\r\n").await;
     raw.until_closed().await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("EHLO mail test\r\n").await;
+    let mut raw = Raw::saying(&proxy, "EHLO mail test\r\n").await;
     raw.until_closed().await;
     lost(&proxy, 0, "foreign", 1.0).await;
-    let mut raw = Raw::connect(proxy.tls_address()).await;
-    raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut raw = Raw::saying(proxy.tls_address(), "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     raw.until_closed().await;
     lost(&proxy, 1, "handshake-failed", 1.0).await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     while client.bytes(&frame(PING, 0, 0, b"12345678")).await {}
     lost(&proxy, 0, "flood", 1.0).await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     client.send(DATA, 0, 0, b"on no stream").await;
     client.until_closed().await;
     lost(&proxy, 0, "broken", 1.0).await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET /bytes/67108864 HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let _raw = Raw::saying(&proxy, "GET /bytes/67108864 HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     lost(&proxy, 0, "slow-reader", 1.0).await;
     // Whoever comes, looks and goes is not lost.
     drop((Raw::connect(&proxy).await, Raw::connect(proxy.tls_address()).await));
@@ -66,7 +62,7 @@ async fn whoever_has_too_many_or_makes_room_is_counted() {
 async fn resets_are_counted_for_who_sent_them() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "", "").start().await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     client.request(1, "GET", "/slow", END_STREAM).await;
     blue.waiting(1).await;
     client.send(RST_STREAM, 0, 1, &[0, 0, 0, 8]).await;
@@ -90,8 +86,7 @@ async fn clients_that_vanish_without_a_word_are_noticed() {
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut gone = Vec::new();
     for (path, fields) in [("/", ""), ("/events", ""), ("/ws", upgrade)] {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n")).await;
+        let mut raw = Raw::saying(&proxy, format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n{fields}\r\n")).await;
         // With the answer comes the acknowledgement: what is left of it would be asked for again, and seem alive.
         raw.head().await;
         gone.push(raw);
@@ -108,8 +103,7 @@ async fn clients_that_vanish_without_a_word_are_noticed() {
 async fn a_client_that_is_there_and_says_nothing_is_not_lost() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "probe = \"1s\"\nsend = \"1s\"", "idle = \"10m\"").start().await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut raw = Raw::saying(&proxy, "GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     blue.waiting(1).await;
     // What must not happen is given more than the time in which it would.
     tokio::time::sleep(std::time::Duration::from_millis(3500)).await;

@@ -26,8 +26,7 @@ async fn a_hundred_requests_sent_at_once_are_answered_in_their_order() {
 async fn who_leaves_a_pipeline_has_little_of_the_rest_carried_out() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "", "").start().await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n".repeat(100)).await;
+    let raw = Raw::saying(&proxy, "GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n".repeat(100)).await;
     blue.waiting(1).await;
     drop(raw);
     let ended = || async {

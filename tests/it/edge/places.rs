@@ -42,21 +42,17 @@ async fn whoever_does_nothing_makes_room_for_who_does() {
         let mut client = Client::http1(&proxy).await;
         assert_eq!(client.get("/").await.status, 200);
         idle.push(client);
-        let mut client = Frames::connect(&proxy, 65_535).await;
+        let mut client = Frames::connect(&proxy).await;
         client.request(1, "GET", "/", END_STREAM).await;
         client.until(|frame| frame.kind == HEADERS).await.expect("an answer");
         idle2.push(client);
-        let mut half = Raw::connect(&proxy).await;
-        half.write("GET / HTTP/1.1\r\n").await;
-        silent.extend([Raw::connect(&proxy).await, half]);
+        silent.extend([Raw::connect(&proxy).await, Raw::saying(&proxy, "GET / HTTP/1.1\r\n").await]);
     }
     // All eight places are taken; each of these needs one, and keeps it with a request under way.
     let mut busy = Vec::new();
     for waiting in 1..=8 {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write("GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+        busy.push(Raw::saying(&proxy, "GET /slow HTTP/1.1\r\nHost: shop.test\r\n\r\n").await);
         blue.waiting(waiting).await;
-        busy.push(raw);
     }
     blue.release();
     for raw in &mut busy {
@@ -90,10 +86,8 @@ async fn who_stops_in_the_middle_of_a_body_makes_room_too() {
 async fn a_body_that_goes_on_coming_keeps_its_place() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "connections = 1", "park = \"100ms\"", "").start().await;
-    let mut upload = Raw::connect(&proxy).await;
-    upload.write("POST /echo HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 40\r\n\r\n").await;
-    let mut waits = Raw::connect(&proxy).await;
-    waits.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut upload = Raw::saying(&proxy, "POST /echo HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 40\r\n\r\n").await;
+    let mut waits = Raw::saying(&proxy, "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     for _ in 0..40 {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         upload.write("x").await;

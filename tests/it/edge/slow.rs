@@ -20,8 +20,7 @@ async fn who_says_nothing_is_let_go() {
     for (address, beginning) in
         [(proxy.address(), &b"PRI * HTTP/2"[..]), (proxy.tls_address(), b"\x16\x03\x01\x02\x00")]
     {
-        let mut raw = Raw::connect(address).await;
-        raw.write(beginning).await;
+        let mut raw = Raw::saying(address, beginning).await;
         assert_eq!(raw.until_closed().await, b"");
     }
 }
@@ -31,8 +30,7 @@ async fn a_head_has_its_time_on_every_request() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "", "head = \"150ms\"").start().await;
     for before in ["", "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"] {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write(before).await;
+        let mut raw = Raw::saying(&proxy, before).await;
         if !before.is_empty() {
             assert_eq!(raw.answer().await.status, 200);
         }
@@ -48,12 +46,10 @@ async fn empty_lines_stop_no_clock() {
     // Both as long as a connection is quiet before it is parked, which is what empty lines once hindered, and longer.
     let parked = "park = \"20ms\"";
     let proxy = held(&blue, "", parked, "idle = \"200ms\"").start().await;
-    let mut idle = Raw::connect(&proxy).await;
-    idle.write("\r\n").await;
+    let mut idle = Raw::saying(&proxy, "\r\n").await;
     assert_eq!(idle.until_closed().await, b"");
     let proxy = held(&blue, "", parked, "head = \"150ms\"").start().await;
-    let mut dawdling = Raw::connect(&proxy).await;
-    dawdling.write("\r\n").await;
+    let mut dawdling = Raw::saying(&proxy, "\r\n").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     dawdling.write("GET / HTTP/1.1\r\n").await;
     assert_eq!(dawdling.answer().await.status, 408);
@@ -63,7 +59,7 @@ async fn empty_lines_stop_no_clock() {
 async fn an_http2_connection_idles_however_often_it_is_asked_for_life() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "http2_ping = \"100ms\"\nsend = \"100ms\"", "idle = \"400ms\"").start().await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     client.request(1, "GET", "/", END_STREAM).await;
     client.until_closed().await;
 }
@@ -72,7 +68,7 @@ async fn an_http2_connection_idles_however_often_it_is_asked_for_life() {
 async fn half_a_head_beside_a_running_request_has_its_time_too() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "", "head = \"150ms\"").start().await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     client.request(1, "GET", "/slow", END_STREAM).await;
     blue.waiting(1).await;
     client.send(HEADERS, 0, 3, &head("GET", "/")).await;
@@ -112,8 +108,7 @@ async fn a_body_that_only_trickles_is_408() {
     };
     let proxy = Cutover::with().service("shop", service).start().await;
     for (begin, piece) in [("Content-Length: 9000", "a"), ("Transfer-Encoding: chunked", "1\r\na\r\n")] {
-        let mut raw = Raw::connect(&proxy).await;
-        raw.write(format!("POST /echo HTTP/1.1\r\nHost: shop.test\r\n{begin}\r\n\r\n")).await;
+        let mut raw = Raw::saying(&proxy, format!("POST /echo HTTP/1.1\r\nHost: shop.test\r\n{begin}\r\n\r\n")).await;
         // More often than any silence would allow, and yet too little.
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -130,8 +125,7 @@ async fn a_body_that_only_trickles_is_408() {
 async fn who_reads_nothing_of_an_answer_is_let_go_and_frees_its_backend() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "send = \"200ms\"", "").start().await;
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET /bytes/67108864 HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let _raw = Raw::saying(&proxy, "GET /bytes/67108864 HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     assert!(eventually(PATIENCE, || async { blue.bytes_sent() > 0 }).await);
     assert!(eventually(PATIENCE, || async { blue.connections() == 0 && open(&proxy).await == 0.0 }).await);
 }
@@ -140,7 +134,7 @@ async fn who_reads_nothing_of_an_answer_is_let_go_and_frees_its_backend() {
 async fn a_stream_without_a_window_is_reset_beside_one_that_lives() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "send = \"200ms\"", "").start().await;
-    let mut client = Frames::connect(&proxy, 0).await;
+    let mut client = Frames::with_window(&proxy, 0).await;
     client.request(1, "GET", "/slow", END_STREAM).await;
     client.request(3, "GET", "/bytes/100000", END_STREAM).await;
     let reset = client.until(|frame| frame.kind == RST_STREAM).await.expect("a reset");

@@ -50,8 +50,13 @@ impl Frames {
         client
     }
 
-    /// A connection past the greeting. `window` is what each stream may be sent before it says more.
-    pub async fn connect(address: impl Address, window: u32) -> Frames {
+    /// A connection past the greeting.
+    pub async fn connect(address: impl Address) -> Frames {
+        Frames::with_window(address, 65_535).await
+    }
+
+    /// The same; `window` is what each stream may be sent before it says more.
+    pub async fn with_window(address: impl Address, window: u32) -> Frames {
         let mut client = Frames::greeting(address).await;
         client.send(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat()).await;
         client.until(|frame| frame.kind == SETTINGS && frame.flags & ACK == 0).await.expect("settings");

@@ -18,6 +18,13 @@ impl Raw {
         Raw { socket, ahead: Vec::new() }
     }
 
+    /// One that begins with these bytes.
+    pub async fn saying(address: impl Address, bytes: impl AsRef<[u8]>) -> Raw {
+        let mut raw = Raw::connect(address).await;
+        raw.write(bytes).await;
+        raw
+    }
+
     /// From now on nothing reaches it, and it answers nothing: as if its cable were cut. Its end does not know either.
     pub fn vanish(&self) {
         let nothing = SockFilter::new(BPF_RETURN, 0, 0, 0);

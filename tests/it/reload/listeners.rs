@@ -82,9 +82,7 @@ async fn who_waits_in_the_queue_of_a_listener_that_goes_is_let_in() {
     proxy.pause().await;
     let mut waiting = Vec::new();
     for _ in 0..16 {
-        let mut raw = Raw::connect(goes).await;
-        raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
-        waiting.push(raw);
+        waiting.push(Raw::saying(goes, "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await);
     }
     proxy.rewrite(|settings| settings.without_listener(goes));
     proxy.hang_up();

@@ -16,9 +16,7 @@ async fn a_log_begins_moves_and_ends_and_requests_under_way_end_their_lines_wher
     let second = settings.folder().join("second.log");
     let mut proxy = settings.start().await;
     let ask = async |proxy: &Cutover, path: &str| {
-        let mut raw = Raw::connect(proxy).await;
-        raw.write(format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await;
-        raw
+        Raw::saying(proxy, format!("GET {path} HTTP/1.1\r\nHost: shop.test\r\n\r\n")).await
     };
     ask(&proxy, "/unseen").await.answer().await;
     let answer = proxy.reload_with(|s| s.access_log("")).await;
@@ -89,8 +87,7 @@ async fn a_log_that_cannot_be_opened_changes_nothing() {
         detail.contains("/nowhere/access.log cannot be opened") && detail.contains("nothing has changed"),
         "{detail}"
     );
-    let mut raw = Raw::connect(&proxy).await;
-    raw.write("GET /kept HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+    let mut raw = Raw::saying(&proxy, "GET /kept HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     raw.answer().await;
     assert_eq!(proxy.logged(1).await[0]["target"], "/kept");
 }

@@ -17,8 +17,7 @@ const ALL: u32 = 1_000_000;
 async fn a_connection_is_told_with_an_answer_and_its_client_comes_back_on_another() {
     let blue = Backend::start("blue").await;
     let proxy = Inside::start(&blue, "").await;
-    let mut client = Raw::connect(&proxy).await;
-    client.write("GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").await;
+    let mut client = Raw::saying(&proxy, "GET / HTTP/1.1\r\nhost: shop.test\r\n\r\n").await;
     assert!(!client.answer().await.head.contains("connection: close"));
     proxy.service.tail.pace(ALL);
     proxy.service.tail.begin(shifted(HOUR, Duration::ZERO));
@@ -34,7 +33,7 @@ async fn a_connection_is_told_with_an_answer_and_its_client_comes_back_on_anothe
 async fn an_http2_connection_is_told_by_goaway_and_ends_with_its_last_request() {
     let blue = Backend::start("blue").await;
     let proxy = Inside::start(&blue, "").await;
-    let mut client = Frames::connect(&proxy, 65_535).await;
+    let mut client = Frames::connect(&proxy).await;
     client.request(1, "GET", "/slow", END_STREAM).await;
     blue.waiting(1).await;
     proxy.service.tail.pace(ALL);

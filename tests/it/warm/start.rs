@@ -46,9 +46,7 @@ async fn assert_sockets(backend: &Backend, count: usize) {
 
 /// A client whose request has been sent, whether or not anybody accepts it.
 async fn waiting(proxy: &Cutover) -> Raw {
-    let mut client = Raw::connect(proxy).await;
-    client.write("GET /client HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
-    client
+    Raw::saying(proxy, "GET /client HTTP/1.1\r\nHost: shop.test\r\n\r\n").await
 }
 
 #[tokio::test]
