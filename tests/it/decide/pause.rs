@@ -29,10 +29,8 @@ async fn until_looked_at(proxy: &Cutover, requests: u64) {
 fn assert_back(history: &Value) {
     let ended = (&history["outcome"], &history["live"], &history["judged"]["verdict"]);
     assert_eq!(ended, (&json!("rolled_back"), &json!("blue"), &json!("bad")), "{history:#}");
-    assert!(
-        reasons(history).contains("requests failed: ") && reasons(history).contains("at most 1 % may"),
-        "{history:#}"
-    );
+    // How many may depends, beside another color, on how much is known of that by then.
+    assert!(reasons(history).contains(" requests failed: ") && reasons(history).contains(" % may"), "{history:#}");
 }
 
 /// The phases the journal tells of, each once in a row.
