@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 
+use super::progress::count;
 use super::status::{in_words, trial_says, warmed_says};
 use super::verdict::{in_millis, probed_says};
 use crate::admin::{Outcome, Past};
@@ -33,7 +34,10 @@ pub fn page(past: &Past) -> String {
     }
     if let (Some(micros), Some(proof)) = (past.outcome.switch_us, &past.outcome.proof) {
         let (at, took) = (or_none(Some(proof.switched)), Human(Duration::from_micros(micros)));
-        let drain = past.outcome.drain_ms.map_or(String::new(), |drain| format!("; drained in {}", in_millis(drain)));
+        let drain = past.outcome.drain_ms.map_or(String::new(), |drain| match past.outcome.requests_left {
+            0 => format!("; drained in {}", in_millis(drain)),
+            left => format!("; not drained in {}, {} left to finish", in_millis(drain), count(left, "request")),
+        });
         let (back, old) = (if live == from { " back" } else { "" }, live.other());
         let since = proof.requests_to_old_since;
         let _ = writeln!(text, "  switched{back} at {at} in {took}{drain}; requests to {old} since: {since}");

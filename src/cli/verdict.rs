@@ -63,6 +63,9 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
         (_, None) => match over {
             Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),
             None if outcome.phase == "paused" => bad(paused(outcome, id)),
+            None if matches!(outcome.phase.as_str(), "bake" | "dns") && outcome.drained == Some(false) => {
+                drained(outcome, id)
+            }
             None if matches!(outcome.phase.as_str(), "bake" | "dns") => {
                 let follows = if outcome.phase == "bake" {
                     format!("{live} is judged by what it does")
@@ -314,6 +317,16 @@ mod tests {
             "  asked through 2 listeners: 4 of 4 workers lead to green (17 probes, 3.0 ms)",
         ];
         assert_eq!((text.lines().collect::<Vec<_>>(), code), (lines.to_vec(), 0));
+    }
+
+    #[test]
+    fn a_switch_whose_old_color_was_not_empty_in_its_time_is_no_success_though_it_bakes() {
+        let baking = json!({"outcome": null, "phase": "bake", "drained": false, "requests_left": 2});
+        let Verdict { text, code } = of(Order::Switch(Color::Green), &outcome(baking), None);
+        assert!(
+            code == 1 && text.contains("blue did not drain within its deadline: 2 requests are still running"),
+            "{text}"
+        );
     }
 
     #[test]

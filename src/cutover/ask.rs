@@ -149,7 +149,7 @@ async fn run(
             ("CUTOVER_REHEARSAL", if cutover.id.starts_with(REHEARSAL) { "1" } else { "" }),
         ])
         .envs(env.iter().filter_map(|variable| variable.split_once('=')));
-    let mut group = Group::start(asked).map_err(|error| format!("{program} cannot be run: {error}"))?;
+    let mut group = Group::start(asked).await.map_err(|error| format!("{program} cannot be run: {error}"))?;
     match tokio::time::timeout(timeout, group.run(KEPT)).await {
         Ok(Ok((status, last))) if status.success() => Ok(format!("{program} ended with 0{}", said(&last))),
         Ok(Ok((status, last))) => match status.code() {

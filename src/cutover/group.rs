@@ -19,8 +19,8 @@ pub struct Group {
 impl Group {
     /// The guard is there before the command, and the command is in its group before it is the command: at no instant would
     /// a proxy that is killed leave it behind.
-    pub fn start(mut command: Command) -> io::Result<Group> {
-        let guard = guard();
+    pub async fn start(mut command: Command) -> io::Result<Group> {
+        let guard = guard().await;
         let leader = guard.as_ref().and_then(id).map_or(OF_ITS_OWN, Pid::as_raw_pid);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let command = command.process_group(leader).kill_on_drop(true).spawn()?;
@@ -60,8 +60,9 @@ impl Group {
         self.command.wait().await
     }
 
+    /// A command that leads a group of its own by now, as `timeout` does, is ended with that as well.
     fn end(&self) {
-        if let Some(leader) = id(self.guard.as_ref().unwrap_or(&self.command)) {
+        for leader in [self.guard.as_ref(), Some(&self.command)].into_iter().flatten().filter_map(id) {
             let _ = kill_process_group(leader, Signal::KILL);
         }
     }
@@ -76,16 +77,29 @@ impl Drop for Group {
 /// A shell that waits for the end of a pipe whose other end only the proxy holds, and then ends its group. Whatever ends the
 /// proxy closes that pipe. To have the kernel end the command with its parent would end that one process alone, and with
 /// the thread that has started it.
-fn guard() -> Option<Child> {
-    let mut shell = Command::new(SHELL);
-    shell.args(["-c", GUARD]).env_clear().stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    match shell.process_group(OF_ITS_OWN).kill_on_drop(true).spawn() {
-        Ok(guard) => Some(guard),
-        Err(error) => {
-            tracing::warn!("without {SHELL} a command would outlive a proxy that is killed: {error}");
-            None
-        }
-    }
+async fn guard() -> Option<Child> {
+    let watching = async {
+        let mut guard = Command::new(SHELL)
+            .args(["-c", GUARD])
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(OF_ITS_OWN)
+            .kill_on_drop(true)
+            .spawn()?;
+        // A command that signals its group at once would end a guard that is not deaf yet.
+        let mut says = guard.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        says.read_u8().await?;
+        Ok::<_, io::Error>(guard)
+    };
+    let guard = match tokio::time::timeout(READY, watching).await {
+        Ok(guard) => guard,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    };
+    guard
+        .inspect_err(|error| tracing::warn!("without {SHELL} a command would outlive a proxy that is killed: {error}"))
+        .ok()
 }
 
 /// Nothing once it has been waited for.
@@ -105,7 +119,9 @@ async fn tail(from: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>, most: us
 
 const SHELL: &str = "/bin/sh";
 /// A command that signals its own group, as scripts do at their end, must not end the guard before the rest.
-const GUARD: &str = "trap '' HUP INT QUIT TERM; read -r line; kill -KILL 0";
+const GUARD: &str = "trap '' HUP INT QUIT TERM USR1 USR2 ALRM PIPE; echo; read -r line; kill -KILL 0";
+/// A shell that takes longer to say so is none.
+const READY: Duration = Duration::from_secs(5);
 /// For `process_group`: the process leads a new one.
 const OF_ITS_OWN: i32 = 0;
 /// How long what a command printed may still be on its way when it has ended.

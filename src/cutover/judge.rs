@@ -149,9 +149,9 @@ fn faults(old: &Sample, rules: &Bake) -> Vec<(Fault, f64)> {
     for (limit, share) in [(rules.p50, 0.5), (rules.p99, 0.99)] {
         all.extend(limit.map(|limit| (Fault::slower(limit), 1.0 - share)));
     }
-    if old.tally.requests() >= LEAST_BASELINE {
+    if old.tally.answers.count() >= LEAST_BASELINE {
         for share_kept in [0.5, 0.99] {
-            all.extend(old.tally.latency.quantile(share_kept).map(|kept| {
+            all.extend(old.tally.answers.quantile(share_kept).map(|kept| {
                 let allowed = kept.mul_f64(1.0 + share(rules.max_slowdown)).max(kept + NOTICEABLE);
                 (Fault::slower(allowed), 1.0 - share_kept)
             }));
@@ -218,7 +218,7 @@ impl Fault {
             Fault::Connection => (tally.connect_failures, of.max(tally.connect_failures)),
             // Who hangs up counts for nobody as failed or slow, and a color that never answers would look well.
             Fault::Left => (tally.left, of),
-            Fault::Slower(than) => (tally.latency.longer_than(than).0 + unanswered, of),
+            Fault::Slower(than) => (tally.answers.longer_than(than).0 + unanswered, of),
         }
     }
 }
@@ -355,7 +355,9 @@ mod tests {
     fn sample(requests: &[(u16, u64, u64)]) -> Sample {
         let sheet = ColorSheet::default();
         for (status, millis, number) in requests {
-            (0..*number).for_each(|_| sheet.count(*status, Duration::from_millis(*millis)));
+            (0..*number).for_each(|_| {
+                sheet.count(*status, Duration::from_millis(*millis), Some(Duration::from_millis(*millis)))
+            });
         }
         Sample { tally: Tally::of([&sheet]), unanswered: 0 }
     }
@@ -407,6 +409,14 @@ mod tests {
         assert_eq!(verdict(failing, failing, Clock::Final), Verdict::Good);
         let fast_and_faster = (&[(200, 4, 1_000)][..], &[(200, 1, 1_000)][..]);
         assert_eq!(verdict(fast_and_faster.0, fast_and_faster.1, Clock::Final), Verdict::Good, "nobody notices 3 ms");
+    }
+
+    #[test]
+    fn a_broken_old_color_that_fails_fast_makes_no_good_one_slow() {
+        let new = &[(200, 20, 1_000)][..];
+        assert_eq!(verdict(new, &[(500, 1, 1_000)], Clock::Final), Verdict::Good);
+        assert_eq!(verdict(new, &[(500, 1, 700), (200, 20, 300)], Clock::Final), Verdict::Good);
+        assert_eq!(verdict(&[(200, 60, 1_000)], &[(500, 1, 700), (200, 20, 300)], Clock::Final), Verdict::Bad);
     }
 
     #[test]

@@ -348,7 +348,9 @@ mod tests {
         /// For a fifth of a second, and then a look.
         fn passes(&mut self, requests: &[(u16, u64, u64)]) -> Look {
             for (status, millis, number) in requests {
-                (0..*number).for_each(|_| self.sheet.count(*status, Duration::from_millis(*millis)));
+                (0..*number).for_each(|_| {
+                    self.sheet.count(*status, Duration::from_millis(*millis), Some(Duration::from_millis(*millis)))
+                });
             }
             self.looks += 1;
             let now = Moment::from_nanos(self.looks * 200_000_000);
@@ -374,7 +376,9 @@ mod tests {
     fn baseline(requests: &[(u16, u64, u64)]) -> Look {
         let sheet = ColorSheet::default();
         for (status, millis, number) in requests {
-            (0..*number).for_each(|_| sheet.count(*status, Duration::from_millis(*millis)));
+            (0..*number).for_each(|_| {
+                sheet.count(*status, Duration::from_millis(*millis), Some(Duration::from_millis(*millis)))
+            });
         }
         Sample { tally: Tally::of([&sheet]), unanswered: 0 }.into()
     }
@@ -442,7 +446,7 @@ mod tests {
         ) {
             let (sheet, mut past, mut now) = (ColorSheet::default(), Past::new(Moment::from_nanos(0), SECOND), 0);
             for (requests, millis) in steps {
-                (0..requests).for_each(|_| sheet.count(200, SECOND));
+                (0..requests).for_each(|_| sheet.count(200, SECOND, Some(SECOND)));
                 now += millis * 1_000_000;
                 let look = past.look(Moment::from_nanos(now), Sample { tally: Tally::of([&sheet]), unanswered: 0 });
                 let whole = (None, &look.whole);

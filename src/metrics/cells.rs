@@ -150,7 +150,11 @@ impl<'de> Deserialize<'de> for LatencySum {
 pub struct Tally {
     /// By class of the status code.
     pub codes: [u64; 5],
+    /// How long requests took, to the last byte.
     pub latency: LatencySum,
+    /// How long heads of answers took, those of the class 5xx aside.
+    #[serde(default)]
+    pub answers: LatencySum,
     pub connect_failures: u64,
     /// Answers that broke off, in classes below 5xx.
     #[serde(default)]
@@ -165,6 +169,7 @@ impl Tally {
         sheets.into_iter().fold(Tally::default(), |mut tally, sheet| {
             tally.codes.iter_mut().zip(&sheet.codes).for_each(|(sum, code)| *sum += code.get());
             tally.latency.add(&sheet.latency);
+            tally.answers.add(&sheet.answers);
             tally.connect_failures += sheet.connect_failures.get();
             tally.cut += sheet.cut.get();
             tally.left += sheet.left.get();
@@ -176,6 +181,7 @@ impl Tally {
         Tally {
             codes: std::array::from_fn(|class| self.codes[class].saturating_sub(before.codes[class])),
             latency: self.latency.since(&before.latency),
+            answers: self.answers.since(&before.answers),
             connect_failures: self.connect_failures.saturating_sub(before.connect_failures),
             cut: self.cut.saturating_sub(before.cut),
             left: self.left.saturating_sub(before.left),
@@ -186,6 +192,7 @@ impl Tally {
         Tally {
             codes: std::array::from_fn(|class| self.codes[class] + other.codes[class]),
             latency: self.latency.and(&other.latency),
+            answers: self.answers.and(&other.answers),
             connect_failures: self.connect_failures + other.connect_failures,
             cut: self.cut + other.cut,
             left: self.left + other.left,
@@ -208,7 +215,11 @@ impl Tally {
 pub struct ColorSheet {
     /// By class of the status code, `1xx` to `5xx`.
     pub codes: [Counter; 5],
+    /// How long requests took, to the last byte.
     pub latency: Latency,
+    /// How long the heads of answers took since nobody but the color kept them waiting. It is what a color is judged by: how
+    /// long an answer is and how fast a client reads is no merit of it, and to fail fast is none either.
+    pub answers: Latency,
     pub upstream_idle: Level,
     pub upstream_active: Level,
     /// Connections to endpoints that could not be made.
@@ -222,9 +233,13 @@ pub struct ColorSheet {
 }
 
 impl ColorSheet {
-    pub fn count(&self, status: u16, took: Duration) {
+    /// `answered` is how long the head took, where it came.
+    pub fn count(&self, status: u16, took: Duration, answered: Option<Duration>) {
         self.codes[class(status)].add(1);
         self.latency.observe(took);
+        if let Some(answered) = answered.filter(|_| status < 500) {
+            self.answers.observe(answered);
+        }
     }
 }
 
@@ -474,7 +489,7 @@ mod tests {
     fn codes_outside_the_classes_count_as_the_nearest() {
         let sheet = ColorSheet::default();
         for status in [99, 204, 999] {
-            sheet.count(status, Duration::ZERO);
+            sheet.count(status, Duration::ZERO, None);
         }
         assert_eq!(sheet.codes.each_ref().map(Counter::get), [1, 1, 0, 0, 1]);
     }

@@ -21,6 +21,8 @@ pub struct Record {
     pub begun: Moment,
     /// Since when nobody keeps it waiting but the color it is for.
     ready: Moment,
+    /// How long the head of the answer took from then.
+    answered: Option<Duration>,
     /// The lane it is for.
     lane: Option<Rc<Lane>>,
     is_inside: bool,
@@ -150,6 +152,7 @@ impl Record {
         Record {
             begun,
             ready: begun,
+            answered: None,
             lane: None,
             is_inside: false,
             is_waiting: false,
@@ -213,8 +216,10 @@ impl Record {
     pub fn answered(&mut self, status: u16) {
         self.status = status;
         self.waits_no_longer();
+        let at = Moment::now();
+        self.answered = Some(at.since(self.ready));
         if let Some((_, story)) = &mut self.story {
-            story.first_byte = Some(Moment::now().since(self.begun));
+            story.first_byte = Some(at.since(self.begun));
         }
     }
 
@@ -271,7 +276,7 @@ impl Record {
         let took = Moment::now().since(self.begun);
         let has_left = self.waits_no_longer() && self.status == client_gone().as_u16();
         if let Some(lane) = self.lane.as_ref().filter(|_| self.is_inside && !self.is_counted) {
-            lane.sheet.count(self.status, took);
+            lane.sheet.count(self.status, took, self.answered);
             if has_left {
                 lane.sheet.left.add(1);
             }

@@ -67,6 +67,21 @@ async fn a_green_that_fails_5_percent_of_requests_is_rolled_back_with_the_figure
 }
 
 #[tokio::test]
+async fn a_green_that_serves_is_kept_though_a_broken_blue_failed_faster() {
+    let (blue, green, proxy) = shop(|s| s.extra("cutover", "bake = { for = \"3s\", min_requests = 100 }")).await;
+    blue.fail_each(1);
+    green.take(Duration::from_millis(100));
+    let crowd = crowd(&proxy);
+    crowd.seen(240).await;
+    // Blue's last seconds are written down each second.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let (status, outcome) = order(&proxy, "switch", json!({ "to": "green", "wait": "done" })).await;
+    let ended = (status, &outcome["outcome"], &outcome["live"]);
+    assert_eq!(ended, (200, &json!("done"), &json!("green")), "{outcome}");
+    crowd.stop().await;
+}
+
+#[tokio::test]
 async fn a_green_that_is_far_slower_is_rolled_back_with_the_figures() {
     let (_blue, green, proxy, crowd) = busy(LONG).await;
     green.take(Duration::from_secs(2));
