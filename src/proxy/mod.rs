@@ -253,6 +253,9 @@ impl Proxy {
             if upload.was_waited_for() {
                 record.comes_late();
             }
+            if !upload.is_whole() {
+                record.comes_in_parts();
+            }
         }
         Ok(upload)
     }

@@ -21,7 +21,9 @@ pub struct Record {
     pub begun: Moment,
     /// Since when nobody keeps it waiting but the color it is for.
     ready: Moment,
-    /// How long the head of the answer took from then.
+    /// Its client goes on sending while the color has it: who keeps whom waiting cannot be told.
+    is_in_parts: bool,
+    /// How long the head of the answer took since it was ready.
     answered: Option<Duration>,
     /// The lane it is for.
     lane: Option<Rc<Lane>>,
@@ -152,6 +154,7 @@ impl Record {
         Record {
             begun,
             ready: begun,
+            is_in_parts: false,
             answered: None,
             lane: None,
             is_inside: false,
@@ -185,12 +188,19 @@ impl Record {
         self.ready = Moment::now();
     }
 
+    /// More of its body is to come than is waited for. It counts by its status, not by its time nor by who leaves.
+    pub fn comes_in_parts(&mut self) {
+        self.is_in_parts = true;
+    }
+
     /// The request is inside the lane's pool.
     pub fn admitted(&mut self, lane: &Rc<Lane>, generation: u64) {
         self.lane = Some(lane.clone());
         self.is_inside = true;
-        self.is_waiting = true;
-        lane.sheet.waiting.come(self.ready);
+        self.is_waiting = !self.is_in_parts;
+        if self.is_waiting {
+            lane.sheet.waiting.come(self.ready);
+        }
         if let Some((_, story)) = &mut self.story {
             story.generation = generation;
         }
@@ -217,7 +227,7 @@ impl Record {
         self.status = status;
         self.waits_no_longer();
         let at = Moment::now();
-        self.answered = Some(at.since(self.ready));
+        self.answered = (!self.is_in_parts).then(|| at.since(self.ready));
         if let Some((_, story)) = &mut self.story {
             story.first_byte = Some(at.since(self.begun));
         }

@@ -82,6 +82,11 @@ impl Upload {
         Ok(())
     }
 
+    /// Whether all of it has come.
+    pub fn is_whole(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
     /// Whether the client has not had all that was asked for at hand.
     pub fn was_waited_for(&self) -> bool {
         self.stall.has_run()

@@ -160,6 +160,34 @@ async fn an_upload_that_took_its_time_has_not_been_kept_waiting_by_green() {
 }
 
 #[tokio::test]
+async fn an_upload_whose_client_takes_his_time_or_leaves_while_green_has_it_speaks_not_against_green() {
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", "bake = { for = \"20m\", unanswered = \"1s\" }")).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "bake").await;
+    let (mut feeds, mut uploads) = (Vec::new(), JoinSet::new());
+    for _ in 0..12 {
+        let (feed, body) = body::fed();
+        let mut client = Client::http1(&proxy).await;
+        uploads.spawn(async move { client.send(Request::post("/slow").body(body).unwrap()).await });
+        // More than is waited for before a color has it.
+        assert!(feed.send("the beginning ".repeat(10_000)).await);
+        feeds.push(feed);
+    }
+    green.waiting(12).await;
+    // For longer than green may keep anybody waiting.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    uploads.abort_all();
+    assert!(eventually(PATIENCE, || async { proxy.service("shop").await["green"]["in_flight"] == 0 }).await);
+    // It has been looked at since.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let service = proxy.service("shop").await;
+    assert_eq!((&service["phase"], &service["live"]), (&json!("bake"), &json!("green")), "{service:#}");
+    let bad: Vec<_> = service["cutover"]["trial"]["measures"].as_array().unwrap().iter().map(|it| &it["bad"]).collect();
+    assert!(bad.iter().all(|bad| **bad == json!(0)), "{service:#}");
+    drop(feeds);
+}
+
+#[tokio::test]
 async fn a_green_that_turns_bad_late_is_rolled_back_though_all_in_all_it_keeps_to_the_limit() {
     let bake = "bake = { for = \"20m\", max_error_share = \"50%\" }";
     let (_blue, green, proxy) = shop(|s| s.extra("cutover", bake)).await;
