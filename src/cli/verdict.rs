@@ -62,6 +62,11 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
         (_, Some("unchanged")) => good(format!("{live} is live already; nothing to do")),
         (_, None) => match over {
             Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),
+            // It is granted; only a share that the new color has takes a while.
+            None if order == Order::Abort => good(format!(
+                "the {what} to {to} is turned back: its share goes to {live} again as soon as that can take it (cutover {id}){}",
+                follow(service)
+            )),
             None if outcome.phase == "paused" => bad(paused(outcome, id)),
             None if matches!(outcome.phase.as_str(), "bake" | "dns") && outcome.drained == Some(false) => {
                 drained(outcome, id)
@@ -327,6 +332,18 @@ mod tests {
             code == 1 && text.contains("blue did not drain within its deadline: 2 requests are still running"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn an_abort_that_takes_a_share_back_is_granted_and_says_so() {
+        for phase in ["canary", "paused"] {
+            let turned = json!({"outcome": null, "phase": phase, "live": "blue", "proof": null});
+            let Verdict { text, code } = of(Order::Abort, &outcome(turned), None);
+            assert!(
+                code == 0 && text.starts_with("shop: the cutover to green is turned back: its share goes to blue"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

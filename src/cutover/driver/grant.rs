@@ -118,6 +118,12 @@ impl Driver {
             self.happen(&current.id, wish).await;
             return;
         }
+        if current.phase == Phase::Paused && current.returning {
+            // It wants to already, and goes as soon as it can.
+            let reasons = current.evidence.reasons.clone();
+            let _ = back.reply.send(Err(Denied::Unhealthy { color: current.from, reasons }));
+            return;
+        }
         self.happen(&current.id, wish).await;
         let newest = self.newest_of(current.clone());
         let _ = back.reply.send(Ok(Granted::Turned(Box::new(newest))));
