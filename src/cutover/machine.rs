@@ -459,7 +459,9 @@ fn approve(cutover: &Cutover, by: &str, at: Timestamp, gate: Option<&str>) -> Ne
     let mut next = Cutover { returning: false, asked_back: None, ..cutover.clone() };
     let named = |known: &Gate| gate.is_none_or(|name| known.name == name);
     match (cutover.phase, cutover.paused) {
-        (Phase::Paused, Some(Stop::Canary)) if !cutover.returning => {
+        // Also where the way back is wanted and not to be had: the old color may be worse by now.
+        (Phase::Paused, Some(Stop::Canary)) => {
+            next.evidence.judged.take_if(|judged| judged.verdict == Verdict::Bad);
             let phase = after(&next, Phase::Canary);
             enter(with_reasons(&next, vec![]), phase)
         }

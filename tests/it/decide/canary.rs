@@ -101,6 +101,21 @@ async fn a_canary_that_cannot_go_back_says_so_and_goes_once_it_can() {
 }
 
 #[tokio::test]
+async fn a_canary_that_cannot_go_back_goes_on_where_an_operator_says_so() {
+    let (blue, _green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "canary").await;
+    blue.health(Health::Failing(503));
+    let is_down = || async { proxy.service("shop").await["blue"]["endpoints"][0]["state"] == "down" };
+    assert!(eventually(PATIENCE, is_down).await, "{:#}", proxy.service("shop").await);
+    proxy.run(&["abort"]).await.assert_code(0);
+    until_phase(&proxy, "paused").await;
+    proxy.run(&["approve"]).await.assert_code(0);
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("done"), &json!("green")), "{history}");
+}
+
+#[tokio::test]
 async fn a_canary_that_nobody_meets_is_not_passed() {
     let (_blue, _green, proxy) = shop(|s| s.extra("cutover", "canary = [{ weight = \"1%\", for = \"200ms\" }]")).await;
     let told = proxy.run(&["switch", "green"]).await.assert_code(1);
