@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{begin, ended, order, reasons, shop, until_phase};
 use crate::harness::body::{self, Body};
-use crate::harness::{Client, Crowd, Cutover, Health, PATIENCE, eventually};
+use crate::harness::{Backend, Client, Crowd, Cutover, Health, PATIENCE, eventually};
 
 const STEPS: &str = "canary = [{ weight = \"30%\", for = \"2s\" }, { weight = \"60%\", for = \"2s\" }]";
 const LONG: &str = "canary = [{ weight = \"50%\", for = \"20m\" }]";
@@ -82,9 +82,9 @@ async fn an_abort_takes_the_share_back_and_a_crash_gives_it_again() {
     assert_eq!(order(&proxy, "abort", Value::Null).await.0, 409);
 }
 
-#[tokio::test]
-async fn a_canary_that_cannot_go_back_says_so_and_goes_once_it_can() {
-    let (blue, _green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
+/// A canary that an operator wants to end, while blue can take nobody.
+async fn stuck() -> (Backend, Backend, Cutover) {
+    let (blue, green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
     begin(&proxy).await;
     until_phase(&proxy, "canary").await;
     blue.health(Health::Failing(503));
@@ -93,6 +93,12 @@ async fn a_canary_that_cannot_go_back_says_so_and_goes_once_it_can() {
     let turned = proxy.run(&["abort"]).await.assert_code(0);
     assert!(turned.stdout.contains("its share goes to blue again as soon as that can take it"), "{turned:#?}");
     until_phase(&proxy, "paused").await;
+    (blue, green, proxy)
+}
+
+#[tokio::test]
+async fn a_canary_that_cannot_go_back_says_so_and_goes_once_it_can() {
+    let (blue, _green, proxy) = stuck().await;
     let refused = proxy.run(&["rollback"]).await.assert_code(1);
     assert!(refused.stderr.contains("blue is not good either: "), "{refused:#?}");
     blue.health(Health::Passing);
@@ -102,14 +108,7 @@ async fn a_canary_that_cannot_go_back_says_so_and_goes_once_it_can() {
 
 #[tokio::test]
 async fn a_canary_that_cannot_go_back_goes_on_where_an_operator_says_so() {
-    let (blue, _green, proxy) = shop(|s| s.extra("cutover", LONG)).await;
-    begin(&proxy).await;
-    until_phase(&proxy, "canary").await;
-    blue.health(Health::Failing(503));
-    let is_down = || async { proxy.service("shop").await["blue"]["endpoints"][0]["state"] == "down" };
-    assert!(eventually(PATIENCE, is_down).await, "{:#}", proxy.service("shop").await);
-    proxy.run(&["abort"]).await.assert_code(0);
-    until_phase(&proxy, "paused").await;
+    let (_blue, _green, proxy) = stuck().await;
     proxy.run(&["approve"]).await.assert_code(0);
     let history = ended(&proxy).await;
     assert_eq!((&history["outcome"], &history["live"]), (&json!("done"), &json!("green")), "{history}");
