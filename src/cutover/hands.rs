@@ -234,9 +234,7 @@ impl Hands {
             return undecided("the config no longer has this step");
         };
         let bake = step_rules(rules.bake.unwrap_or_default(), canary.weight, canary.lasts);
-        let watch = |color| Watch::begin(&self.recorder, color, bake.unanswered);
-        let (mut new, mut old, begun) = (watch(cutover.to), watch(cutover.from), Instant::now());
-        self.watch(&bake, || (new.look(), old.look(), begun.elapsed())).await
+        self.compare(&bake, cutover).await
     }
 
     /// Gives the new color the share of this step of the ramp for its time. It is no trial: only where the cutover judges at
@@ -280,10 +278,14 @@ impl Hands {
         if cutover.paused != Some(Stop::Canary) {
             return Some(self.judge_by(&endless(rules?), cutover).await);
         }
-        let rules = endless(rules.unwrap_or_default());
+        Some(self.compare(&endless(rules.unwrap_or_default()), cutover).await)
+    }
+
+    /// Judges the new color beside the old one, where both have clients.
+    async fn compare(&self, rules: &Bake, cutover: &Cutover) -> Judgement {
         let watch = |color| Watch::begin(&self.recorder, color, rules.unanswered);
         let (mut new, mut old, begun) = (watch(cutover.to), watch(cutover.from), Instant::now());
-        Some(self.watch(&rules, || (new.look(), old.look(), begun.elapsed())).await)
+        self.watch(rules, || (new.look(), old.look(), begun.elapsed())).await
     }
 
     async fn judge_by(&self, rules: &Bake, cutover: &Cutover) -> Judgement {

@@ -1,11 +1,11 @@
 //! The judge: is the new color as good as the old one, and as good as the limits ask? Pure, so that it is proved whole.
 //!
-//! Each measure is a share of requests: those that failed, those that took longer than a limit, those whose clients left. The new color is bad
-//! where the one-sided Wilson score bound at 99.9 % says that its true share is above the limit, and at least five
-//! requests say so: then so many bad ones by chance, from a color that keeps to the limit, are a matter of one in a
-//! thousand. It is looked at again and again, and each look is one more chance to be wrong; the five, and how far the
-//! looks depend on each other, keep that small (a test says how small). No limit asks more of the new color than the old
-//! one has been sure to do itself: a limit that the old color breaks too is no reason to go back to it.
+//! Each measure is a share of requests: those that failed, those that took longer than a limit, those whose clients left.
+//! The new color is bad where the one-sided Wilson score bound at 99.9 % says that its true share is above the limit, and
+//! at least five requests say so: then so many bad ones by chance, from a color that keeps to the limit, are a matter of
+//! one in a thousand. It is looked at again and again, and each look is one more chance to be wrong; the five, and how far
+//! the looks depend on each other, keep that small (a test says how small). No limit asks more of the new color than the
+//! old one has been sure to do itself: a limit that the old color breaks too is no reason to go back to it.
 //!
 //! **Slow requests come in heaps.** A bound of that kind counts each request as a trial of its own, and those that one stall
 //! has held up are one event. So they are a reason only where they remain one whichever two of the seconds are left out:
@@ -110,9 +110,7 @@ pub enum Clock {
 /// The word on the new color as it is now.
 pub fn judge(new: &Look, old: &Look, rules: &Bake, clock: Clock) -> Judgement {
     let mut measures = measures(&new.whole, &old.whole.all, rules);
-    let lately = new.lately.iter().flat_map(|(window, course)| lately(*window, course, old, rules));
-    // What is as it should be is told once.
-    measures.extend(lately.filter(Measure::is_over));
+    measures.extend(new.lately.iter().flat_map(|(window, course)| lately(*window, course, old, rules)));
     let requests = new.whole.all.requests();
     let bad: Vec<String> = measures.iter().filter(|measure| measure.is_bad()).map(Measure::says).collect();
     let doubtful: Vec<String> = measures.iter().filter(|measure| measure.is_over()).map(Measure::says).collect();
