@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{begin, ended, order, reasons, shop, until_live, until_phase};
 use crate::harness::body::{self, Body};
-use crate::harness::{Backend, Client, Crowd, Cutover, Health, PATIENCE, Running, Service, eventually};
+use crate::harness::{Answer, Backend, Client, Crowd, Cutover, Health, PATIENCE, Running, Service, eventually};
 
 /// Long enough that no verdict but a bad one comes by itself.
 const LONG: &str = "bake = { for = \"20m\", min_requests = 200 }";
@@ -130,19 +130,25 @@ async fn a_green_of_which_a_part_hangs_is_rolled_back_while_its_clients_wait_and
     crowd.stop().await.assert_nothing_lost();
 }
 
+/// So many uploads that have begun so; each goes on until its feed is dropped.
+async fn uploads(proxy: &Cutover, number: usize, beginning: &str) -> (Vec<body::Feed>, JoinSet<Answer>) {
+    let (mut feeds, mut uploads) = (Vec::new(), JoinSet::new());
+    for _ in 0..number {
+        let (feed, body) = body::fed();
+        let mut client = Client::http1(proxy).await;
+        uploads.spawn(async move { client.send(Request::post("/slow").body(body).unwrap()).await });
+        assert!(feed.send(beginning.to_owned()).await);
+        feeds.push(feed);
+    }
+    (feeds, uploads)
+}
+
 #[tokio::test]
 async fn an_upload_that_took_its_time_has_not_been_kept_waiting_by_green() {
     let (_blue, green, proxy) = shop(|s| s.extra("cutover", "bake = { for = \"20m\", unanswered = \"8s\" }")).await;
     begin(&proxy).await;
     until_phase(&proxy, "bake").await;
-    let (mut feeds, mut uploads) = (Vec::new(), JoinSet::new());
-    for _ in 0..6 {
-        let (feed, body) = body::fed();
-        let mut client = Client::http1(&proxy).await;
-        uploads.spawn(async move { client.send(Request::post("/slow").body(body).unwrap()).await });
-        assert!(feed.send("the beginning").await);
-        feeds.push(feed);
-    }
+    let (feeds, mut uploads) = uploads(&proxy, 6, "the beginning").await;
     // For longer than green may keep anybody waiting.
     tokio::time::sleep(Duration::from_secs(9)).await;
     assert_eq!(green.requests(), 0);
@@ -164,22 +170,15 @@ async fn an_upload_whose_client_takes_his_time_or_leaves_while_green_has_it_spea
     let (_blue, green, proxy) = shop(|s| s.extra("cutover", "bake = { for = \"20m\", unanswered = \"1s\" }")).await;
     begin(&proxy).await;
     until_phase(&proxy, "bake").await;
-    let (mut feeds, mut uploads) = (Vec::new(), JoinSet::new());
-    for _ in 0..12 {
-        let (feed, body) = body::fed();
-        let mut client = Client::http1(&proxy).await;
-        uploads.spawn(async move { client.send(Request::post("/slow").body(body).unwrap()).await });
-        // More than is waited for before a color has it.
-        assert!(feed.send("the beginning ".repeat(10_000)).await);
-        feeds.push(feed);
-    }
+    // More than is waited for before a color has it.
+    let (feeds, mut uploads) = uploads(&proxy, 12, &"the beginning ".repeat(10_000)).await;
     green.waiting(12).await;
     // For longer than green may keep anybody waiting.
     tokio::time::sleep(Duration::from_secs(3)).await;
     uploads.abort_all();
     assert!(eventually(PATIENCE, || async { proxy.service("shop").await["green"]["in_flight"] == 0 }).await);
-    // It has been looked at since.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let is_looked_at = || async { proxy.service("shop").await["cutover"]["trial"]["requests"] == 12 };
+    assert!(eventually(PATIENCE, is_looked_at).await, "{:#}", proxy.service("shop").await);
     let service = proxy.service("shop").await;
     assert_eq!((&service["phase"], &service["live"]), (&json!("bake"), &json!("green")), "{service:#}");
     let bad: Vec<_> = service["cutover"]["trial"]["measures"].as_array().unwrap().iter().map(|it| &it["bad"]).collect();
