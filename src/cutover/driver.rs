@@ -281,9 +281,9 @@ impl Driver {
         self.figures.count_from(color, self.service.pools[color].turnstile.entries().count);
     }
 
-    /// The disk is gone, or full with the journal's reserve used up. Before the switch that ends the cutover, with nothing changed or its share taken back;
-    /// after it, traffic has moved, so the way on is the only safe one, and a restart repeats it from what the journal
-    /// last heard.
+    /// The disk is gone, or full with the journal's reserve used up. Before the switch that ends the cutover, with nothing
+    /// changed or its share taken back; after it, traffic has moved, so the way on is the only safe one, and a restart
+    /// repeats it from what the journal last heard.
     async fn go_on_unwritten(&mut self, cutover: Cutover, next: Cutover, effects: Vec<Effect>, error: &JournalError) {
         tracing::error!(id = %cutover.id, "{error}");
         if cutover.live() == cutover.from && !cutover.is_back() {
