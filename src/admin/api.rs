@@ -204,14 +204,22 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
         .history::<Cutover>(service.as_ref().map(Desk::name))
         .into_iter()
         .take(which.limit.unwrap_or(HISTORY));
-    say(cutovers.map(Outcome::from).collect::<Vec<_>>())
+    say(cutovers.map(|written| Outcome::from(by_now(&state, written))).collect::<Vec<_>>())
 }
 
 /// One cutover, with all that has been kept of it.
 async fn past(Shared(state): App, Path(id): Path<String>) -> Answer {
     let found = state.scene.journal.find::<Cutover>(&id);
     let cutover = found.ok_or_else(|| Problem::not_found(format!("there is no cutover `{id}` in the history")))?;
-    say(Past::from(cutover))
+    say(Past::from(by_now(&state, cutover)))
+}
+
+/// One that is under way is further than the journal has to know.
+fn by_now(state: &State, written: Cutover) -> Cutover {
+    match state.scene.desk(&written.service) {
+        Some(desk) => desk.as_told(written),
+        None => written,
+    }
 }
 
 async fn listen(Shared(state): App) -> Response {

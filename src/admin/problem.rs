@@ -88,6 +88,7 @@ impl From<Denied> for Problem {
                 Problem::new(StatusCode::CONFLICT, "held", detail).with(more)
             }
             Denied::Unhealthy { reasons, .. } => Problem::failed(detail).with(json!({ "reasons": reasons })),
+            Denied::Stuck(cutover) => Problem::failed(detail).with(json!({ "reasons": cutover.evidence.reasons })),
             Denied::NothingToAbort | Denied::NothingToApprove(_) | Denied::TooLate(_) | Denied::LiveAlready(_) => {
                 Problem::failed(detail)
             }
@@ -140,7 +141,14 @@ impl From<ReloadError> for Problem {
                 Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "config", detail).with(json!({ "report": report }))
             }
             ReloadError::Denied { service, denied } => {
-                Problem { detail, ..Problem::from(denied) }.with(json!({ "service": service }))
+                let remedy = match &denied {
+                    Denied::Held(cutover) => {
+                        let end = if cutover.comes_to_its_switch() { "abort" } else { "rollback" };
+                        format!("; reload again once it is over, or undo it with `cutover {end} {service}`")
+                    }
+                    _ => String::new(),
+                };
+                Problem { detail: detail + &remedy, ..Problem::from(denied) }.with(json!({ "service": service }))
             }
             ReloadError::Stopping => Problem::from(Denied::Stopping),
             ReloadError::Bereft { .. }

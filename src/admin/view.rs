@@ -172,6 +172,9 @@ pub struct EndpointView {
     pub state: String,
     pub up: bool,
     pub last_check: Option<Check>,
+    /// Why it is not in the state that its last answer speaks for; null where it is.
+    #[serde(default)]
+    pub in_spite: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -192,6 +195,9 @@ pub struct Outcome {
     pub to: Color,
     /// The color that serves, in this state or after it.
     pub live: Color,
+    /// The way back is wanted, and waits for the old color's health.
+    #[serde(default)]
+    pub returning: bool,
     /// `done`, `aborted`, `rolled_back`; `unchanged` where there was nothing to do; null while it is under way.
     pub outcome: Option<String>,
     pub phase: String,
@@ -397,6 +403,7 @@ impl From<&EndpointHealth> for EndpointView {
             state: health.state.as_str().to_owned(),
             up: health.state == State::Up,
             last_check: health.last.as_ref().map(check),
+            in_spite: health.in_spite(),
         }
     }
 }
@@ -411,6 +418,7 @@ impl Outcome {
             from: live,
             to: live,
             live,
+            returning: false,
             outcome: Some("unchanged".to_owned()),
             phase: "idle".to_owned(),
             generation: desk.entry().map_or(0, |entry| entry.generation),
@@ -438,6 +446,7 @@ impl From<Cutover> for Outcome {
         Outcome {
             kind: Some(cutover.kind),
             live: cutover.live(),
+            returning: cutover.returning,
             outcome: cutover.outcome().map(|outcome| outcome.as_str().to_owned()),
             phase: cutover.phase.as_str().to_owned(),
             generation: cutover.generation(),

@@ -19,7 +19,7 @@ use super::scouts::{self, Scouts};
 use super::watch::{self, Watch};
 use crate::admin::{AskReload, ChangeView, ReloadError, Reloaded, Scene};
 use crate::config::{Config, Finding, Mistake, Report, diff};
-use crate::cutover::Matter;
+use crate::cutover::{Cutover, Matter};
 use crate::discovery::{NotNow, Proposal};
 use crate::names::{Color, ServiceName};
 use crate::process::{Notifier, status};
@@ -89,6 +89,9 @@ impl Reloader {
         let is_other = !changes.is_empty();
         let changes: Vec<_> = changes.into_iter().map(ChangeView::from).chain(renewals.says.clone()).collect();
         let mut workers_answered = None;
+        let mut warnings: Vec<_> = report.warnings.iter().map(|warning| says(&report, warning)).collect();
+        // As it is before the change, whose own effects may move it on.
+        warnings.extend(self.scene.desks.load().iter().filter_map(|desk| keeps_its_course(&desk.current()?, &changes)));
         let outcome = match (changes.is_empty(), dry_run) {
             (true, _) => "unchanged",
             (false, true) => "would_apply",
@@ -111,7 +114,7 @@ impl Reloader {
             by: by.to_owned(),
             changes,
             needs_restart: needs_restart.into_iter().map(ChangeView::from).collect(),
-            warnings: report.warnings.iter().map(|warning| says(&report, warning)).collect(),
+            warnings,
             table_version: self.scene.switchboard.table().version,
             workers: self.workers,
             workers_answered,
@@ -214,11 +217,29 @@ fn tell(by: &str, result: &Result<Reloaded, ReloadError>) {
     }
 }
 
+/// What a cutover that is under way makes of other rules for cutovers, where there are such.
+fn keeps_its_course(cutover: &Cutover, changes: &[ChangeView]) -> Option<String> {
+    let Cutover { id, service, phase, .. } = cutover;
+    let section = format!("service.{service}.cutover.");
+    let is_of_the_course = |change: &ChangeView| {
+        let key = change.key.strip_prefix(&section)?.split('.').next()?;
+        COURSE.contains(&key).then_some(())
+    };
+    changes.iter().find_map(is_of_the_course)?;
+    let phase = phase.as_str().replace('_', " ");
+    Some(format!(
+        "{service}: cutover {id} is in its phase {phase} and keeps the gates, the number of steps and the deadline that it \
+         began with; only how a later step goes is as the file says now"
+    ))
+}
+
 /// A mistake or a warning on one line.
 fn says(report: &Report, mistake: &Mistake) -> String {
     let Mistake { line, column, message, help, .. } = mistake;
     format!("{}:{line}:{column}: {message}: {}", report.path, help.as_deref().unwrap_or_default())
 }
 
+/// What a cutover's course is made of, under [service.X.cutover].
+const COURSE: [&str; 6] = ["gate", "warm", "canary", "ramp", "bake", "deadline"];
 /// How often the files are looked at. They are read when they look the same twice.
 const LOOK: Duration = Duration::from_secs(2);

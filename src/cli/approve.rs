@@ -16,7 +16,8 @@ use crate::admin::Outcome;
     long_about = "Let a cutover go on that waits for an operator: at a gate, or in a pause.\n\n\
         `cutover status` says what it waits for. In a pause this overrules what speaks against the new color: a gate \
         that said no is waived, a canary goes on to its next step, and after the switch the new color is kept. The \
-        other way out of a pause is `cutover abort` before the switch and `cutover rollback` after it.",
+        other way out of a pause is `cutover abort` before the switch and `cutover rollback` after it; one that cannot \
+        go back, since the old color is no better, does so by itself as soon as that is good.",
     after_help = "Examples:
   cutover approve
   cutover approve shop --gate qa    this gate only"
@@ -24,7 +25,7 @@ use crate::admin::Outcome;
 pub struct Approve {
     #[command(flatten)]
     of: Of,
-    /// Only the gate of this name [default: all that wait for an operator]
+    /// Only the gate of this name, and no other pause [default: whatever waits for an operator]
     #[arg(long, value_name = "NAME")]
     gate: Option<String>,
 }

@@ -158,6 +158,7 @@ impl Client {
                 (Address::Unix(_), io::ErrorKind::PermissionDenied) => {
                     "may this user open the socket? its owner and its group may: look with `ls -l`, or ask as root"
                 }
+                (Address::Unix(_), io::ErrorKind::NotFound) => NO_SOCKET,
                 _ => RUNNING,
             };
             let why = match error.kind() {
@@ -350,3 +351,6 @@ const READ: Duration = Duration::from_secs(10);
 const LARGEST: usize = 64 << 20;
 const LOST: &str = "has it ended meanwhile? a cutover that had begun goes on as soon as it runs again";
 const RUNNING: &str = "is it running there? `cutover serve` starts it";
+/// Where the file names another one by now, or somebody has removed it.
+const NO_SOCKET: &str = "is it running there? `cutover serve` starts it; one that runs keeps the socket of its start: \
+    name that with --admin";

@@ -14,6 +14,10 @@ use crate::time::Human;
 #[derive(Args)]
 #[command(
     args_conflicts_with_subcommands = true,
+    long_about = "List the cutovers, newest first: who, why, what came of it, and the figures.\n\n\
+        `switch` is how long it took until every worker led to the new color, `drain` how long until the old one was \
+        empty, and `since` how many requests began on the old color after the switch, which should be none. One that is \
+        under way is shown as it is now.",
     after_help = "Examples:
   cutover history
   cutover history show shop-20261122T235758317Z   all that has been kept of one

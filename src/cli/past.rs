@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 
 use super::progress::count;
 use super::status::{in_words, trial_says, warmed_says};
-use super::verdict::{in_millis, probed_says};
+use super::verdict::{in_millis, probed_says, ways_on};
 use crate::admin::{Outcome, Past};
 use crate::cutover::{Flight, Frame, SecondOf};
 use crate::names::Color;
@@ -51,6 +51,11 @@ pub fn page(past: &Past) -> String {
     let failures = past.outcome.warmed.as_ref().map_or(&[][..], |warmed| &warmed.failures);
     for reason in past.outcome.reasons.iter().filter(|reason| !failures.contains(reason)) {
         let _ = writeln!(text, "  {reason}");
+    }
+    if past.outcome.phase == "paused" {
+        for way in ways_on(service, *from, *live, past.outcome.returning) {
+            let _ = writeln!(text, "  {way}");
+        }
     }
     if let Some(flight) = &past.flight {
         text.push_str(&flight_says(flight));

@@ -48,6 +48,9 @@ fn page(reloaded: &Reloaded) -> String {
         count => format!("{count} changes"),
     };
     let mut text = match (outcome.as_str(), workers_answered) {
+        ("unchanged", _) if !needs_restart.is_empty() => {
+            format!("{file} differs only in what is read at a start: nothing was touched")
+        }
         ("unchanged", _) => format!("{file} says what runs already: nothing was touched"),
         ("would_apply", _) => format!("{file} would be taken over with {count}"),
         (_, Some(answered)) => format!("{file} is taken over: {count}, on {answered} of {workers} workers"),

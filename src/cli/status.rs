@@ -9,12 +9,12 @@ use clap::Args;
 use super::client::{self, Client, Trouble};
 use super::discover::status_says as discovery_says;
 use super::progress::count;
-use super::verdict::in_millis;
+use super::verdict::{in_millis, ways_on};
 use super::{Failure, Global, out, stack, watch};
 use crate::admin::{
     ColorView, CutoverView, EndpointView, PreviewView, RefusedReload, ServiceView, Status as Whole, TailView,
 };
-use crate::cutover::{GateState, Judgement, Warmed};
+use crate::cutover::{GateState, Judgement, Verdict, Warmed};
 use crate::dns;
 use crate::names::{Color, ServiceName};
 use crate::time::{self, Human, Timestamp};
@@ -130,7 +130,7 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
         text.push_str(&format!("  {warming}\n{}", warmed_says(&warming.warmed, warming.color)));
     }
     if let Some(cutover) = &service.cutover {
-        text.push_str(&cutover_says(cutover, now));
+        text.push_str(&cutover_says(service, cutover, now));
     }
     if let Some(PreviewView { to, until }) = &service.preview {
         let (to, at, left) = (in_color(*to), until.strftime("%Y-%m-%d %H:%M:%SZ"), Human(since(now, *until)));
@@ -194,7 +194,7 @@ fn names_says(names: &dns::Status) -> String {
     format!("{says}{next}{}\n", message.unwrap_or_default())
 }
 
-fn cutover_says(cutover: &CutoverView, now: Timestamp) -> String {
+fn cutover_says(service: &ServiceView, cutover: &CutoverView, now: Timestamp) -> String {
     let (id, from, to, by) = (&cutover.id, in_color(cutover.from), in_color(cutover.to), &cutover.by);
     let begun = Human(since(cutover.started, now));
     let mut text = format!("  cutover {id}: {from} → {to}, begun {begun} ago by {by}");
@@ -205,6 +205,11 @@ fn cutover_says(cutover: &CutoverView, now: Timestamp) -> String {
     // Writing to a String cannot fail.
     for reason in &cutover.reasons {
         let _ = writeln!(text, "    {}", out::styled(WARNING, reason));
+    }
+    if cutover.phase == "paused" {
+        for way in ways_on(&service.name, cutover.from, service.live, cutover.returning) {
+            let _ = writeln!(text, "    {way}");
+        }
     }
     let width = cutover.gates.iter().map(|gate| gate.name.len()).max().unwrap_or(0);
     for gate in &cutover.gates {
@@ -256,7 +261,8 @@ pub fn warmed_says(warmed: &Warmed, to: Color) -> String {
 
 /// What the new color is judged by, each measure with its limit.
 pub fn trial_says(trial: &Judgement, to: Color) -> String {
-    let mut text = format!("    {to} so far: {} requests, compared with {}\n", trial.requests, trial.baseline);
+    let when = if trial.verdict == Verdict::Watching { "so far" } else { "when it was judged" };
+    let mut text = format!("    {to} {when}: {} requests, compared with {}\n", trial.requests, trial.baseline);
     for measure in &trial.measures {
         let share = if measure.of == 0 { 0.0 } else { measure.bad as f64 / measure.of as f64 };
         let (what, when) = (&measure.what, measure.when());
@@ -282,7 +288,7 @@ fn color_says(color: Color, view: &ColorView, live: bool) -> String {
 }
 
 fn endpoint_says(endpoint: &EndpointView, width: usize, now: Timestamp) -> String {
-    let EndpointView { address, state, last_check, .. } = endpoint;
+    let EndpointView { address, state, last_check, in_spite, .. } = endpoint;
     let style = match state.as_str() {
         "up" => GOOD,
         "down" => BAD,
@@ -295,7 +301,8 @@ fn endpoint_says(endpoint: &EndpointView, width: usize, now: Timestamp) -> Strin
             let ago = format!("{} s ago", since(check.at, now).as_secs());
             // What does not pass stands out even while the endpoint still counts as up.
             let answer = if check.passed { check.answer.clone() } else { out::styled(WARNING, &check.answer) };
-            format!("{answer}, {ago}")
+            let in_spite = in_spite.as_ref().map_or(String::new(), |why| format!("; {why}"));
+            format!("{answer}, {ago}{in_spite}")
         }
     };
     format!("      {address:<width$}  {state}  {said}\n")

@@ -23,6 +23,8 @@ use crate::names::{Color, ServiceName};
         them answered. Then every worker of the proxy sends new requests to it, and the requests still inside the \
         other color are given their time to finish. Once the command has returned, no request begins on the other \
         color.\n\n\
+        Gates, a warm-up, canary steps and a ramp come before that where the config asks for them, a bake and names \
+        after it. Where the cutover pauses for an operator, the command ends with 1 and says how to go on.\n\n\
         The cutover belongs to the proxy: it goes on even where this command is ended.",
     after_help = "Examples:
   cutover switch green                      the only service there is
@@ -62,8 +64,10 @@ impl Switch {
 #[command(
     long_about = "Go back to the other color, if it is good now.\n\n\
         Its endpoints are checked first; if too few are up, nothing changes and the command says why. While a cutover \
-        is under way this turns it around: before its switch it is aborted, while the old color drains that one \
-        becomes live again.",
+        is under way this turns it around: before its switch it is aborted, and after it, in its drain, its bake or a \
+        pause, the old color becomes live again.\n\n\
+        Where none is under way this is a switch to the color that is not live, whichever was live before, and a quick \
+        one: no gate is asked, and there is no warm-up, canary or bake. A rollback of a rollback goes forward again.",
     after_help = "Examples:
   cutover rollback
   cutover rollback shop --reason \"errors at checkout\""
@@ -90,7 +94,7 @@ impl Rollback {
 #[command(
     long_about = "End a cutover that has not switched yet; the live color stays.\n\n\
         Where the other color has a share of the clients by then, that goes back first, as soon as the live color can \
-        take it; this does not wait for it. A cutover that has switched cannot be aborted any more: `cutover rollback` \
+        take it; this does not wait for it, and says what keeps it. A cutover that has switched cannot be aborted any more: `cutover rollback` \
         goes back.",
     after_help = "Examples:
   cutover abort
@@ -132,7 +136,7 @@ enum Step {
     Live,
     /// And the other color is empty, or its time to get there is over
     Drained,
-    /// And everything that follows has been done
+    /// And the bake and names, where the config asks for them, are done
     Done,
 }
 

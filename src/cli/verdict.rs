@@ -62,9 +62,10 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
         (_, Some("unchanged")) => good(format!("{live} is live already; nothing to do")),
         (_, None) => match over {
             Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),
-            // It is granted; only a share that the new color has takes a while.
+            // It is granted; only a share that the new color has takes a while. What keeps it stands behind who wants it back.
             None if order == Order::Abort => good(format!(
-                "the {what} to {to} is turned back: its share goes to {live} again as soon as that can take it (cutover {id}){}",
+                "the {what} to {to} is turned back: its share goes to {live} again as soon as that can take it (cutover {id}){}{}",
+                indented(outcome.reasons.get(1..).unwrap_or_default()),
                 follow(service)
             )),
             None if outcome.phase == "paused" => bad(paused(outcome, id)),
@@ -185,12 +186,19 @@ fn drained(outcome: &Outcome, id: &str) -> Verdict {
 
 /// Nothing moves until somebody says how to go on.
 fn paused(outcome: &Outcome, id: &str) -> String {
-    let Outcome { service, live, to, .. } = outcome;
-    let (why, back) = (indented(&outcome.reasons), if live == to { "rollback" } else { "abort" });
-    format!(
-        "the cutover to {to} waits for an operator; {live} is live (cutover {id}){why}\n  go on all the same:  cutover approve {service}\n  \
-         go back:  cutover {back} {service}"
-    )
+    let Outcome { service, from, live, to, .. } = outcome;
+    let (why, ways) = (indented(&outcome.reasons), indented(&ways_on(service, *from, *live, outcome.returning)));
+    format!("the cutover to {to} waits for an operator; {live} is live (cutover {id}){why}{ways}")
+}
+
+/// What can be done about a pause. One that cannot go back has been told to already, and another order would add nothing.
+pub fn ways_on(service: &ServiceName, from: Color, live: Color, returning: bool) -> [String; 2] {
+    let back = match (returning, live == from) {
+        (true, _) => format!("it goes back by itself as soon as {from} is good"),
+        (false, true) => format!("go back:  cutover abort {service}"),
+        (false, false) => format!("go back:  cutover rollback {service}"),
+    };
+    [format!("go on all the same:  cutover approve {service}"), back]
 }
 
 /// The time to wait is over, the cutover is not.
@@ -387,6 +395,18 @@ mod tests {
                 &json!({"outcome": null, "phase": "paused", "reasons": ["too few"]}),
                 1,
                 "waits for an operator; green is live",
+            ),
+            (
+                green,
+                &json!({"outcome": null, "phase": "paused", "live": "blue"}),
+                1,
+                "cutover approve shop\n  go back:  cutover abort shop",
+            ),
+            (
+                green,
+                &json!({"outcome": null, "phase": "paused", "live": "blue", "returning": true}),
+                1,
+                "cutover approve shop\n  it goes back by itself as soon as blue is good",
             ),
             (green, &undrained, 1, "1 request is still running and is left to finish"),
             (green, &under_way, 0, "green is live, blue is draining"),

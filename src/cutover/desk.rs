@@ -69,6 +69,11 @@ pub enum Denied {
     TooLate(Box<Cutover>),
     #[error("{color} is not healthy now: {}", reasons.join("; "))]
     Unhealthy { color: Color, reasons: Vec<String> },
+    #[error(
+        "{} is not healthy now, and gets everyone back as soon as it is; `cutover approve {}` goes on with {} instead: {}",
+        .0.from, .0.service, .0.to, .0.evidence.reasons.join("; ")
+    )]
+    Stuck(Box<Cutover>),
     #[error("{0} is live: everyone sees it already")]
     LiveAlready(Color),
     #[error("{0}; nothing has changed")]
@@ -165,6 +170,13 @@ impl Desk {
         self.newest.clone()
     }
 
+    /// The cutover as it is by now: what is only told, such as reasons to wait, is not written down.
+    pub fn as_told(&self, written: Cutover) -> Cutover {
+        let Some(mut told) = self.newest().filter(|told| told.id == written.id) else { return written };
+        told.evidence.judged = self.trial().or(told.evidence.judged);
+        told
+    }
+
     /// The newest cutover, which may have ended.
     pub fn newest(&self) -> Option<Cutover> {
         self.newest.borrow().clone()
@@ -214,14 +226,39 @@ fn nothing_to_approve(current: Option<&Cutover>) -> String {
     match current {
         None => "there is no cutover to approve".to_owned(),
         Some(cutover) => {
-            let (id, phase) = (&cutover.id, cutover.phase.as_str().replace('_', " "));
+            let id = &cutover.id;
             match cutover.to_approve().map(|gate| gate.name.as_str()).collect::<Vec<_>>().as_slice() {
-                [] => format!("cutover {id} waits for no operator's word; it is in its phase {phase}"),
+                [] => format!("cutover {id} waits for no operator's word {}", waits_for(cutover)),
                 names => {
                     let names = names.join(", ");
                     format!("cutover {id} waits for no operator's word at a gate of that name; it does at {names}")
                 }
             }
+        }
+    }
+}
+
+/// What it waits for instead, and what can be done about it.
+fn waits_for(cutover: &Cutover) -> String {
+    let Cutover { service, from, asked_back, .. } = cutover;
+    match (cutover.phase, asked_back) {
+        (Phase::Paused, Some(asked)) => {
+            format!("just now: it was {asked}, and {from} is being checked; see `cutover status {service}`")
+        }
+        (Phase::Paused, None) => {
+            format!("at a gate; it is paused for another reason, and `cutover approve {service}` goes on all the same")
+        }
+        (phase, _) => {
+            let phase = phase.as_str().replace('_', " ");
+            let why = match cutover.evidence.reasons.as_slice() {
+                [] => String::new(),
+                reasons => format!(" ({})", reasons.join("; ")),
+            };
+            let end = if cutover.comes_to_its_switch() { "abort" } else { "rollback" };
+            format!(
+                "now: it is in its phase {phase}{why}; follow it with `cutover status {service} --watch`, or undo it with \
+                 `cutover {end} {service}`"
+            )
         }
     }
 }

@@ -270,7 +270,11 @@ impl Driver {
             self.figures.count_end(&next);
         }
         let id = next.id.clone();
-        self.tell(&next);
+        // What waits is looked at again and again, and only what is other by now is news.
+        let is_news = self.newest.borrow().as_ref() != Some(&next);
+        if is_news {
+            self.tell(&next);
+        }
         effects.into_iter().for_each(|effect| self.start(&id, effect));
     }
 

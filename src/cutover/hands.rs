@@ -257,7 +257,7 @@ impl Hands {
             tokio::time::sleep(left.min(LOOK)).await;
             let judged = judge(&ramped.new.look(), &ramped.old.look(), &bake, Clock::Running);
             if is_judged && judged.verdict == Verdict::Bad {
-                return Event::Judged(judged);
+                return Event::Judged(dated(judged));
             }
         }
         Event::Ramped
@@ -320,7 +320,7 @@ impl Hands {
             let judged = judge(&new, &old, rules, clock);
             self.trial.send_replace(Some(judged.clone()));
             if judged.verdict != Verdict::Watching {
-                return judged;
+                return dated(judged);
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -331,6 +331,13 @@ impl Hands {
 fn step_rules(bake: Bake, weight: Share, lasts: Duration) -> Bake {
     let share = bake.min_requests.saturating_mul(u64::from(weight.0)) / u64::from(Share::ALL.0);
     Bake { length: lasts, extend: lasts, min_requests: share.max(LEAST_OF_STEP).min(bake.min_requests), ..bake }
+}
+
+/// A pause may be long, and its figures go on: what has led to it says of when it is.
+fn dated(judged: Judgement) -> Judgement {
+    let at = time::now().strftime("%H:%M:%SZ").to_string();
+    let reasons = judged.reasons.iter().map(|reason| format!("{reason} (at {at})")).collect();
+    Judgement { reasons, ..judged }
 }
 
 fn undecided(why: &str) -> Judgement {

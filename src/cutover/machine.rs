@@ -407,9 +407,14 @@ fn stuck(cutover: &Cutover, at: Stop, reasons: &[String]) -> Next {
 
 /// Why it wants to go back, and why it cannot.
 fn both(cutover: &Cutover, reasons: &[String]) -> Vec<String> {
-    let prefix = format!("{} is not good either: ", cutover.from);
+    let prefix = neither(cutover);
     let known = cutover.evidence.reasons.iter().filter(|reason| !reason.starts_with(&prefix));
     known.cloned().chain([format!("{prefix}{}", reasons.join("; "))]).collect()
+}
+
+/// How the reason begins for which it cannot go back.
+fn neither(cutover: &Cutover) -> String {
+    format!("{} is not good either: ", cutover.from)
 }
 
 /// The one deadline: what has not been said to be good by now is undone.
@@ -459,6 +464,8 @@ fn approve(cutover: &Cutover, by: &str, at: Timestamp, gate: Option<&str>) -> Ne
     let mut next = Cutover { returning: false, asked_back: None, ..cutover.clone() };
     let named = |known: &Gate| gate.is_none_or(|name| known.name == name);
     match (cutover.phase, cutover.paused) {
+        // Who names a gate means no more than that gate.
+        (Phase::Paused, Some(Stop::Canary | Stop::Bake)) if gate.is_some() => (cutover.clone(), vec![]),
         // Also where the way back is wanted and not to be had: the old color may be worse by now.
         (Phase::Paused, Some(Stop::Canary)) => {
             next.evidence.judged.take_if(|judged| judged.verdict == Verdict::Bad);
@@ -497,12 +504,17 @@ fn approve(cutover: &Cutover, by: &str, at: Timestamp, gate: Option<&str>) -> Ne
 
 /// Nothing has been switched: it ends here, or takes back the share that the new color has.
 fn undo(cutover: &Cutover, reasons: Vec<String>) -> Next {
-    let evidence = Evidence { reasons, ..cutover.evidence.clone() };
-    let next = Cutover { evidence, ..cutover.clone() };
+    let next = with_reasons(cutover, reasons);
     match cutover.phase {
         Phase::Aborted | Phase::RollBack | Phase::DrainBack | Phase::RolledBack => (cutover.clone(), vec![]),
         _ if cutover.step.is_none() => enter(Cutover { returning: false, ..next }, Phase::Aborted),
-        _ if cutover.returning => (next, vec![]),
+        _ if cutover.returning => {
+            // Why it cannot yet holds as before.
+            let prefix = neither(cutover);
+            let kept = cutover.evidence.reasons.iter().filter(|reason| reason.starts_with(&prefix));
+            let reasons = next.evidence.reasons.iter().chain(kept).cloned().collect();
+            (with_reasons(&next, reasons), vec![])
+        }
         _ => turn(next),
     }
 }

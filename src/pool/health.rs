@@ -37,6 +37,8 @@ pub struct EndpointHealth {
     pub last: Option<Check>,
     /// Checks in a row that speak against the state.
     streak: u32,
+    /// How many of them it would take to change it.
+    wanted: u32,
 }
 
 /// Whether a check came at its interval, or because somebody asked.
@@ -56,7 +58,7 @@ pub struct Check {
 
 impl EndpointHealth {
     pub fn unknown(address: SocketAddr) -> EndpointHealth {
-        EndpointHealth { address, state: State::Unknown, last: None, streak: 0 }
+        EndpointHealth { address, state: State::Unknown, last: None, streak: 0, wanted: 1 }
     }
 
     /// The state after one more check: `rise` passes bring it up, `fall` failures take it down.
@@ -75,16 +77,33 @@ impl EndpointHealth {
             (State::Down, true) if self.streak + 1 >= rules.rise => (State::Up, 0),
             (State::Up, false) | (State::Down, true) => (self.state, self.streak + 1),
         };
-        EndpointHealth { state, streak, last: Some(check), ..self }
+        let wanted = if state == State::Up { rules.fall } else { rules.rise };
+        EndpointHealth { state, streak, wanted, last: Some(check), ..self }
+    }
+
+    /// Why it is not in the state that its last answer speaks for, where it is not: one answer alone changes nothing.
+    pub fn in_spite(&self) -> Option<String> {
+        let passed = self.last.as_ref()?.answer.is_ok();
+        let (streak, wanted) = (self.streak, self.wanted);
+        match (self.state, passed) {
+            (State::Down, true) => {
+                Some(format!("has passed {streak} of the {wanted} checks in a row that bring it up"))
+            }
+            (State::Up, false) => {
+                Some(format!("has failed {streak} of the {wanted} checks in a row that take it down"))
+            }
+            _ => None,
+        }
     }
 
     /// What the endpoint last answered, for people: `10.0.0.3:80 is down: connection refused`.
     pub fn says(&self) -> String {
-        match &self.last {
-            None => format!("{} has not been checked yet", self.address),
-            Some(Check { answer: Ok(answer), .. }) => format!("{} is {}: {answer}", self.address, self.state.as_str()),
-            Some(Check { answer: Err(why), .. }) => format!("{} is {}: {why}", self.address, self.state.as_str()),
-        }
+        let Some(Check { answer, .. }) = &self.last else {
+            return format!("{} has not been checked yet", self.address);
+        };
+        let (Ok(answer) | Err(answer)) = answer;
+        let in_spite = self.in_spite().map_or(String::new(), |why| format!(", and {why}"));
+        format!("{} is {}: {answer}{in_spite}", self.address, self.state.as_str())
     }
 
     /// Up, and the newest check agrees: an endpoint on its way down does not count as good.
@@ -200,5 +219,18 @@ mod tests {
     fn reasons_name_the_endpoint_and_its_last_answer() {
         let Readiness::Unready(reasons) = readiness(&[after("-")], Share::ALL) else { panic!("it is ready") };
         assert_eq!(reasons, ["0 of 1 endpoints are healthy, 1 are needed", "127.0.0.1:80 is down: refused"]);
+    }
+
+    #[test]
+    fn who_counts_otherwise_than_he_last_answered_says_why() {
+        for (checks, says) in [
+            ("-+", "is down: 200, and has passed 1 of the 2 checks in a row that bring it up"),
+            ("-pp", "is down: 200, and has passed 0 of the 2 checks in a row that bring it up"),
+            ("+--", "is up: refused, and has failed 2 of the 3 checks in a row that take it down"),
+            ("-++", "is up: 200"),
+            ("+---", "is down: refused"),
+        ] {
+            assert_eq!(after(checks).says(), format!("127.0.0.1:80 {says}"), "{checks}");
+        }
     }
 }

@@ -120,8 +120,7 @@ impl Driver {
         }
         if current.phase == Phase::Paused && current.returning {
             // It wants to already, and goes as soon as it can.
-            let reasons = current.evidence.reasons.clone();
-            let _ = back.reply.send(Err(Denied::Unhealthy { color: current.from, reasons }));
+            let _ = back.reply.send(Err(Denied::Stuck(Box::new(current.clone()))));
             return;
         }
         self.happen(&current.id, wish).await;
@@ -150,7 +149,10 @@ impl Driver {
             Event::Health(color, Readiness::Rising(reasons) | Readiness::Unready(reasons), _)
                 if *color == cutover.from =>
             {
-                Err(Denied::Unhealthy { color: cutover.from, reasons: reasons.clone() })
+                match self.current().filter(|now| now.phase == Phase::Paused && now.returning) {
+                    Some(stuck) => Err(Denied::Stuck(Box::new(stuck))),
+                    None => Err(Denied::Unhealthy { color: cutover.from, reasons: reasons.clone() }),
+                }
             }
             _ => return,
         };

@@ -485,6 +485,35 @@ fn one_that_pauses_in_its_drain_is_drained_once_an_operator_keeps_it() {
 }
 
 #[test]
+fn who_approves_a_gate_by_its_name_lets_nothing_else_go_on() {
+    let at = Timestamp::UNIX_EPOCH;
+    let approve = |gate: &str| Event::Approve { by: "uid 0".into(), at, gate: Some(gate.into()) };
+    let course = begun(Kind::Switch, Outline { canary: 1, ..Outline::default() }, &[]);
+    let ready = Event::Health(Color::Green, Readiness::Ready, vec![]);
+    let canary = take(&course, &[ready, Event::Judged(judgement(Verdict::Undecided))]);
+    let bake = take(&draining(), &[Event::Judged(judgement(Verdict::Undecided)), events()[4].clone()]);
+    for paused in [canary, bake] {
+        assert_eq!(paused.phase, Phase::Paused);
+        assert_eq!(step(&paused, approve("qa")), (paused, vec![]));
+    }
+}
+
+#[test]
+fn an_abort_of_one_that_cannot_go_back_still_says_why_it_cannot() {
+    let course = begun(Kind::Switch, Outline { canary: 1, ..Outline::default() }, &[]);
+    let health = |color, readiness| Event::Health(color, readiness, vec![]);
+    let events = [
+        health(Color::Green, Readiness::Ready),
+        Event::Judged(judgement(Verdict::Bad)),
+        health(Color::Blue, Readiness::Unready(vec!["down".into()])),
+        Event::Abort { by: "uid 0".into() },
+    ];
+    let stuck = take(&course, &events);
+    assert_eq!((stuck.phase, stuck.returning), (Phase::Paused, true));
+    assert_eq!(stuck.evidence.reasons, ["aborted by uid 0", "blue is not good either: down"]);
+}
+
+#[test]
 fn what_is_found_bad_just_as_an_operator_lets_it_go_on_is_not_lost() {
     let course = begun(Kind::Switch, Outline { canary: 1, ..Outline::default() }, &[]);
     let (ready, at) = (Event::Health(Color::Green, Readiness::Ready, vec![]), Timestamp::UNIX_EPOCH);

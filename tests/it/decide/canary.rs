@@ -101,9 +101,34 @@ async fn a_canary_that_cannot_go_back_says_so_and_goes_once_it_can() {
     let (blue, _green, proxy) = stuck().await;
     let refused = proxy.run(&["rollback"]).await.assert_code(1);
     assert!(refused.stderr.contains("blue is not good either: "), "{refused:#?}");
+    assert!(
+        refused.stderr.contains("gets everyone back as soon as it is; `cutover approve shop` goes"),
+        "{refused:#?}"
+    );
+    let again = proxy.run(&["abort"]).await.assert_code(0);
+    assert!(again.stdout.contains("\n  blue is not good either: "), "{again:#?}");
     blue.health(Health::Passing);
     let history = ended(&proxy).await;
     assert_eq!((&history["outcome"], &history["live"]), (&json!("rolled_back"), &json!("blue")), "{history}");
+}
+
+#[tokio::test]
+async fn what_keeps_a_canary_from_going_back_is_told_as_it_is_now_with_what_can_be_done() {
+    let (blue, _green, proxy) = stuck().await;
+    blue.health(Health::Failing(500));
+    let is_told = || async { reasons(&proxy.service("shop").await["cutover"]).contains("answered 500") };
+    assert!(eventually(PATIENCE, is_told).await, "{:#}", proxy.service("shop").await);
+    let cutover = proxy.service("shop").await["cutover"].clone();
+    let id = cutover["id"].as_str().unwrap();
+    let (_, past) = proxy.api("GET", &format!("/v1/history/{id}"), Value::Null).await;
+    assert_eq!(past["reasons"], cutover["reasons"], "{past:#}");
+    for shown in [&["status"][..], &["history", "show", id]] {
+        let shown = proxy.run(shown).await.assert_code(0).stdout;
+        for part in ["answered 500", "it goes back by itself as soon as blue is good", "cutover approve shop"] {
+            assert!(shown.contains(part), "`{part}` is missing: {shown}");
+        }
+        assert!(!shown.contains("cutover abort"), "{shown}");
+    }
 }
 
 #[tokio::test]
@@ -119,6 +144,8 @@ async fn a_canary_that_nobody_meets_is_not_passed() {
     let (_blue, _green, proxy) = shop(|s| s.extra("cutover", "canary = [{ weight = \"1%\", for = \"200ms\" }]")).await;
     let told = proxy.run(&["switch", "green"]).await.assert_code(1);
     assert!(told.stderr.contains("0 requests so far") && told.stderr.contains("blue is live"), "{told:#?}");
+    let wrong = proxy.run(&["approve", "--gate", "qa"]).await.assert_code(1);
+    assert!(wrong.stderr.contains("at a gate; it is paused for another reason"), "{wrong:#?}");
     proxy.run(&["approve"]).await.assert_code(0);
     let history = ended(&proxy).await;
     assert_eq!((&history["outcome"], &history["live"]), (&json!("done"), &json!("green")), "{history}");

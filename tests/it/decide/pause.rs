@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{begin, ended, order, reasons, shop, until_phase};
+use super::{begin, ended, reasons, shop, until_phase};
 use crate::harness::{Backend, Client, Crowd, Cutover, Health, PATIENCE, Running, WebSocket, eventually};
 
 /// A bake that nobody comes to.
@@ -55,7 +55,10 @@ async fn a_green_that_fails_only_once_an_operator_is_waited_for_is_rolled_back_w
     assert_back(&history);
     assert!(phases(&proxy).ends_with(&["paused", "bake", "roll_back", "drain_back", "rolled_back"].map(str::to_owned)));
     let shown = proxy.run(&["history", "show", history["id"].as_str().unwrap()]).await.assert_code(0);
-    assert!(shown.stdout.contains("requests failed: ") && shown.stdout.contains("green so far: "), "{shown:#?}");
+    assert!(
+        shown.stdout.contains("requests failed: ") && shown.stdout.contains("green when it was judged: "),
+        "{shown:#?}"
+    );
     let verdicts = |verdict| [("service", "shop"), ("color", "green"), ("verdict", verdict)];
     let metrics = proxy.metrics().await;
     let counted = ["undecided", "bad"].map(|verdict| metrics.value("cutover_verdicts_total", &verdicts(verdict)));
@@ -171,7 +174,10 @@ async fn one_that_is_kept_in_its_drain_is_asked_about_no_more_and_can_still_be_r
     proxy.run(&["approve"]).await.assert_code(0);
     let service = proxy.service("shop").await;
     assert_eq!((&service["phase"], &service["live"]), (&json!("drain"), &json!("green")), "{service:#}");
-    assert_eq!(order(&proxy, "approve", json!({})).await.0, 409, "nothing is asked any more");
+    let nothing = proxy.run(&["approve"]).await.assert_code(1).stderr;
+    for part in ["no operator's word now: it is in its phase drain (uid 0 says to keep", "`cutover rollback shop`"] {
+        assert!(nothing.contains(part), "`{part}` is missing: {nothing}");
+    }
     blue.health(Health::Passing);
     let is_up = || async { proxy.service("shop").await["blue"]["endpoints"][0]["up"] == true };
     assert!(eventually(PATIENCE, is_up).await, "{:#}", proxy.service("shop").await);

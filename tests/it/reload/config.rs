@@ -121,6 +121,8 @@ async fn what_only_a_start_reads_is_told_and_the_rest_applied() {
     {
         assert!(ran.stdout.contains(part), "`{part}` is missing: {ran:#?}");
     }
+    let again = proxy.run(&["reload"]).await.assert_code(0);
+    assert!(again.stdout.contains("differs only in what is read at a start: nothing was touched"), "{again:#?}");
     let again = proxy.run(&["reload", "--json"]).await.assert_code(0).json();
     assert_eq!((&again["outcome"], &again["needs_restart"][0]["key"]), (&json!("unchanged"), &json!("admin.listen")));
     assert_eq!(proxy.api_tcp("GET", "/v1/status", Value::Null, None).await.0, 200, "it listens where it did");

@@ -128,6 +128,21 @@ async fn the_next_cutover_follows_the_new_rules() {
 }
 
 #[tokio::test]
+async fn a_cutover_under_way_keeps_its_gates_and_the_reload_says_so() {
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", "gate = [{ name = \"qa\", approve = true }]")).await;
+    let switch = proxy.spawn(&["switch", "green"]);
+    let waits = || async { proxy.service("shop").await["phase"] == "gates" };
+    assert!(eventually(PATIENCE, waits).await, "{:#}", proxy.service("shop").await);
+    let gone = proxy.reload_with(|settings| settings.service("shop", |s| s.extra("cutover", "gate = []"))).await;
+    let warning = gone["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("is in its phase gates and keeps the gates"), "{gone:#}");
+    let other = proxy.reload_with(|settings| settings.service("shop", |s| s.extra("timeouts", "body = \"90s\""))).await;
+    assert_eq!(other["warnings"], json!([]));
+    proxy.run(&["approve", "--gate", "qa"]).await.assert_code(0);
+    switch.ended().await.assert_code(0);
+}
+
+#[tokio::test]
 async fn reloads_and_switches_meet_without_a_loss() {
     let (_blue, _green, mut proxy) = shop(|s| s).await;
     let crowd = Crowd::of(8).think(Duration::from_millis(2)).start(&proxy);

@@ -76,7 +76,9 @@ async fn a_service_with_a_cutover_under_way_stays() {
     };
     proxy.rewrite(only_other);
     let held = proxy.run(&["reload"]).await.assert_code(4);
-    assert!(held.stderr.contains("uid 0 has held the service since"), "{held:#?}");
+    for part in ["uid 0 has held the service since", "or undo it with `cutover rollback shop`"] {
+        assert!(held.stderr.contains(part), "`{part}` is missing: {held:#?}");
+    }
     assert_eq!(who(&proxy, "other.test", "/").await, "unknown-host", "all of it, or nothing");
     blue.release();
     slow.await.unwrap();
