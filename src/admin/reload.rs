@@ -63,7 +63,8 @@ pub enum ReloadError {
     #[error("{service}: {denied}")]
     Denied { service: ServiceName, denied: Denied },
     #[error(
-        "{service}: {color} is live, and no endpoint of it would be up: {}; add one that is, or switch first",
+        "{service}: {color} serves clients, and no endpoint of it would be up: {}; add one that is, or have the other \
+         color serve them first",
         reasons.join("; ")
     )]
     Bereft { service: ServiceName, color: Color, reasons: Vec<String> },

@@ -128,9 +128,12 @@ async fn meet_one(rules: &config::Service, entry: Option<&Entry>) -> Met {
     Met { blue, green }
 }
 
-/// A live color that serves must have an endpoint that is up afterwards too.
+/// A color that serves clients, all of them or a share, must have an endpoint that is up afterwards too.
 fn keeps_serving(entry: &Entry, rules: &config::Service, met: &Met) -> Result<(), ReloadError> {
-    let color = entry.live;
+    entry.led_to().try_for_each(|color| color_keeps_serving(color, entry, rules, met))
+}
+
+fn color_keeps_serving(color: Color, entry: &Entry, rules: &config::Service, met: &Met) -> Result<(), ReloadError> {
     let health = entry.service.pools[color].health();
     let is_up = |endpoint: &&EndpointHealth| endpoint.state == State::Up;
     let stays = |endpoint: &&EndpointHealth| rules.stacks[color].endpoints.contains(&endpoint.address);

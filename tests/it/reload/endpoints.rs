@@ -85,7 +85,7 @@ async fn the_live_color_cannot_lose_the_last_endpoint_that_is_up() {
     dead.health(Health::Failing(500));
     proxy.rewrite(|settings| settings.service("shop", |s| s.blue([&dead])));
     let refused = proxy.run(&["reload"]).await.assert_code(1);
-    for part in ["shop: blue is live", "answered 500, expected 200", "nothing has changed"] {
+    for part in ["shop: blue serves clients", "answered 500, expected 200", "nothing has changed"] {
         assert!(refused.stderr.contains(part), "`{part}` is missing: {refused:#?}");
     }
     proxy.rewrite(|settings| settings.service("shop", |s| s.blue([&blue; 0])));
@@ -100,6 +100,23 @@ async fn the_live_color_cannot_lose_the_last_endpoint_that_is_up() {
     let other = Backend::start("other").await;
     other.health(Health::Failing(500));
     proxy.reload_with(|settings| settings.service("shop", |s| s.blue([&other]))).await;
+}
+
+#[tokio::test]
+async fn nor_can_a_color_that_has_a_share_of_the_clients() {
+    let canary = "canary = [{ weight = \"50%\", for = \"200ms\" }]";
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", canary)).await;
+    let paused = proxy.run(&["switch", "green"]).await.assert_code(1);
+    assert!(paused.stderr.contains("waits for an operator; blue is live"), "{paused:#?}");
+    let dead = Backend::start("dead").await;
+    dead.health(Health::Failing(500));
+    proxy.rewrite(|settings| settings.service("shop", |s| s.green([&dead])));
+    let refused = proxy.run(&["reload"]).await.assert_code(1);
+    assert!(refused.stderr.contains("shop: green serves clients, and no endpoint of it would be up"), "{refused:#?}");
+    proxy.run(&["abort"]).await.assert_code(0);
+    let idle = || async { proxy.service("shop").await["phase"] == "idle" };
+    assert!(eventually(PATIENCE, idle).await, "{:#}", proxy.service("shop").await);
+    proxy.run(&["reload"]).await.assert_code(0);
 }
 
 #[tokio::test]
