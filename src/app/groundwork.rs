@@ -17,7 +17,7 @@ use crate::aws::Account;
 use crate::config::Config;
 use crate::cutover::Cutover;
 use crate::journal::{Journal, Vital};
-use crate::process::{Handed, Inherited};
+use crate::process::{self, Handed, Inherited};
 use crate::proxy::{Capacity, Listener, Listeners};
 use crate::seal::Seal;
 use crate::table::{Edge, Routes, Switchboard, Table};
@@ -93,6 +93,15 @@ impl Taken {
         let seated = services.into_iter().map(|service| service.seat(&switchboard, &journal, &listeners, &told));
         let (desks, tasks): (Vec<_>, Vec<_>) = seated.unzip();
         let (reload, asks) = mpsc::channel(RELOADS);
+        let capacity = Capacity::within(process::open_files());
+        let (wanted, places) = (config.edge.limits.connections, capacity.places(&config.edge.limits));
+        if places < wanted {
+            tracing::warn!(
+                "{} open files are allowed, which is room for {places} of the {wanted} client connections of \
+                 `limits.connections`: raise LimitNOFILE= of the unit, or `ulimit -n`",
+                process::open_files().unwrap_or_default()
+            );
+        }
         let scene = Scene {
             desks: ArcSwap::from_pointee(desks),
             switchboard,
@@ -103,7 +112,7 @@ impl Taken {
             reload,
             token: ArcSwapOption::from_pointee(token),
             nowhere: sheets(workers).into_vec(),
-            capacity: Arc::new(Capacity::default()),
+            capacity: Arc::new(capacity),
             access_log,
             aws: Arc::new(Account::sheet()),
             names: ArcSwap::default(),

@@ -54,6 +54,8 @@ pub struct Check {
     pub at: Timestamp,
     /// What the endpoint answered, such as `200 in 1.2 ms`, or why it did not pass.
     pub answer: Result<String, String>,
+    /// False: it was not asked, for want of something on this side.
+    pub counts: bool,
 }
 
 impl EndpointHealth {
@@ -67,6 +69,9 @@ impl EndpointHealth {
     pub fn checked(self, check: Check, rules: &Health, pace: Pace) -> EndpointHealth {
         let passed = check.answer.is_ok();
         let (state, streak) = match (self.state, passed) {
+            // Nothing is known anew, and whoever asked how it is now has no yes.
+            (State::Up, _) if !check.counts && pace == Pace::Extra => (State::Up, self.streak.max(1)),
+            _ if !check.counts => (self.state, self.streak),
             // It says how the endpoint is now, and no more: `rise` and `fall` are about checks an interval apart.
             (State::Up, false) if pace == Pace::Extra => (State::Up, self.streak.max(1)),
             (State::Down, true) if pace == Pace::Extra => (State::Down, self.streak),
@@ -169,12 +174,17 @@ mod tests {
         }
     }
 
-    /// An endpoint after the checks written as `+` and `-`, or, where somebody asked for them, as `p` and `f`.
+    /// An endpoint after the checks written as `+` and `-`, or, where somebody asked for them, as `p` and `f`; `n` and `N` are
+    /// those that could not be made.
     fn after(checks: &str) -> EndpointHealth {
         checks.chars().fold(EndpointHealth::unknown(([127, 0, 0, 1], 80).into()), |endpoint, check| {
             let answer = if matches!(check, '+' | 'p') { Ok("200".to_owned()) } else { Err("refused".to_owned()) };
-            let pace = if matches!(check, 'p' | 'f') { Pace::Extra } else { Pace::Regular };
-            endpoint.checked(Check { at: Timestamp::UNIX_EPOCH, answer }, &rules(), pace)
+            let pace = if matches!(check, 'p' | 'f' | 'N') { Pace::Extra } else { Pace::Regular };
+            endpoint.checked(
+                Check { at: Timestamp::UNIX_EPOCH, answer, counts: !matches!(check, 'n' | 'N') },
+                &rules(),
+                pace,
+            )
         })
     }
 
@@ -196,6 +206,12 @@ mod tests {
             ("-pppp", Down),
             ("-pp+", Down),
             ("f", Down),
+            ("n", Unknown),
+            ("+nnnn", Up),
+            ("+NNNN", Up),
+            ("+--nnn", Up),
+            ("+--n-", Down),
+            ("-+n+", Up),
         ] {
             assert_eq!(after(checks).state, state, "{checks}");
         }
@@ -209,6 +225,8 @@ mod tests {
         assert!(matches!(ready(&["+", "-"], 10_000), Readiness::Unready(_)));
         assert!(matches!(ready(&["+-"], 10_000), Readiness::Unready(_)), "a falling endpoint is not good");
         assert!(matches!(ready(&["+f"], 10_000), Readiness::Unready(_)), "nor is one that fails when asked");
+        assert!(matches!(ready(&["+N"], 10_000), Readiness::Unready(_)), "nor one that cannot be asked");
+        assert_eq!(ready(&["+n"], 10_000), Readiness::Ready);
         assert!(matches!(ready(&["-+"], 10_000), Readiness::Rising(_)));
         assert!(matches!(ready(&["", "+"], 10_000), Readiness::Rising(_)));
         assert!(matches!(ready(&[], 10_000), Readiness::Unready(_)));

@@ -10,7 +10,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::health::{Check, EndpointHealth, Pace, State};
-use super::{EligibleCell, Endpoint, probe};
+use super::probe::{self, Miss};
+use super::{EligibleCell, Endpoint};
 use crate::config;
 use crate::names::Color;
 use crate::time;
@@ -258,7 +259,12 @@ impl Terms {
         let own = address.to_string();
         let host = self.host.as_deref().unwrap_or(&own);
         let answer = probe::probe(address, host, self.stack.as_deref(), &self.rules).await;
-        Check { at: time::now(), answer }
+        let (counts, answer) = match answer {
+            Ok(passed) => (true, Ok(passed)),
+            Err(Miss::Failed(why)) => (true, Err(why)),
+            Err(Miss::Unasked(why)) => (false, Err(why)),
+        };
+        Check { at: time::now(), answer, counts }
     }
 }
 

@@ -3,6 +3,7 @@
 mod health;
 mod keeper;
 mod probe;
+pub mod shortage;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! One health check over the network: a connect, or a request and its status.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
@@ -13,27 +14,41 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::shortage;
 use crate::config::{Health, StackMark};
 use crate::time::{Human, Moment};
 
+/// Why a check did not pass.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// The endpoint has failed it.
+    Failed(String),
+    /// The endpoint has not been asked, for want of something on this side.
+    Unasked(String),
+}
+
 /// What the endpoint answered where that passes, and why not where it does not. Takes `rules.timeout` at the most.
 /// Where answers have to name their stack, it has to be `stack`.
-pub async fn probe(address: SocketAddr, host: &str, stack: Option<&str>, rules: &Health) -> Result<String, String> {
+pub async fn probe(address: SocketAddr, host: &str, stack: Option<&str>, rules: &Health) -> Result<String, Miss> {
     let begun = Moment::now();
+    let unconnected = |error: io::Error| match shortage::is_ours(&error) {
+        true => Miss::Unasked(format!("it could not be asked: {} here", plain(&error))),
+        false => Miss::Failed(format!("cannot connect: {}", plain(&error))),
+    };
     let answer = tokio::time::timeout(rules.timeout, async {
-        let stream = TcpStream::connect(address).await.map_err(|error| format!("cannot connect: {}", plain(&error)))?;
+        let stream = TcpStream::connect(address).await.map_err(unconnected)?;
         match &rules.path {
             None => Ok("accepts connections".to_owned()),
             Some(path) => {
                 let mark = rules.expect_stack.as_ref().map(|mark| (mark, stack.unwrap_or_default()));
-                ask(stream, host, path, &rules.expect_status, mark).await
+                ask(stream, host, path, &rules.expect_status, mark).await.map_err(Miss::Failed)
             }
         }
     });
     match answer.await {
         Ok(Ok(passed)) => Ok(format!("{passed} in {}", Human(Moment::now().since(begun)))),
         Ok(Err(why)) => Err(why),
-        Err(_) => Err(format!("no answer within {}", Human(rules.timeout.max(Duration::from_micros(1))))),
+        Err(_) => Err(Miss::Failed(format!("no answer within {}", Human(rules.timeout.max(Duration::from_micros(1)))))),
     }
 }
 
@@ -127,7 +142,7 @@ fn unexpected(status: u16, expected: &[u16]) -> String {
 }
 
 /// The error without the number the system adds: `connection refused`.
-fn plain(error: &std::io::Error) -> String {
+fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_lowercase()
 }
@@ -155,7 +170,11 @@ mod tests {
         });
         // Long enough for a busy machine.
         let timeout = Duration::from_secs(60);
-        probe(address, "shop", Some("v42"), &Health { path: Some("/healthz".to_owned()), timeout, ..rules }).await
+        let rules = Health { path: Some("/healthz".to_owned()), timeout, ..rules };
+        probe(address, "shop", Some("v42"), &rules).await.map_err(|miss| match miss {
+            Miss::Failed(why) => why,
+            Miss::Unasked(why) => panic!("{why}"),
+        })
     }
 
     #[tokio::test]

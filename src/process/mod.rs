@@ -62,9 +62,13 @@ impl ReloadSignal {
 }
 
 /// Raises the limit of open files as far as the system allows: every connection is one, and its backend another.
-pub fn raise_open_files() -> Option<u64> {
+pub fn raise_open_files() {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
     // What cannot be raised stays as it was: a lower limit is a matter of capacity, not of correctness.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}
+
+/// How many files may be open; `None`: as many as one likes.
+pub fn open_files() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }

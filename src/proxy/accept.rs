@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use http::HeaderValue;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Proxy;
 use super::capacity::{Capacity, NoPlace, Place};
@@ -38,7 +39,7 @@ pub async fn accept(
     station: Rc<Station>,
     mut shut: oneshot::Receiver<()>,
 ) {
-    let (mut silence, mut waited) = (Silence::default(), false);
+    let (mut silence, mut waited, mut told) = (Silence::default(), false, None::<Instant>);
     loop {
         // Whoever waits in the socket when it is told something has inherited nothing of it.
         waited |= silence.follow(&socket, &station.proxy.edge().rules.timeouts);
@@ -68,7 +69,11 @@ pub async fn accept(
             }
             // Out of descriptors, most likely: connections that end will free some.
             Err(error) => {
-                tracing::warn!(listener = %listener.address, "cannot accept: {error}");
+                if told.is_none_or(|told| told.elapsed() > ACCEPT_TOLD) {
+                    tracing::warn!(listener = %listener.address, "cannot accept: {error}");
+                    told = Some(Instant::now());
+                }
+                station.capacity.ask_for_room();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -181,3 +186,5 @@ impl Drop for Open {
 const AT_ONCE: usize = 16;
 /// How long nobody is accepted where the process has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is told.
+const ACCEPT_TOLD: Duration = Duration::from_secs(10);

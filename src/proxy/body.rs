@@ -57,7 +57,7 @@ impl Drop for Answer {
             download.finish();
         }
         if let Some(busy) = self.busy.as_ref().filter(|_| download.is_early) {
-            busy.interrupts();
+            busy.answers();
         }
     }
 }
@@ -75,6 +75,9 @@ impl Body for Answer {
             Kind::Carried(download) => ready!(download.poll_frame(cx, this.flow.is_some())),
             Kind::Own(text) => text.take().map(|text| Ok(Frame::data(text))),
         };
+        if let (Some(Err(_)), Some(busy)) = (&frame, &this.busy) {
+            busy.breaks_off();
+        }
         if let (Some(flow), Some(Ok(frame))) = (&this.flow, &frame) {
             flow.gave(frame.data_ref().map_or(0, Bytes::len));
         }
@@ -152,7 +155,7 @@ impl Download {
         }
         match (&frame, &mut self.hold) {
             (Some(Ok(frame)), Some(hold)) => hold.record.passed(frame.data_ref().map_or(0, Bytes::len) as u64),
-            (Some(Err(fault)), Some(hold)) => hold.record.ended(fault.end()),
+            (Some(Err(fault)), Some(_)) => self.fail(fault),
             _ => {}
         }
         Poll::Ready(frame)
@@ -160,6 +163,10 @@ impl Download {
 
     fn receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
         let Some(hold) = &mut self.hold else { return Poll::Ready(None) };
+        if self.is_cut {
+            // The socket is not asked again: it tells of a reset once, and of an end from then on.
+            return Poll::Ready(Some(Err(Fault::Cut)));
+        }
         let wire = &mut hold.link.wire;
         loop {
             match self.inflow.next(&mut wire.input) {
@@ -176,7 +183,8 @@ impl Download {
             }
             match wire.poll_fill(cx, self.most) {
                 Poll::Ready(Ok(read)) if read > 0 => {}
-                Poll::Ready(_) if self.inflow.end().is_ok() => {}
+                // A reset is no end, even where the end of the connection is that of the body.
+                Poll::Ready(Ok(_)) if self.inflow.end().is_ok() => {}
                 Poll::Ready(_) => return self.cut(cx),
                 Poll::Pending => {
                     ready!(self.stall.poll(cx));
@@ -188,9 +196,7 @@ impl Download {
 
     /// The answer breaks off, one turn later: so that what came before is on its way to the client.
     fn cut(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Fault>>> {
-        if std::mem::replace(&mut self.is_cut, true) {
-            return Poll::Ready(Some(Err(Fault::Cut)));
-        }
+        self.is_cut = true;
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -200,6 +206,12 @@ impl Download {
             return Ok(frame);
         }
         headers::clean_trailers(frame, self.trailers).map_err(|_| Fault::LongTrailers)
+    }
+
+    /// The answer has no end, and its connection carries nothing more.
+    fn fail(&mut self, fault: &Fault) {
+        let Some(Hold { mut record, .. }) = self.hold.take() else { return };
+        record.ended(fault.end());
     }
 
     /// The answer is complete: its connection may be used again, unless the request is still being sent on it.

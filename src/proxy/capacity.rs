@@ -16,6 +16,8 @@ use crate::table::Edge;
 /// The count of all connections. Its locks are taken once when a connection opens and once when it closes, never by a
 /// request, and two workers rarely want the same one.
 pub struct Capacity {
+    /// More than that there cannot be, whatever the limits say.
+    most: usize,
     open: AtomicUsize,
     clients: Box<[Mutex<HashMap<IpAddr, usize>>]>,
     /// Connections closed at once, since their client had too many.
@@ -45,7 +47,16 @@ pub enum NoPlace {
 
 impl Default for Capacity {
     fn default() -> Capacity {
+        Capacity::within(None)
+    }
+}
+
+impl Capacity {
+    /// As many as so many descriptors allow: each client has one, its backend another, and some are the proxy's own.
+    pub fn within(descriptors: Option<u64>) -> Capacity {
+        let most = |count: u64| usize::try_from(count.saturating_sub(OWN) / 2).unwrap_or(usize::MAX).max(1);
         Capacity {
+            most: descriptors.map_or(usize::MAX, most),
             open: AtomicUsize::new(0),
             clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
             turned_away: AtomicU64::new(0),
@@ -55,9 +66,12 @@ impl Default for Capacity {
             evict: Notify::new(),
         }
     }
-}
 
-impl Capacity {
+    /// How many there may be.
+    pub fn places(&self, limits: &EdgeLimits) -> usize {
+        limits.connections.min(self.most)
+    }
+
     /// A place for a connection from `client`; a trusted one is counted with all, not with its own.
     pub fn enter(self: &Arc<Capacity>, client: IpAddr, trusted: bool, limits: &EdgeLimits) -> Result<Place, NoPlace> {
         let client = (!trusted).then(|| network(client));
@@ -73,7 +87,7 @@ impl Capacity {
         // From here on dropping the place undoes both counts.
         let before = self.open.fetch_add(1, Ordering::AcqRel);
         let place = Place { capacity: self.clone(), client };
-        if before >= limits.connections { Err(NoPlace::Full(place)) } else { Ok(place) }
+        if before >= self.places(limits) { Err(NoPlace::Full(place)) } else { Ok(place) }
     }
 
     /// Connections closed at once, since their client had too many.
@@ -82,19 +96,24 @@ impl Capacity {
     }
 
     pub fn is_full(&self, limits: &EdgeLimits) -> bool {
-        self.open.load(Ordering::Acquire) >= limits.connections
+        self.open.load(Ordering::Acquire) >= self.places(limits)
     }
 
     /// Resolves when there is a place, as the limits are then; meanwhile one idle connection after the other is asked to
     /// leave, the longest first.
     pub async fn room(&self, edge: impl Fn() -> Arc<Edge>) {
         while self.is_full(&edge().rules.limits) {
-            if self.idle.load(Ordering::Acquire) > 0 {
-                self.evict.notify_one();
-            }
-            let left = self.until(|open| open < edge().rules.limits.connections);
+            self.ask_for_room();
+            let left = self.until(|open| open < self.places(&edge().rules.limits));
             // Whoever was asked may just have been spoken to.
             let _ = tokio::time::timeout(EVICTION, left).await;
+        }
+    }
+
+    /// Asks the longest idle connection to leave, where there is one.
+    pub fn ask_for_room(&self) {
+        if self.idle.load(Ordering::Acquire) > 0 {
+            self.evict.notify_one();
         }
     }
 
@@ -173,6 +192,8 @@ fn network(client: IpAddr) -> IpAddr {
 }
 
 const SHARDS: usize = 64;
+/// Descriptors for what is not a client's: listeners, checks, the journal, operators.
+const OWN: u64 = 64;
 /// What one idle connection has to leave in before another is asked.
 const EVICTION: Duration = Duration::from_millis(10);
 
@@ -198,6 +219,12 @@ mod tests {
         let _last = enter("192.0.2.3", false).unwrap();
         assert!(capacity.is_full(&limits(5, 2)));
         assert!(matches!(capacity.enter([192, 0, 2, 4].into(), false, &limits(5, 2)), Err(NoPlace::Full(_))));
+    }
+
+    #[test]
+    fn there_are_no_more_places_than_descriptors_allow() {
+        let places = |descriptors| Capacity::within(descriptors).places(&limits(20_000, 1));
+        assert_eq!([None, Some(1 << 20), Some(1024), Some(200), Some(0)].map(places), [20_000, 20_000, 480, 68, 1]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -205,6 +206,11 @@ async fn http1<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     }
     let parts = connection.into_parts()?;
     let (mut stream, unread) = parts.io.into_inner().into_parts();
+    if pulse.is_torn() {
+        // An end would be that of the answer; a reset is one to nobody.
+        let _ = SockRef::from(stream.socket()).set_linger(Some(Duration::ZERO));
+        return None;
+    }
     if let (Ended::Quiet(since), None) = (ended, unread) {
         return Some((stream, parts.read_buf.to_vec(), since));
     }

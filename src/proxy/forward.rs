@@ -18,6 +18,7 @@ use super::refusal::Refusal;
 use super::upload::Upload;
 use super::upstream::{Link, READ_MOST, Socket, Turn, Upstream, Wire};
 use crate::config::Limits;
+use crate::pool::shortage;
 use crate::time::Moment;
 
 /// What is sent: the head as it came, from which each try writes its own.
@@ -68,6 +69,8 @@ pub async fn send(
                 // In a box: most requests need none, and all would have to carry room for it.
                 None => match record.awaits(Box::pin(turn.connect(timeouts.connect))).await {
                     Ok(wire) => (wire, false),
+                    // Of no endpoint's making, and another would not help.
+                    Err(error) if shortage::is_ours(&error) => return Err(Refusal::Overloaded),
                     Err(error) => {
                         lane.sheet.connect_failures.add(1);
                         refusal = connect_refusal(&error);

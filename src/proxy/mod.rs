@@ -41,7 +41,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, request};
+use http::{HeaderValue, Request, Response, Version, request};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -129,17 +129,19 @@ impl Proxy {
         async move {
             let busy = visitor.pulse.begin();
             let mut record = Record::open(self.ledger.borrow().as_ref(), &visitor, Some(&head));
-            let is_whole = body.is_end_stream();
+            visitor.pulse.set_unread(!body.is_end_stream());
+            if head.version == Version::HTTP_10 {
+                visitor.pulse.speaks_old();
+            }
             let mut answer = match self.relay(&visitor, &mut head, body, &mut record).await {
                 Ok(carried) => carried.deliver(record, &visitor),
                 Err(stop) => {
-                    if !is_whole {
-                        busy.interrupts();
-                    }
+                    busy.answers();
                     self.answer(stop, record)
                 }
             };
             visitor.takes_leave_with(&mut answer);
+            visitor.pulse.owes();
             Ok(answer.map(|body| body.with(busy, flow)))
         }
     }

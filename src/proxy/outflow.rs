@@ -20,7 +20,7 @@ pub struct Outflow {
     piece: Bytes,
     upload: Option<Box<Upload>>,
     framing: Framing,
-    /// The last line of a chunk is still to come.
+    /// The piece is a chunk, and its last line goes behind it.
     in_chunk: bool,
     /// Nothing follows what is held.
     is_last: bool,
@@ -100,6 +100,10 @@ impl Outflow {
         }
         self.out.clear();
         self.written = 0;
+        // With what comes next, and by itself where that has to be waited for: whoever reads by chunks waits for its end.
+        if std::mem::take(&mut self.in_chunk) {
+            self.out.extend_from_slice(b"\r\n");
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -109,19 +113,21 @@ impl Outflow {
             Ok(data) => data,
             Err(frame) => return self.end(frame.into_trailers().ok()),
         };
-        if self.framing == Framing::Chunked {
-            self.close_chunk();
+        let (is_chunk, is_small) = (self.framing == Framing::Chunked, data.len() <= SMALL);
+        if is_chunk {
             // Writing to a Vec cannot fail.
             let _ = write!(self.out, "{:x}\r\n", data.len());
-            self.in_chunk = true;
         }
-        if data.len() <= SMALL {
-            self.out.extend_from_slice(&data)
+        if is_small {
+            self.out.extend_from_slice(&data);
         } else {
-            self.piece = data
+            self.piece = data;
         }
-        self.is_last =
-            self.framing != Framing::Chunked && self.upload.as_ref().is_none_or(|upload| upload.is_end_stream());
+        if is_chunk && is_small {
+            self.out.extend_from_slice(b"\r\n");
+        }
+        self.in_chunk = is_chunk && !is_small;
+        self.is_last = !is_chunk && self.upload.as_ref().is_none_or(|upload| upload.is_end_stream());
     }
 
     fn end(&mut self, trailers: Option<HeaderMap>) {
@@ -129,7 +135,6 @@ impl Outflow {
         if self.framing != Framing::Chunked {
             return;
         }
-        self.close_chunk();
         self.out.extend_from_slice(b"0\r\n");
         for (name, value) in trailers.iter().flatten() {
             for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
@@ -137,12 +142,6 @@ impl Outflow {
             }
         }
         self.out.extend_from_slice(b"\r\n");
-    }
-
-    fn close_chunk(&mut self) {
-        if std::mem::take(&mut self.in_chunk) {
-            self.out.extend_from_slice(b"\r\n");
-        }
     }
 }
 

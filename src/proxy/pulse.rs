@@ -18,8 +18,16 @@ pub struct Pulse {
     in_head: AtomicBool,
     /// On HTTP/2: a head has been begun, beside whatever requests there are.
     in_block: AtomicBool,
+    /// The request that came last has a body that has not been read to its end.
+    unread: AtomicBool,
     /// The last answer was given while the client was still sending.
     interrupted: AtomicBool,
+    /// The client has spoken HTTP/1.0, where a body may end with the connection.
+    old: AtomicBool,
+    /// An answer to such a client has broken off.
+    torn: AtomicBool,
+    /// An answer has been given to hyper, and nothing has gone out since.
+    owed: AtomicBool,
     /// How often bytes have gone out: a client that still reads an answer is not idle.
     writes: AtomicU32,
     /// What was written last is still in the way.
@@ -48,6 +56,9 @@ impl Pulse {
     pub fn begin(self: &Arc<Pulse>) -> Busy {
         self.in_head.store(false, Ordering::Relaxed);
         self.blanks.store(false, Ordering::Relaxed);
+        // What came before it has been read, or there would be no head.
+        self.interrupted.store(false, Ordering::Relaxed);
+        self.unread.store(false, Ordering::Relaxed);
         self.requests.store(self.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Busy(self.clone())
     }
@@ -90,8 +101,34 @@ impl Pulse {
         self.turn.load(Ordering::Relaxed) >= TURN
     }
 
+    /// Whether the body of the request that came last is still to be read.
+    pub fn set_unread(&self, unread: bool) {
+        self.unread.store(unread, Ordering::Relaxed);
+    }
+
+    /// The client takes the end of the connection for that of a body (RFC 1945, 7.2.2).
+    pub fn speaks_old(&self) {
+        self.old.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection must not end as one does whose last answer is whole.
+    pub fn is_torn(&self) -> bool {
+        self.torn.load(Ordering::Relaxed)
+    }
+
+    /// An answer is about to be written.
+    pub fn owes(&self) {
+        self.owed.store(true, Ordering::Relaxed);
+    }
+
+    /// What is written now is no answer that it was given: neither is a request under way, nor an answer still to begin.
+    pub fn owes_nothing(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0 && !self.owed.load(Ordering::Relaxed)
+    }
+
     /// Bytes have gone out.
     pub fn went(&self) {
+        self.owed.store(false, Ordering::Relaxed);
         self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -122,6 +159,7 @@ impl Pulse {
     }
 
     /// A head has been begun, and no request has come of it yet.
+    #[cfg(test)]
     pub fn is_in_head(&self) -> bool {
         self.state() == State::Head
     }
@@ -178,9 +216,14 @@ pub fn is_blank(bytes: &[u8]) -> bool {
 pub struct Busy(Arc<Pulse>);
 
 impl Busy {
-    /// The answer is given before the request has been read to its end.
-    pub fn interrupts(&self) {
-        self.0.interrupted.store(true, Ordering::Relaxed);
+    /// The answer is given, whether or not the request has been read to its end.
+    pub fn answers(&self) {
+        self.0.interrupted.store(self.0.unread.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The answer ends before its end.
+    pub fn breaks_off(&self) {
+        self.0.torn.store(self.0.old.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }
 
@@ -218,9 +261,17 @@ mod tests {
         drop(busy);
         assert!(!pulse.is_in_head(), "what came during the request was its body");
         let busy = pulse.begin();
-        busy.interrupts();
+        pulse.set_unread(true);
+        busy.answers();
         drop(busy);
         pulse.came(b"the rest of a body");
         assert!(!pulse.is_in_head(), "a request answered early still sends");
+        let busy = pulse.begin();
+        pulse.set_unread(true);
+        pulse.set_unread(false);
+        busy.answers();
+        drop(busy);
+        pulse.came(b"GET");
+        assert!(pulse.is_in_head() && pulse.can_park(), "a body that has been read whole is in nobody's way");
     }
 }

@@ -114,7 +114,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: Socketed + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.meter.is_none()
-            && self.pulse.is_in_head()
+            && self.pulse.owes_nothing()
             && let Some(refusal) = hypers_own(buf)
         {
             self.refusal = Some(refusal);
@@ -179,7 +179,7 @@ impl Socketed for TlsStream<TcpStream> {
 }
 
 /// What hyper writes when it cannot read a head: a bare status that closes. A backend's answer may look the same, but
-/// never stands in the middle of a head.
+/// then it is one that is owed. Of a head that is read before the answer in front of it has gone out whole it is not seen.
 fn hypers_own(written: &[u8]) -> Option<Refusal> {
     let code = written.strip_prefix(b"HTTP/1.1 4")?.get(..2)?;
     let line = written.iter().position(|byte| *byte == b'\n')?;

@@ -123,10 +123,15 @@ impl Upload {
             Poll::Ready(frame) => frame,
         };
         let Some(frame) = frame else {
-            self.inner = None;
+            self.has_ended();
             return Poll::Ready(None);
         };
         Poll::Ready(Some(frame.map_err(Fault::Broken).and_then(|frame| self.admit(frame))))
+    }
+
+    fn has_ended(&mut self) {
+        self.inner = None;
+        self.visitor.pulse.set_unread(false);
     }
 
     fn should_make_room(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -145,7 +150,7 @@ impl Upload {
         self.left = self.left.checked_sub(bytes).ok_or(Fault::TooLarge)?;
         // hyper does not ask for the end behind the last byte of a body whose length is known.
         if self.inner.as_ref().is_some_and(Body::is_end_stream) {
-            self.inner = None;
+            self.has_ended();
         }
         // hyper reads trailers to the next CRLF CRLF, also over lines that end otherwise: what comes behind them could have
         // been meant as another request, so that none is taken from this connection.

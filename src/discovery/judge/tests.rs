@@ -19,7 +19,7 @@ fn pool(members: &[SocketAddr], down: &[usize]) -> Facts {
     let one = |address: &SocketAddr| {
         let failed = down.iter().any(|n| at(*n) == *address);
         let answer = if failed { Err("refused".to_owned()) } else { Ok("200".to_owned()) };
-        let check = Check { at: Timestamp::UNIX_EPOCH, answer };
+        let check = Check { at: Timestamp::UNIX_EPOCH, answer, counts: true };
         EndpointHealth::unknown(*address).checked(check, &Health::default(), Pace::Regular)
     };
     Facts { health: Arc::new(members.iter().map(one).collect()), ..Facts::default() }

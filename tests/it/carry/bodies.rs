@@ -1,12 +1,16 @@
 //! Bodies: streamed both ways with back-pressure, in every framing, cut where they were cut.
 
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use http::{Method, Request};
 use serde_json::json;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::{bare, both, get, shop};
 use crate::harness::{Backend, Client, Cutover, Raw, RawBackend, Service, body, eventually};
@@ -115,6 +119,63 @@ async fn a_backend_that_does_not_read_holds_the_upload_back() {
         assert_eq!(answer.json()["length"], LARGE);
         assert_grown_little(&proxy, memory);
     }
+}
+
+/// Small chunks are copied and large ones are not, and either ends before the next is waited for.
+#[tokio::test]
+async fn a_backend_that_reads_whole_chunks_has_each_before_the_next_is_sent() {
+    let blue = RawBackend::start(|_, socket| {
+        for size in [4, 6_000] {
+            let chunk = format!("{size:x}\r\n{}\r\n", "m".repeat(size));
+            let mut came = vec![0; chunk.len()];
+            socket.read_exact(&mut came).unwrap();
+            assert!(came == chunk.as_bytes(), "{size}: it begins {}", came[..8].escape_ascii());
+            let told = if size == 4 { "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" } else { "" };
+            socket.write_all(format!("{told}4\r\ntook\r\n").as_bytes()).unwrap();
+        }
+        socket.write_all(b"0\r\n\r\n").unwrap();
+    });
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let (feed, body) = body::fed();
+        let request = Request::post("/").header("content-type", "application/grpc").body(body).unwrap();
+        feed.send("m".repeat(4)).await;
+        let mut answer = client.open(request).await;
+        assert_eq!(answer.chunk().await.unwrap(), "took");
+        feed.send("m".repeat(6_000)).await;
+        assert_eq!(answer.chunk().await.unwrap(), "took");
+        drop(feed);
+        assert!(answer.chunk().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_ends_with_its_connection_is_cut_by_a_reset() {
+    let (has_read, wait) = mpsc::channel();
+    let wait = Arc::new(Mutex::new(wait));
+    let blue = RawBackend::start(move |_, socket| {
+        socket.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf of it").unwrap();
+        wait.lock().unwrap().recv().unwrap();
+        SockRef::from(&*socket).set_linger(Some(Duration::ZERO)).unwrap();
+        socket.shutdown(Shutdown::Read).unwrap();
+    });
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let mut answer = client.open(get("/")).await;
+        assert_eq!(answer.chunk().await.unwrap(), "half of it");
+        has_read.send(()).unwrap();
+        assert!(answer.try_rest().await.is_err(), "it is not whole");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_cut_is_no_whole_one_to_a_client_of_http_1_0() {
+    let blue = RawBackend::answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    let proxy = shop(&blue).await;
+    let mut client = TcpStream::connect(proxy.address()).await.unwrap();
+    client.write_all(b"GET / HTTP/1.0\r\nHost: shop.test\r\n\r\n").await.unwrap();
+    let read = client.read_to_end(&mut Vec::new()).await;
+    assert_eq!(read.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
 }
 
 #[tokio::test]

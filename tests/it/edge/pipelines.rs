@@ -53,6 +53,32 @@ async fn nothing_behind_a_refused_request_is_taken_for_another() {
 }
 
 #[tokio::test]
+async fn a_head_that_cannot_be_read_is_refused_by_the_proxy_wherever_it_stands() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    for (unreadable, status) in [("GET / HTTP/1.1\r\nno field\r\n\r\n", 400), (&*long_head(), 431)] {
+        for before in 0..3 {
+            let refusals = proxy.metrics().await.value("cutover_refusals_total", &[]);
+            let plain = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n".repeat(before);
+            let mut raw = Raw::saying(&proxy, format!("{plain}{unreadable}")).await;
+            for _ in 0..before {
+                assert_eq!(raw.answer().await.status, 200);
+            }
+            let refused = raw.answer().await;
+            assert_eq!(refused.status, status);
+            assert!(refused.head.to_ascii_lowercase().contains("\r\ncutover-error: "), "{before}: {}", refused.head);
+            assert_eq!(raw.until_closed().await, b"");
+            assert_eq!(proxy.metrics().await.value("cutover_refusals_total", &[]) - refusals, 1.0, "it is counted");
+        }
+    }
+}
+
+/// More than is read of a head.
+fn long_head() -> String {
+    format!("GET / HTTP/1.1\r\nHost: shop.test\r\nx: {}\r\n\r\n", "y".repeat(100_000))
+}
+
+#[tokio::test]
 async fn what_stands_behind_an_upgrade_is_the_tunnels() {
     let blue = Backend::start("blue").await;
     let proxy = held(&blue, "", "", "").start().await;

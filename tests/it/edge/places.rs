@@ -1,5 +1,8 @@
 //! Places for connections: so many for each client, so many in all, and the idle make room.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use super::{held, open};
 use crate::harness::frames::{END_STREAM, Frames, HEADERS};
 use crate::harness::{Backend, Client, PATIENCE, Raw, eventually};
@@ -17,6 +20,32 @@ async fn one_client_has_only_so_many_places() {
     let raw = &mut open[2];
     raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
     assert_eq!(raw.answer().await.status, 200, "who is in stays in");
+}
+
+#[tokio::test]
+async fn who_has_no_descriptors_left_calls_no_endpoint_down() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let (mut client, mut operator) = (Client::http1(&proxy).await, proxy.operator().await);
+    assert_eq!(client.get("/").await.status, 200);
+    proxy
+        .without_descriptors(async {
+            // More checks than it takes to call an endpoint down, none of which could be made.
+            let mut unmade = HashSet::new();
+            while unmade.len() < 5 {
+                let status = operator.get("/v1/status").await.json();
+                let endpoint = &status["services"][0]["blue"]["endpoints"][0];
+                assert_eq!(endpoint["state"], "up", "{endpoint}");
+                let check = &endpoint["last_check"];
+                if check["answer"] == "it could not be asked: too many open files here" {
+                    unmade.insert(check["at"].to_string());
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert_eq!(client.get("/").await.status, 200, "on connections that are there");
+        })
+        .await;
+    assert_eq!(proxy.service("shop").await["blue"]["endpoints"][0]["state"], "up");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use super::{held, open};
 use crate::harness::frames::{END_HEADERS, END_STREAM, Frames, HEADERS, RST_STREAM, head};
-use crate::harness::{Backend, Ca, Client, Cutover, PATIENCE, Raw, Service, body, eventually};
+use crate::harness::{Backend, Ca, Client, Cutover, PATIENCE, Raw, RawBackend, Service, body, eventually};
 
 #[tokio::test]
 async fn who_says_nothing_is_let_go() {
@@ -38,6 +38,19 @@ async fn a_head_has_its_time_on_every_request() {
         assert_eq!(raw.answer().await.status, 408);
         assert_eq!(raw.until_closed().await, b"");
     }
+}
+
+#[tokio::test]
+async fn a_head_behind_a_refused_upload_has_its_time_too() {
+    // It takes the request, and ends the connection without an answer.
+    let blue = RawBackend::answering("");
+    let proxy = held(&blue, "", "", "head = \"150ms\"").start().await;
+    let upload = "POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 5\r\n\r\nhello";
+    let mut raw = Raw::saying(&proxy, upload).await;
+    assert_eq!(raw.answer().await.status, 502);
+    raw.write("GET / HTTP/1.1\r\nHost: sh").await;
+    assert_eq!(raw.answer().await.status, 408);
+    assert_eq!(raw.until_closed().await, b"");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use http::{Method, Request};
-use rustix::process::Signal;
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 use tokio::net::UnixStream;
@@ -266,6 +266,16 @@ impl Cutover {
         told.collect()
     }
 
+    /// Has it open no more files, for as long as `run` takes; what is open stays so.
+    pub async fn without_descriptors<T>(&self, run: impl Future<Output = T>) -> T {
+        let pid = Pid::from_raw(self.process.id().cast_signed());
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), maximum }).unwrap();
+        let done = run.await;
+        prlimit(pid, Resource::Nofile, before).unwrap();
+        done
+    }
+
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
@@ -306,6 +316,11 @@ impl Cutover {
         };
         let good = || async { matches!(asked().await, status if status > 0 && good(status)) };
         assert!(eventually(PATIENCE, good).await, "the proxy is not {what}");
+    }
+
+    /// A connection to the admin socket that stays.
+    pub async fn operator(&self) -> Client {
+        self.admin().await.expect("the admin socket answers")
     }
 
     async fn admin(&self) -> Result<Client, String> {
