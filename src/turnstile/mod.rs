@@ -136,6 +136,11 @@ impl Entrance {
         !self.shard().word.count().is_closed()
     }
 
+    /// Requests that are inside by this way.
+    pub fn requests(&self) -> usize {
+        self.shard().word.count().requests() as usize
+    }
+
     fn shard(&self) -> &Shard {
         &self.turnstile.shards[self.worker]
     }
