@@ -2,12 +2,14 @@
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{broadcast, mpsc};
+use tokio::time::Instant;
 
 use super::build::{Draft, Met, Tasks, sheets};
 use super::{AppError, scouts};
@@ -16,7 +18,7 @@ use crate::admin::{AskReload, ConfigState, Scene, Token};
 use crate::aws::Account;
 use crate::config::Config;
 use crate::cutover::Cutover;
-use crate::journal::{Journal, Vital};
+use crate::journal::{Journal, JournalError, Vital};
 use crate::process::{self, Handed, Inherited};
 use crate::proxy::{Capacity, Listener, Listeners};
 use crate::seal::Seal;
@@ -38,13 +40,13 @@ pub struct Groundwork {
 
 impl Groundwork {
     /// `file` is what a reload reads again, if there is one.
-    pub fn lay(
+    pub async fn lay(
         config: &Config,
         workers: usize,
         file: Option<PathBuf>,
         inherited: Inherited,
     ) -> Result<Groundwork, AppError> {
-        Ok(Taken::from_outside(config, workers, inherited)?.build(workers, file))
+        Ok(Taken::from_outside(config, workers, inherited).await?.build(workers, file))
     }
 }
 
@@ -60,8 +62,8 @@ struct Taken {
 }
 
 impl Taken {
-    fn from_outside(config: &Config, workers: usize, inherited: Inherited) -> Result<Taken, AppError> {
-        let journal = Journal::open(&config.state.dir, &[Vital::topic::<Cutover>()])?;
+    async fn from_outside(config: &Config, workers: usize, inherited: Inherited) -> Result<Taken, AppError> {
+        let journal = journal(&config.state.dir).await?;
         let seal = Seal::open(&config.state.dir)?;
         let config = scouts::seed(config.clone(), None, &journal);
         let Handed { listeners, admin } = inherited.share_out(&config)?;
@@ -130,6 +132,21 @@ impl Taken {
     }
 }
 
+/// A proxy that has been killed holds its journal for as long as the kernel takes to let go of its memory, and a command
+/// that it was about to start until that is the command. Whoever starts the next one right behind it need not know.
+async fn journal(dir: &Path) -> Result<Arc<Journal>, JournalError> {
+    let until = Instant::now() + LETTING_GO;
+    loop {
+        match Journal::open(dir, &[Vital::topic::<Cutover>()]) {
+            Err(JournalError::Locked { .. }) if Instant::now() < until => tokio::time::sleep(LOOK_AGAIN).await,
+            opened => return opened,
+        }
+    }
+}
+
+/// How long another proxy may hold the journal before it is one that goes on.
+const LETTING_GO: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Events that a slow listener may fall behind before it misses some.
 const EVENTS: usize = 1024;
 /// Reloads that may be asked for and not yet begun; whoever asks beyond that waits.

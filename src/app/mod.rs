@@ -76,7 +76,7 @@ impl App {
     ) -> Result<App, AppError> {
         let Outside { file, inherited, notifier } = outside;
         let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
-        let groundwork = Groundwork::lay(config, workers, file.clone(), inherited)?;
+        let groundwork = Groundwork::lay(config, workers, file.clone(), inherited).await?;
         let Groundwork { config, scene, sockets, admin, mut tasks, asks } = groundwork;
         let listeners: Vec<_> = sockets.iter().map(|(listener, _)| listener.clone()).collect();
         // Whoever is let in must not be told that a color is no stack.

@@ -1,6 +1,7 @@
 //! What the proxy survives: killed at any step, a torn journal, a full disk, state it cannot read.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -131,6 +132,22 @@ async fn a_damaged_journal_a_missing_folder_and_a_second_proxy_stop_the_start_an
     let ran = proxy.restart_in_vain().await;
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("does not exist") && ran.stderr.contains("create it"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn a_start_waits_until_a_proxy_that_is_going_lets_go_of_the_journal() {
+    let (_blue, _green, mut proxy) = shop().await;
+    switch(&proxy, "green").await;
+    proxy.kill9().await;
+    let lock = fs::File::open(proxy.state_dir().join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    let going = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        drop(lock);
+    });
+    proxy.restart().await;
+    going.await.unwrap();
+    assert_eq!(proxy.service("shop").await["live"], "green");
 }
 
 #[tokio::test]
