@@ -141,23 +141,23 @@ async fn switch(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, Ask
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
     let reason = short(ask.reason)?;
     state.stays()?;
-    carry_out(&desk, Wish::Switch { to, by, reason }, patience).await
+    carry_out(&state, &desk, Wish::Switch { to, by, reason }, patience).await
 }
 
 async fn rollback(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, AskRollback>) -> Answer {
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
     let reason = short(ask.reason)?;
     state.stays()?;
-    carry_out(&desk, Wish::Rollback { by, reason }, patience).await
+    carry_out(&state, &desk, Wish::Rollback { by, reason }, patience).await
 }
 
-async fn abort(Asked { of: desk, ask: Nothing {}, by }: Asked<Desk, Nothing>) -> Answer {
-    granted(&desk, Wish::Abort { by }).await
+async fn abort(Shared(state): App, Asked { of: desk, ask: Nothing {}, by }: Asked<Desk, Nothing>) -> Answer {
+    granted(&state, &desk, Wish::Abort { by }).await
 }
 
 async fn approve(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, AskApprove>) -> Answer {
     state.stays()?;
-    granted(&desk, Wish::Approve { by, gate: ask.gate }).await
+    granted(&state, &desk, Wish::Approve { by, gate: ask.gate }).await
 }
 
 async fn invite(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, AskPreview>) -> Answer {
@@ -236,10 +236,8 @@ async fn ready(Shared(state): App) -> Response {
         return (StatusCode::SERVICE_UNAVAILABLE, "the proxy is stopping\n").into_response();
     }
     let services = now(&state).services;
-    if !state.scene.open.load(Ordering::Relaxed) {
-        let warming = |service: &ServiceView| Some(format!("{}: {}\n", service.name, service.warming.as_ref()?));
-        let warming: String = services.iter().filter_map(warming).collect();
-        return (StatusCode::SERVICE_UNAVAILABLE, format!("the proxy is starting\n{warming}")).into_response();
+    if let Some(starting) = starting(&state) {
+        return (StatusCode::SERVICE_UNAVAILABLE, starting.join("\n") + "\n").into_response();
     }
     let unready: Vec<String> = services
         .iter()
@@ -252,20 +250,42 @@ async fn ready(Shared(state): App) -> Response {
     }
 }
 
+/// What clients and orders wait for, where clients are not let in yet.
+fn starting(state: &State) -> Option<Vec<String>> {
+    if state.scene.open.load(Ordering::Relaxed) {
+        return None;
+    }
+    let services = now(state).services;
+    let warming = |service: &ServiceView| Some(format!("{}: {}", service.name, service.warming.as_ref()?));
+    Some(std::iter::once("the proxy is starting".to_owned()).chain(services.iter().filter_map(warming)).collect())
+}
+
+/// The wish stays where it was handed in, and is granted or denied in its turn.
+fn waits(state: &State, desk: &Desk) -> Answer {
+    let live = desk.entry().ok_or(Denied::Gone)?.live;
+    let busy = || vec!["the service is busy: an order, a reload or a look at its health is not over".to_owned()];
+    so_far(Outcome::waiting(desk, live, starting(state).unwrap_or_else(busy)))
+}
+
 /// Hands in the wish, and tells what is so at once.
-async fn granted(desk: &Desk, wish: Wish) -> Answer {
-    match desk.ask(wish).await? {
-        Granted::Already { live, .. } => say(Outcome::unchanged(desk, live)),
-        Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover) => say(Outcome::from(*cutover)),
+async fn granted(state: &State, desk: &Desk, wish: Wish) -> Answer {
+    match desk.ask(wish, AT_ONCE).await? {
+        None => waits(state, desk),
+        Some(Granted::Already { live, .. }) => say(Outcome::unchanged(desk, live)),
+        Some(Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover)) => {
+            say(Outcome::from(*cutover))
+        }
     }
 }
 
 /// Hands in the wish and waits for what becomes of it.
-async fn carry_out(desk: &Desk, wish: Wish, (until, within): (Until, Duration)) -> Answer {
-    let (begun, turned) = match desk.ask(wish).await? {
-        Granted::Already { live, .. } => return say(Outcome::unchanged(desk, live)),
-        Granted::Begun(cutover) | Granted::Approved(cutover) => (*cutover, false),
-        Granted::Turned(cutover) => (*cutover, true),
+async fn carry_out(state: &State, desk: &Desk, wish: Wish, (until, within): (Until, Duration)) -> Answer {
+    // Whoever does not want to wait is to learn the id of what has begun all the same.
+    let (begun, turned) = match desk.ask(wish, within.max(AT_ONCE)).await? {
+        None => return waits(state, desk),
+        Some(Granted::Already { live, .. }) => return say(Outcome::unchanged(desk, live)),
+        Some(Granted::Begun(cutover) | Granted::Approved(cutover)) => (*cutover, false),
+        Some(Granted::Turned(cutover)) => (*cutover, true),
     };
     match desk.outcome(&begun, until, within).await {
         None => {
@@ -356,5 +376,7 @@ fn now(state: &State) -> Status {
 const LONGEST_REASON: usize = 1000;
 /// Cutovers in one answer of the history, where the question names no number.
 const HISTORY: usize = 100;
+/// The word on a wish takes no longer, unless something is in its way.
+const AT_ONCE: Duration = Duration::from_secs(5);
 /// Longer than any cutover: each of its phases has a deadline of its own.
 const FOREVER: Duration = Duration::from_secs(7 * 24 * 3600);

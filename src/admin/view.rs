@@ -187,6 +187,7 @@ pub struct Check {
 /// What a cutover came to, or has come to so far: what `switch` and `rollback` return, and a line of the history.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
+    /// Null where there was nothing to do, and where an order waits for its turn.
     pub id: Option<String>,
     pub service: ServiceName,
     /// What was asked for first: a cutover that is turned around is still the switch it began as.
@@ -222,7 +223,7 @@ pub struct Outcome {
     /// How the new color was judged.
     #[serde(default)]
     pub judged: Option<Judgement>,
-    /// Why it ended otherwise than it was meant to.
+    /// Why it ended otherwise than it was meant to, or what an order waits for.
     pub reasons: Vec<String>,
 }
 
@@ -409,6 +410,16 @@ impl From<&EndpointHealth> for EndpointView {
 }
 
 impl Outcome {
+    /// The order has been taken and its turn has not come, for these reasons: nothing is known of it yet.
+    pub fn waiting(desk: &Desk, live: Color, reasons: Vec<String>) -> Outcome {
+        Outcome { outcome: None, reasons, ..Outcome::unchanged(desk, live) }
+    }
+
+    /// As after `waiting`.
+    pub fn is_waiting(&self) -> bool {
+        self.id.is_none() && self.outcome.is_none()
+    }
+
     /// There was nothing to do.
     pub fn unchanged(desk: &Desk, live: Color) -> Outcome {
         Outcome {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::client::{self, Client};
 use super::status::in_words;
-use super::{Failure, Global, Of, out};
+use super::{Failure, Global, Of, out, verdict};
 use crate::admin::Outcome;
 
 /// Let a cutover go on that waits for an operator: at a gate, or in a pause
@@ -38,10 +38,13 @@ impl Approve {
             let body = json!({ "gate": self.gate });
             let path = format!("/v1/services/{service}/approve");
             let answer = client.post(&path, &body, Some(Duration::ZERO)).await.map_err(client.fails())?;
+            let outcome: Outcome = answer.read().map_err(client.fails())?;
+            if outcome.is_waiting() {
+                return verdict::waiting("approval", false, &outcome).end(global.json.then_some(answer.text));
+            }
             if global.json {
                 return out::line(&answer.text);
             }
-            let outcome: Outcome = answer.read().map_err(client.fails())?;
             let id = outcome.id.as_deref().unwrap_or("-");
             let waits: String = outcome.reasons.iter().map(|reason| format!("\n  {reason}")).collect();
             out::line(&format!(

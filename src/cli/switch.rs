@@ -204,13 +204,19 @@ async fn left(client: &Client, service: &ServiceName) -> Failure {
         let answer = client.get(&format!("/v1/services/{service}")).await.ok()?;
         answer.read::<ServiceView>().ok()
     };
-    let text = match tokio::time::timeout(LAST_LOOK, look).await.ok().flatten().map(|view| view.cutover) {
-        Some(Some(cutover)) => format!(
+    let view = tokio::time::timeout(LAST_LOOK, look).await.ok().flatten();
+    let text = match view.map(|view| (view.warming, view.cutover)) {
+        // The order waits behind it, whether or not a cutover has come over a restart.
+        Some((Some(warming), _)) => format!(
+            "{service}: not waited for any longer; the proxy is starting: {warming}; what was asked for begins then without us\n  \
+             follow it: cutover status {service} --watch\n  take it back: cutover abort {service}"
+        ),
+        Some((None, Some(cutover))) => format!(
             "{service}: not waited for any longer; cutover {} to {} goes on without us\n  follow it: cutover status {service} --watch\n  \
              go back:   cutover rollback {service}",
             cutover.id, cutover.to
         ),
-        Some(None) => format!(
+        Some((None, None)) => format!(
             "{service}: not waited for any longer; no cutover is under way now\n  what came of it: cutover history {service}"
         ),
         None => format!(

@@ -1,5 +1,6 @@
 //! What came of an order: in words, and as the code the command exits with.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,6 +19,16 @@ pub enum Order {
     Switch(Color),
     Rollback,
     Abort,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Order::Switch(to) => write!(f, "switch to {to}"),
+            Order::Rollback => f.write_str("rollback"),
+            Order::Abort => f.write_str("abort"),
+        }
+    }
 }
 
 /// The words for it, and the exit code.
@@ -59,6 +70,7 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
     let good = |text: String| Verdict { text: format!("{service}: {text}"), code: 0 };
     let bad = |text: String| Verdict { text: format!("{service}: {text}"), code: 1 };
     match (order, outcome.outcome.as_deref()) {
+        _ if outcome.is_waiting() => waiting(&order.to_string(), order != Order::Abort, outcome),
         (_, Some("unchanged")) => good(format!("{live} is live already; nothing to do")),
         (_, None) => match over {
             Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),
@@ -182,6 +194,21 @@ fn drained(outcome: &Outcome, id: &str) -> Verdict {
         ),
         code: 1,
     }
+}
+
+/// The proxy has the order and has not come to it; it stays there whoever waits.
+pub fn waiting(order: &str, can_be_aborted: bool, outcome: &Outcome) -> Verdict {
+    let Outcome { service, reasons, .. } = outcome;
+    let (why, follow) = (indented(reasons), follow(service));
+    let back = if can_be_aborted {
+        format!("\n  take it back: cutover abort {service}, which waits behind it")
+    } else {
+        String::new()
+    };
+    let text = format!(
+        "{service}: the {order} has not begun; it waits for its turn at the proxy, and begins then without us{why}{follow}{back}"
+    );
+    Verdict { text, code: 1 }
 }
 
 /// Nothing moves until somebody says how to go on.

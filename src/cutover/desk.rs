@@ -146,11 +146,15 @@ impl Desk {
         answer.await.map_err(|_| Denied::Stopping)?
     }
 
-    /// Hands in a wish and waits for the word on it, which comes at once except for a rollback, whose color is checked.
-    pub async fn ask(&self, wish: Wish) -> Result<Granted, Denied> {
+    /// Hands in a wish and waits for the word on it, which comes at once except for a rollback, whose color is checked, and
+    /// before clients are let in. `None` where `within` is over first: the wish stays, and is granted in its turn.
+    pub async fn ask(&self, wish: Wish, within: Duration) -> Result<Option<Granted>, Denied> {
         let (reply, answer) = oneshot::channel();
         self.mail.send(Mail::Wish(wish, reply)).await.map_err(|_| Denied::Stopping)?;
-        answer.await.map_err(|_| Denied::Stopping)?
+        match tokio::time::timeout(within, answer).await {
+            Ok(answer) => answer.map_err(|_| Denied::Stopping)?.map(Some),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The cutover `begun` once it is as far as that from where it was then, or has ended, or waits for an operator;

@@ -168,6 +168,30 @@ async fn orders_that_come_in_its_middle_wait_for_its_end() {
 }
 
 #[tokio::test]
+async fn orders_that_nobody_waits_for_any_longer_say_so_and_are_carried_out_when_the_start_is_over() {
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let proxy = shop(&blue, HANGING).service("shop", |service| service.green([&green])).start_unready().await;
+    blue.waiting(1).await;
+    let switch = proxy.run(&["switch", "green", "--timeout", "1ms"]).await.assert_code(1);
+    let says = ["the switch to green has not begun", "the proxy is starting", WAITS_FOR_BLUE, "cutover abort shop"];
+    assert!(says.iter().all(|says| switch.stderr.contains(says)), "{switch:#?}");
+    let (approve, abort) = tokio::join!(proxy.run(&["approve"]), proxy.run(&["abort", "--json"]));
+    let told = abort.assert_code(1).json();
+    assert_eq!(
+        (&told["id"], &told["outcome"], &told["live"]),
+        (&json!(null), &json!(null), &json!("blue")),
+        "{told:#}"
+    );
+    assert!(told["reasons"].to_string().contains(WAITS_FOR_BLUE), "{told:#}");
+    assert!(approve.assert_code(1).stderr.contains("the approval has not begun"));
+
+    blue.release();
+    let over = || async { proxy.api("GET", "/v1/history", json!(null)).await.1[0]["outcome"] == "aborted" };
+    assert!(eventually(PATIENCE, over).await, "{:#}", proxy.service("shop").await);
+    assert_eq!(proxy.service("shop").await["live"], "blue");
+}
+
+#[tokio::test]
 async fn after_a_crash_it_is_the_color_that_the_journal_names() {
     let bake = "warm = { connections = 4 }\nbake = { for = \"20m\" }";
     let mut shop = Shop::described(|service| service.extra("cutover", bake)).await;
