@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use serde_json::json;
 use tokio::process::Command;
 
@@ -103,10 +104,22 @@ impl Call<'_> {
             .map_err(|error| error.to_string())?;
         let answer = web.send(request).await?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), KEPT).collect().await;
-        let text = body.map(|body| body.to_bytes()).unwrap_or_default();
-        Ok((status, said(&text)))
+        match beginning(answer.into_body()).await {
+            Ok(text) => Ok((status, said(&text))),
+            Err(why) => Err(format!("its answer {} broke off: {why}", status.as_u16())),
+        }
     }
+}
+
+/// The first of it, once all of it has come: whoever breaks off has not answered, no more than who stalls.
+async fn beginning(mut body: Incoming) -> hyper::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            kept.extend_from_slice(&data[..data.len().min(KEPT - kept.len())]);
+        }
+    }
+    Ok(kept)
 }
 
 /// A refusal that says to come again.

@@ -115,6 +115,31 @@ async fn a_webhook_is_asked_until_it_answers_with_the_same_id_each_time() {
 }
 
 #[tokio::test]
+async fn a_webhook_whose_answer_breaks_off_or_stalls_has_not_answered() {
+    let broken = "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nyes";
+    let breaks = RawBackend::answering(broken);
+    let stalls = RawBackend::start(|_, socket| {
+        let _ = socket.write_all(broken.as_bytes());
+    });
+    for (hook, more, says) in [
+        (&breaks, ", timeout = \"60s\"", "its answer 200 broke off: "),
+        (&stalls, ", timeout = \"300ms\"", "no answer within 300 ms"),
+    ] {
+        let gate = webhook(hook, &format!("{more}, retries = 0"));
+        let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &gate)).await;
+        let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+        assert_eq!((status, &problem["outcome"]), (409, &json!("aborted")), "{problem}");
+        assert!(reasons(&problem).contains(says), "{problem}");
+    }
+    let long = format!("HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{}", "yes ".repeat(2500));
+    let hook = RawBackend::answering(long);
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &webhook(&hook, ""))).await;
+    let (status, answer) = order(&proxy, "switch", json!({ "to": "green" })).await;
+    assert_eq!((status, &answer["outcome"]), (200, &json!("done")), "a long answer is one too: {answer}");
+    assert!(answer["gates"][1]["says"].as_str().unwrap().starts_with("answered 200: "), "{answer}");
+}
+
+#[tokio::test]
 async fn a_webhook_that_says_no_or_is_not_there_stops_the_cutover() {
     let (hook, heads) = hook(&["409 No"]);
     let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", &webhook(&hook, ""))).await;
