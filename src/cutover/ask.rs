@@ -7,10 +7,10 @@ use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::json;
-use tokio::process::Command;
 
 use super::gate::Gate;
 use super::group::Group;
+use super::guard;
 use super::state::Cutover;
 use super::web::Web;
 use crate::config::{GateRules, Question};
@@ -144,11 +144,10 @@ async fn run(
     gate: &Gate,
     cutover: &Cutover,
 ) -> Result<String, String> {
-    let (program, arguments) = command.split_first().ok_or("there is no program")?;
+    let program = command.first().ok_or("there is no program")?;
     let kept = KEPT_VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-    let mut asked = Command::new(program);
-    asked
-        .args(arguments)
+    let mut guarded = guard::over(command);
+    guarded
         .env_clear()
         .envs(kept)
         .envs([
@@ -162,7 +161,8 @@ async fn run(
             ("CUTOVER_REHEARSAL", if cutover.id.starts_with(REHEARSAL) { "1" } else { "" }),
         ])
         .envs(env.iter().filter_map(|variable| variable.split_once('=')));
-    let mut group = Group::start(asked).await.map_err(|error| format!("{program} cannot be run: {error}"))?;
+    let mut group =
+        Group::start(guarded).map_err(|error| format!("no guard can be started over {program}: {error}"))?;
     match tokio::time::timeout(timeout, group.run(KEPT)).await {
         Ok(Ok((status, last))) if status.success() => Ok(format!("{program} ended with 0{}", said(&last))),
         Ok(Ok((status, last))) => match status.code() {

@@ -226,6 +226,65 @@ async fn a_command_that_has_ended_decides_and_leaves_nobody_behind() {
     assert!(eventually(PATIENCE, alone).await, "its guard is still there: {:?}", proxy.children());
 }
 
+/// Has left the command's group in each of the ways there are, and writes a mark for each until it is ended.
+fn leavers(folder: &Path) -> String {
+    let alive = |name| format!("while :; do echo x >> {}/{name}; sleep 0.05; done", folder.display());
+    let (timeout, session, orphan) = (alive("timeout"), alive("session"), alive("orphan"));
+    format!("timeout 600 sh -c '{timeout}' & setsid sh -c '{session}' & (setsid sh -c '{orphan}' &)")
+}
+
+/// Once all of them are at work.
+async fn left(folder: &Path) -> Vec<std::path::PathBuf> {
+    let marks = ["timeout", "session", "orphan"].map(|name| folder.join(name));
+    let at_work = || async { marks.iter().all(|mark| std::fs::metadata(mark).is_ok_and(|file| file.len() > 2)) };
+    assert!(eventually(PATIENCE, at_work).await, "not all of them are at work");
+    marks.into()
+}
+
+async fn assert_all_still(marks: &[std::path::PathBuf]) {
+    for mark in marks {
+        assert!(eventually(PATIENCE, || is_still(mark)).await, "{} goes on", mark.display());
+    }
+}
+
+#[tokio::test]
+async fn what_leaves_the_commands_group_ends_with_a_proxy_that_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = format!("[\"sh\", \"-c\", {:?}]", leavers(folder.path()) + "; wait");
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", &command(&run, ", timeout = \"10m\""))).await;
+    begin(&proxy).await;
+    let marks = left(folder.path()).await;
+    proxy.kill9().await;
+    assert_all_still(&marks).await;
+}
+
+#[tokio::test]
+async fn what_leaves_the_commands_group_ends_with_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let wait = format!("; until [ -e {}/go ]; do sleep 0.05; done; echo well", folder.path().display());
+    let run = format!("[\"sh\", \"-c\", {:?}]", leavers(folder.path()) + &wait);
+    let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &command(&run, ", timeout = \"10m\""))).await;
+    begin(&proxy).await;
+    let marks = left(folder.path()).await;
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let history = ended(&proxy).await;
+    assert_eq!(history["gates"][1]["says"], "sh ended with 0: well", "{history}");
+    assert_all_still(&marks).await;
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_there_or_is_ended_by_a_signal_is_no_yes() {
+    for (run, says) in [
+        (r#"["/nowhere/smoke"]"#, "/nowhere/smoke ended with 127: it cannot be run: No such file"),
+        (r#"["sh", "-c", "kill -TERM $$"]"#, "sh was ended by a signal"),
+    ] {
+        let (_blue, _green, proxy) = shop(|s| s.extra("cutover", &command(run, ""))).await;
+        let (status, problem) = order(&proxy, "switch", json!({ "to": "green" })).await;
+        assert_eq!(status, 409, "{problem}");
+        assert!(reasons(&problem).contains(says), "{problem}");
+    }
+}
+
 #[tokio::test]
 async fn a_command_ends_with_a_proxy_that_is_killed_and_is_asked_again_alone() {
     let folder = tempfile::tempdir().unwrap();
