@@ -67,11 +67,16 @@ async fn watch_over(mut command: impl Iterator<Item = OsString>) -> io::Result<O
     let mut proxy = Receiver::from_owned_fd(input)?;
     let program = command.next().ok_or(io::ErrorKind::InvalidInput)?;
     let child = Command::new(program).args(command).stdin(Stdio::null()).process_group(OF_ITS_OWN).spawn()?;
+    let child = Pid::from_child(&child);
     let status = tokio::select! {
-        status = ended(Pid::from_child(&child), &mut changes) => Some(status?),
+        status = ended(child, &mut changes) => Some(status?),
         // Nothing is ever written there.
         _ = proxy.read_u8() => None,
     };
+    if status.is_none() {
+        // Most are in here, and need not be looked for. It is not somebody else's group: nobody has waited for its leader.
+        let _ = kill_process_group(child, Kill::KILL);
+    }
     // Who has become somebody else, as with `sudo`, cannot be ended, nor who hangs in the kernel.
     let _ = timeout(LONGEST, end_all(&mut changes)).await;
     Ok(status)
