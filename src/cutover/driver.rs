@@ -310,6 +310,8 @@ impl Driver {
                 let _ = back.reply.send(Err(Denied::Journal(error.to_string())));
             }
             let stays = Cutover { returning: false, asked_back: None, ..cutover };
+            // Nor does it wait to be written, or a restart would take it after all.
+            self.unwritten.iter_mut().for_each(|unwritten| *unwritten = stays.clone());
             // What has been found of the new color meanwhile is found once more, so that its bake ends.
             let is_baking = stays.phase == Phase::Bake;
             let effects = if is_baking { machine::step(&stays, Event::Resume).1 } else { Vec::new() };
