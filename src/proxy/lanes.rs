@@ -435,7 +435,7 @@ mod tests {
         fastrand::seed(7);
         let (window, mut turns) = (Window::new(), vec![0; 1000]);
         let used = |turns: &[usize]| turns.iter().filter(|turns| **turns > 0).count();
-        let mut choose = |turns: &mut [usize], times: usize| (0..times).for_each(|_| turns[window.two(1000, 1).0] += 1);
+        let choose = |turns: &mut [usize], times: usize| (0..times).for_each(|_| turns[window.two(1000, 1).0] += 1);
         choose(&mut turns, 800);
         let (few, most) = (FEWEST / 2, FEWEST + 800 / STAY);
         assert!((few..=most).contains(&used(&turns)), "{}", used(&turns));
