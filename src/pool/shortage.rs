@@ -4,8 +4,9 @@ use std::io;
 
 use rustix::io::Errno;
 
-/// Whether this side has run out of what a connection takes: descriptors, memory or ports of its own.
+/// Whether this side has run out of what any connection takes, descriptors or memory. Not of ports (EADDRNOTAVAIL): those
+/// are counted for each endpoint, and where there is no way to an endpoint the system says the same.
 pub fn is_ours(error: &io::Error) -> bool {
-    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error.raw_os_error().is_some_and(|code| ours.iter().any(|ours| ours.raw_os_error() == code))
 }
