@@ -88,7 +88,7 @@ impl EndpointHealth {
 
     /// Why it is not in the state that its last answer speaks for, where it is not: one answer alone changes nothing.
     pub fn in_spite(&self) -> Option<String> {
-        let passed = self.last.as_ref()?.answer.is_ok();
+        let passed = self.last.as_ref().filter(|check| check.counts)?.answer.is_ok();
         let (streak, wanted) = (self.streak, self.wanted);
         match (self.state, passed) {
             (State::Down, true) => {
@@ -247,6 +247,7 @@ mod tests {
             ("+--", "is up: refused, and has failed 2 of the 3 checks in a row that take it down"),
             ("-++", "is up: 200"),
             ("+---", "is down: refused"),
+            ("+n", "is up: refused"),
         ] {
             assert_eq!(after(checks).says(), format!("127.0.0.1:80 {says}"), "{checks}");
         }
