@@ -26,7 +26,7 @@ pub struct Pulse {
     old: AtomicBool,
     /// An answer to such a client has broken off.
     torn: AtomicBool,
-    /// An answer has been given to hyper, and nothing has gone out since.
+    /// An answer has been given to hyper, and what hyper writes of it has not gone out whole since.
     owed: AtomicBool,
     /// How often bytes have gone out: a client that still reads an answer is not idle.
     writes: AtomicU32,
@@ -126,9 +126,13 @@ impl Pulse {
         self.requests.load(Ordering::Relaxed) == 0 && !self.owed.load(Ordering::Relaxed)
     }
 
+    /// All that was to be written has gone out.
+    pub fn owes_no_more(&self) {
+        self.owed.store(false, Ordering::Relaxed);
+    }
+
     /// Bytes have gone out.
     pub fn went(&self) {
-        self.owed.store(false, Ordering::Relaxed);
         self.writes.store(self.writes.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 
@@ -156,12 +160,6 @@ impl Pulse {
     /// Whether the client may still be sending what nobody reads any more.
     pub fn was_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
-    }
-
-    /// A head has been begun, and no request has come of it yet.
-    #[cfg(test)]
-    pub fn is_in_head(&self) -> bool {
-        self.state() == State::Head
     }
 
     /// The connection is being taken from hyper: the end that hyper makes of it is not the socket's.
@@ -248,30 +246,34 @@ const TURN: usize = 16 * 1024;
 mod tests {
     use super::*;
 
+    fn is_in_head(pulse: &Pulse) -> bool {
+        pulse.state() == State::Head
+    }
+
     #[test]
     fn only_the_beginning_of_another_request_is_a_head() {
         let pulse = Arc::new(Pulse::default());
         pulse.came(b"\r\n");
-        assert!(!pulse.is_in_head(), "an empty line before a head is nothing");
+        assert!(!is_in_head(&pulse), "an empty line before a head is nothing");
         assert!(!pulse.can_park(), "hyper holds it");
         pulse.came(b"\r\nGET");
-        assert!(pulse.is_in_head());
+        assert!(is_in_head(&pulse));
         let busy = pulse.begin();
         pulse.came(b"a body");
         drop(busy);
-        assert!(!pulse.is_in_head(), "what came during the request was its body");
+        assert!(!is_in_head(&pulse), "what came during the request was its body");
         let busy = pulse.begin();
         pulse.set_unread(true);
         busy.answers();
         drop(busy);
         pulse.came(b"the rest of a body");
-        assert!(!pulse.is_in_head(), "a request answered early still sends");
+        assert!(!is_in_head(&pulse), "a request answered early still sends");
         let busy = pulse.begin();
         pulse.set_unread(true);
         pulse.set_unread(false);
         busy.answers();
         drop(busy);
         pulse.came(b"GET");
-        assert!(pulse.is_in_head() && pulse.can_park(), "a body that has been read whole is in nobody's way");
+        assert!(is_in_head(&pulse) && pulse.can_park(), "a body that has been read whole is in nobody's way");
     }
 }

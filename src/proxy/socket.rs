@@ -126,6 +126,9 @@ impl<S: Socketed + Unpin> AsyncWrite for Watched<S> {
         let bytes = if let Poll::Ready(Ok(bytes)) = written { bytes } else { 0 };
         let written = ready!(self.taken(written, bytes, cx))?;
         self.went(&buf[..written]);
+        if written == buf.len() {
+            self.pulse.owes_no_more();
+        }
         Poll::Ready(Ok(written))
     }
 
