@@ -16,7 +16,7 @@ use super::{AppError, scouts};
 use crate::access_log::{AccessLog, Shelf};
 use crate::admin::{AskReload, ConfigState, Scene, Token};
 use crate::aws::Account;
-use crate::config::Config;
+use crate::config::{Config, EdgeLimits};
 use crate::cutover::Cutover;
 use crate::journal::{Journal, JournalError, Vital};
 use crate::process::{self, Handed, Inherited};
@@ -95,15 +95,6 @@ impl Taken {
         let seated = services.into_iter().map(|service| service.seat(&switchboard, &journal, &listeners, &told));
         let (desks, tasks): (Vec<_>, Vec<_>) = seated.unzip();
         let (reload, asks) = mpsc::channel(RELOADS);
-        let capacity = Capacity::within(process::open_files());
-        let (wanted, places) = (config.edge.limits.connections, capacity.places(&config.edge.limits));
-        if places < wanted {
-            tracing::warn!(
-                "{} open files are allowed, which is room for {places} of the {wanted} client connections of \
-                 `limits.connections`: raise LimitNOFILE= of the unit, or `ulimit -n`",
-                process::open_files().unwrap_or_default()
-            );
-        }
         let scene = Scene {
             desks: ArcSwap::from_pointee(desks),
             switchboard,
@@ -114,7 +105,7 @@ impl Taken {
             reload,
             token: ArcSwapOption::from_pointee(token),
             nowhere: sheets(workers).into_vec(),
-            capacity: Arc::new(capacity),
+            capacity: Arc::new(capacity(&config.edge.limits)),
             access_log,
             aws: Arc::new(Account::sheet()),
             names: ArcSwap::default(),
@@ -130,6 +121,20 @@ impl Taken {
         };
         Groundwork { config, scene: Arc::new(scene), sockets, admin, tasks, asks }
     }
+}
+
+/// As many places for clients as there are to be, or as open files allow; that is said where it is less.
+fn capacity(limits: &EdgeLimits) -> Capacity {
+    let files = process::open_files();
+    let capacity = Capacity::within(files);
+    let (wanted, places) = (limits.connections, capacity.places(limits));
+    if let Some(files) = files.filter(|_| places < wanted) {
+        tracing::warn!(
+            "{files} open files are allowed, which is room for {places} of the {wanted} client connections of \
+             `edge.limits.connections`: raise LimitNOFILE= of the unit, or `ulimit -n`"
+        );
+    }
+    capacity
 }
 
 /// A proxy that has been killed holds its journal for as long as the kernel takes to let go of its memory, and a command
