@@ -31,17 +31,20 @@ async fn who_has_no_descriptors_left_calls_no_endpoint_down() {
     proxy
         .without_descriptors(async {
             // More checks than it takes to call an endpoint down, none of which could be made.
-            let mut unmade = HashSet::new();
-            while unmade.len() < 5 {
-                let status = operator.get("/v1/status").await.json();
-                let endpoint = &status["services"][0]["blue"]["endpoints"][0];
-                assert_eq!(endpoint["state"], "up", "{endpoint}");
-                let check = &endpoint["last_check"];
-                if check["answer"] == "it could not be asked: too many open files here" {
-                    unmade.insert(check["at"].to_string());
+            let unmade = async {
+                let mut unmade = HashSet::new();
+                while unmade.len() < 5 {
+                    let status = operator.get("/v1/status").await.json();
+                    let endpoint = &status["services"][0]["blue"]["endpoints"][0];
+                    assert_eq!(endpoint["state"], "up", "{endpoint}");
+                    let check = &endpoint["last_check"];
+                    if check["answer"] == "it could not be asked: too many open files here" {
+                        unmade.insert(check["at"].to_string());
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            };
+            tokio::time::timeout(PATIENCE, unmade).await.expect("no check can be made");
             assert_eq!(client.get("/").await.status, 200, "on connections that are there");
         })
         .await;
