@@ -204,22 +204,24 @@ async fn history(Shared(state): App, which: Result<Query<Which>, QueryRejection>
         .history::<Cutover>(service.as_ref().map(Desk::name))
         .into_iter()
         .take(which.limit.unwrap_or(HISTORY));
-    say(cutovers.map(|written| Outcome::from(by_now(&state, written))).collect::<Vec<_>>())
+    say(cutovers.map(|written| by_now(&state, written).outcome).collect::<Vec<_>>())
 }
 
 /// One cutover, with all that has been kept of it.
 async fn past(Shared(state): App, Path(id): Path<String>) -> Answer {
     let found = state.scene.journal.find::<Cutover>(&id);
     let cutover = found.ok_or_else(|| Problem::not_found(format!("there is no cutover `{id}` in the history")))?;
-    say(Past::from(by_now(&state, cutover)))
+    say(by_now(&state, cutover))
 }
 
 /// One that is under way is further than the journal has to know.
-fn by_now(state: &State, written: Cutover) -> Cutover {
-    match state.scene.desk(&written.service) {
+fn by_now(state: &State, written: Cutover) -> Past {
+    let desk = state.scene.desk(&written.service);
+    let told = match &desk {
         Some(desk) => desk.as_told(written),
         None => written,
-    }
+    };
+    Past::of(desk.as_ref(), told)
 }
 
 async fn listen(Shared(state): App) -> Response {
@@ -273,7 +275,7 @@ async fn granted(state: &State, desk: &Desk, wish: Wish) -> Answer {
         None => waits(state, desk),
         Some(Granted::Already { live, .. }) => say(Outcome::unchanged(desk, live)),
         Some(Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover)) => {
-            say(Outcome::from(*cutover))
+            say(Outcome::of(desk, *cutover))
         }
     }
 }
@@ -290,22 +292,22 @@ async fn carry_out(state: &State, desk: &Desk, wish: Wish, (until, within): (Unt
     match desk.outcome(&begun, until, within).await {
         None => {
             let current = desk.current().filter(|current| current.id == begun.id).unwrap_or(begun);
-            so_far(Outcome::from(current))
+            so_far(Outcome::of(desk, current))
         }
         // Whoever turned a cutover back has got what he wanted when it did not get where it was going.
-        Some(cutover) if cutover.phase.ends() && cutover.succeeded() == turned => Err(failed(cutover)),
-        Some(cutover) => say(Outcome::from(cutover)),
+        Some(cutover) if cutover.phase.ends() && cutover.succeeded() == turned => Err(failed(desk, cutover)),
+        Some(cutover) => say(Outcome::of(desk, cutover)),
     }
 }
 
-fn failed(cutover: Cutover) -> Problem {
+fn failed(desk: &Desk, cutover: Cutover) -> Problem {
     let outcome = cutover.outcome().unwrap_or(cutover.phase).as_str().replace('_', " ");
     let why = cutover.evidence.reasons.join("; ");
     let detail = match why.as_str() {
         "" => format!("the cutover to {} was {outcome}", cutover.to),
         _ => format!("the cutover to {} was {outcome}: {why}", cutover.to),
     };
-    Problem::failed(detail).with(Outcome::from(cutover))
+    Problem::failed(detail).with(Outcome::of(desk, cutover))
 }
 
 /// A reason that fits into a line of the journal.

@@ -124,6 +124,7 @@ fn service(page: &mut Page, scene: &Scene, desk: &Desk) {
     for phase in phases() {
         page.put(&m::PHASE, &[name, phase], f64::from(u8::from(view.phase == phase)));
     }
+    page.put(&m::JOURNAL_UNWRITTEN, &[name], f64::from(u8::from(view.unwritten.is_some())));
     for color in Color::BOTH {
         let labels = [name, color.as_str()];
         page.put(&m::LIVE, &labels, f64::from(u8::from(view.live == color)));

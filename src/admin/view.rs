@@ -59,6 +59,9 @@ pub struct ServiceView {
     pub warming: Option<WarmingView>,
     /// The cutover under way.
     pub cutover: Option<CutoverView>,
+    /// What has happened and is not on disk yet, why, and what to do about it; null where the journal knows all.
+    #[serde(default)]
+    pub unwritten: Option<String>,
     /// Who still comes through names that have moved on; null while nobody counts.
     pub tail: Option<TailView>,
     /// Where names that follow it lead; null where none do.
@@ -225,6 +228,9 @@ pub struct Outcome {
     pub judged: Option<Judgement>,
     /// Why it ended otherwise than it was meant to, or what an order waits for.
     pub reasons: Vec<String>,
+    /// That this is not on disk yet, why, and what to do about it; null where it is.
+    #[serde(default)]
+    pub unwritten: Option<String>,
 }
 
 /// One cutover of the history, with all that has been kept of it.
@@ -237,10 +243,15 @@ pub struct Past {
     pub flight: Option<Box<Flight>>,
 }
 
-impl From<Cutover> for Past {
-    fn from(mut cutover: Cutover) -> Past {
+impl Past {
+    /// As its desk knows it, if its service still has one.
+    pub fn of(desk: Option<&Desk>, mut cutover: Cutover) -> Past {
         let flight = cutover.evidence.flight.take();
-        Past { outcome: Outcome::from(cutover), flight }
+        let outcome = match desk {
+            Some(desk) => Outcome::of(desk, cutover),
+            None => Outcome::from(cutover),
+        };
+        Past { outcome, flight }
     }
 }
 
@@ -302,6 +313,7 @@ impl ServiceView {
             generation: entry.generation,
             warming: WarmingView::of(&entry),
             cutover: current.map(|cutover| CutoverView::of(cutover, desk, &entry)),
+            unwritten: desk.unwritten().map(|unwritten| unwritten.to_string()),
             dns,
             stack,
             tail: entry.service.tail.span().map(|span| TailView::from(span.reading(Moment::now()))),
@@ -447,7 +459,14 @@ impl Outcome {
             warmed: None,
             judged: None,
             reasons: Vec::new(),
+            unwritten: None,
         }
+    }
+
+    /// As its desk knows it: also whether it is on disk.
+    pub fn of(desk: &Desk, cutover: Cutover) -> Outcome {
+        let unwritten = desk.unwritten().filter(|unwritten| unwritten.cutover.id == cutover.id);
+        Outcome { unwritten: unwritten.map(|unwritten| unwritten.to_string()), ..Outcome::from(cutover) }
     }
 }
 
@@ -478,6 +497,7 @@ impl From<Cutover> for Outcome {
             warmed: cutover.evidence.warmed.clone(),
             judged: cutover.evidence.judged.clone(),
             reasons: cutover.evidence.reasons.clone(),
+            unwritten: None,
             id: Some(cutover.id),
             service: cutover.service,
             from: cutover.from,

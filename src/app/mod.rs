@@ -37,6 +37,7 @@ use self::watch::Watch;
 use crate::access_log::{AccessError, Shelf};
 use crate::admin::{Admin, AdminError, AskReload, Scene};
 use crate::config::{Config, EdgeTimeouts};
+use crate::cutover::Desk;
 use crate::journal::JournalError;
 use crate::process::{InheritError, Inherited, Notifier, status, watch};
 use crate::proxy::{ListenError, Listener, Workers};
@@ -150,6 +151,15 @@ impl App {
     /// What the end takes, by the config that runs now.
     pub fn ending(&self) -> EdgeTimeouts {
         self.scene.switchboard.table().edge.rules.timeouts.clone()
+    }
+
+    /// What the next start will not know, since it could not be written down; also asked once the proxy has stopped.
+    pub fn unwritten(&self) -> impl Fn() -> Vec<String> + use<> {
+        let scene = self.scene.clone();
+        move || {
+            let desks = scene.desks.load();
+            desks.iter().filter_map(Desk::unwritten).map(|unwritten| unwritten.to_string()).collect()
+        }
     }
 
     /// Tells clients to leave and lets every request finish that is under way, as long as `times` allows: whether all did.

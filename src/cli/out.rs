@@ -16,6 +16,13 @@ pub fn line(text: &str) -> Result<(), Failure> {
     written.map_err(|_| Failure::Quiet)
 }
 
+/// Says on stderr what holds beside a result that is as it was wished for.
+pub fn warn(text: Option<&str>) {
+    if let Some(text) = text {
+        anstream::eprintln!("{WARNING}warning{WARNING:#}: {text}");
+    }
+}
+
 /// Whether somebody watches stdout.
 pub fn is_watched() -> bool {
     std::io::stdout().is_terminal()
@@ -66,3 +73,5 @@ pub fn for_terminal(text: &str) -> String {
         _ => text.to_owned(),
     }
 }
+
+const WARNING: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();

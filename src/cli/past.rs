@@ -52,6 +52,9 @@ pub fn page(past: &Past) -> String {
     for reason in past.outcome.reasons.iter().filter(|reason| !failures.contains(reason)) {
         let _ = writeln!(text, "  {reason}");
     }
+    if let Some(unwritten) = &past.outcome.unwritten {
+        let _ = writeln!(text, "  {unwritten}");
+    }
     if past.outcome.phase == "paused" {
         for way in ways_on(service, *from, *live, past.outcome.returning) {
             let _ = writeln!(text, "  {way}");

@@ -76,7 +76,7 @@ async fn serve(config: &Config, workers: usize, outside: Outside) -> anyhow::Res
             signal = reloads.next() => app.reload(signal),
         }
     };
-    let times = app.ending();
+    let (times, unwritten) = (app.ending(), app.unwritten());
     watch.abort();
     notifier.stopping(times.notice + times.finish + MARGIN);
     tokio::spawn(process::watch_the_end(notifier, watchdog));
@@ -92,6 +92,7 @@ async fn serve(config: &Config, workers: usize, outside: Outside) -> anyhow::Res
         },
         signal = signals.next() => tracing::warn!("{signal}: what is still open is closed"),
     }
+    unwritten().iter().for_each(|unwritten| tracing::error!("{unwritten}"));
     access_log.close().await;
     Ok(())
 }

@@ -132,6 +132,10 @@ fn service_says(service: &ServiceView, now: Timestamp) -> String {
     if let Some(cutover) = &service.cutover {
         text.push_str(&cutover_says(service, cutover, now));
     }
+    if let Some(unwritten) = &service.unwritten {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {}", out::styled(WARNING, unwritten));
+    }
     if let Some(PreviewView { to, until }) = &service.preview {
         let (to, at, left) = (in_color(*to), until.strftime("%Y-%m-%d %H:%M:%SZ"), Human(since(now, *until)));
         // Writing to a String cannot fail.

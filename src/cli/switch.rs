@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{self, Answer, Client, Trouble};
 use super::progress::{self, End};
@@ -177,9 +177,13 @@ fn end(
         Ok(answer) => {
             let outcome: Outcome = answer.read().map_err(|trouble| trouble.ends(json))?;
             let over = answer.is_unfinished().then_some(timeout.unwrap_or_default());
+            out::warn(outcome.unwritten.as_deref());
             (verdict::of(order, &outcome, over), answer.text)
         }
-        Err(Trouble::Problem(problem)) => verdict::of_problem(service, order, &problem),
+        Err(Trouble::Problem(problem)) => {
+            out::warn(problem.more.get("unwritten").and_then(Value::as_str));
+            verdict::of_problem(service, order, &problem)
+        }
         Err(trouble) => return Err(trouble.ends(json)),
     };
     verdict.end(json.then_some(document))

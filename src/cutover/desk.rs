@@ -14,6 +14,7 @@ use super::pause::{Ask, Matter, Paused};
 use super::preview::{self, PreviewAsk, Want};
 use super::recorder::Recorder;
 use super::state::{Cutover, Phase};
+use super::unwritten::Unwritten;
 use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
 use crate::pool::{Pool, Readiness};
@@ -107,6 +108,7 @@ pub struct Desk {
     pub(super) newest: watch::Receiver<Option<Cutover>>,
     /// How the new color does, while it is judged.
     pub(super) trial: watch::Receiver<Option<Judgement>>,
+    pub(super) unwritten: watch::Receiver<Option<Unwritten>>,
     pub(super) names: Arc<Names>,
     pub(super) recorder: Arc<Recorder>,
 }
@@ -189,6 +191,11 @@ impl Desk {
     /// How the new color does, while it is judged.
     pub fn trial(&self) -> Option<Judgement> {
         self.trial.borrow().clone()
+    }
+
+    /// What a restart would not know yet.
+    pub fn unwritten(&self) -> Option<Unwritten> {
+        self.unwritten.borrow().clone()
     }
 
     /// Says who looks after the service's names now, `None` where nobody does.

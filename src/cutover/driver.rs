@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use self::grant::WayBack;
 use super::desk::{Denied, Desk, Granted, Wish};
@@ -22,6 +22,7 @@ use super::pause::{Ask, Paused};
 use super::preview::{PreviewAsk, moment, wake_at_the_end};
 use super::recorder::Recorder;
 use super::state::{Cutover, Phase};
+use super::unwritten::Unwritten;
 use crate::config::Drain;
 use crate::journal::{Journal, JournalError};
 use crate::names::Color;
@@ -64,8 +65,8 @@ pub struct Driver {
     returning: Option<WayBack>,
     /// When the time for getting as far as the switch is over.
     deadline: Option<Instant>,
-    /// An end that could not be written down; nothing new begins before it is.
-    unwritten: Option<Cutover>,
+    /// What could not be written down; nothing new begins before it is.
+    unwritten: watch::Sender<Option<Unwritten>>,
     /// When a preview was opened or closed the last time.
     previewed: Timestamp,
     /// The effects of the present phase. They end with it: a drain must not outlive the color's way back.
@@ -88,6 +89,7 @@ impl Driver {
         let (newest, seen) = watch::channel(journal.last(&service.name));
         let figures = Arc::new(Figures::default());
         let (trial, judged) = watch::channel(None);
+        let (unwritten, untold) = watch::channel(None);
         let names = Arc::new(watch::Sender::new(None));
         let hands = Hands {
             service: service.clone(),
@@ -108,6 +110,7 @@ impl Driver {
             mail: mail.clone(),
             newest: seen,
             trial: judged,
+            unwritten: untold,
             names,
             recorder: hands.recorder.clone(),
         };
@@ -122,7 +125,7 @@ impl Driver {
             told,
             returning: None,
             deadline: None,
-            unwritten: None,
+            unwritten,
             previewed: Timestamp::MIN,
             effects: JoinSet::new(),
             later: None,
@@ -140,6 +143,9 @@ impl Driver {
             let (_, effects) = machine::step(&cutover, Event::Resume);
             effects.into_iter().for_each(|effect| self.start(&cutover.id, effect));
         }
+        // Its turns come also while mail does, however often that is.
+        let mut again = tokio::time::interval(CATCH_UP);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.deadline;
             let passed = async {
@@ -158,7 +164,7 @@ impl Driver {
                     },
                     None => return,
                 },
-                () = tokio::time::sleep(CATCH_UP), if self.unwritten.is_some() => {
+                _ = again.tick(), if self.unwritten.borrow().is_some() => {
                     // Said when it first happened; it is tried until there is room again.
                     let _ = self.catch_up().await;
                 }
@@ -228,17 +234,11 @@ impl Driver {
     async fn happen(&mut self, id: &str, event: Event) {
         let Some(cutover) = self.current().filter(|cutover| cutover.id == id) else { return };
         self.measure(&cutover, &event);
-        let (mut next, effects) = machine::step(&cutover, event.clone());
+        let (next, effects) = self.step(&cutover, event.clone());
         if next == cutover && effects.is_empty() {
             return;
         }
-        if next.phase.ends() {
-            next.ended = Some(time::now());
-            next.evidence.flight = next.switched().map(|_| Box::new(self.hands.recorder.flight()));
-        }
-        // Reasons that change while it waits are told, not written: the journal is for what a restart has to know.
-        let written = if next.differs_for_good(&cutover) { self.write(&next).await } else { Ok(()) };
-        match written {
+        match self.keep(&cutover, &next).await {
             Ok(()) => self.enter(next, effects).await,
             Err(error) => self.go_on_unwritten(cutover.clone(), next, effects, &error).await,
         }
@@ -250,6 +250,32 @@ impl Driver {
             // The drain ended while the old color's health was asked for: the way back is a cutover of its own.
             Box::pin(self.grant(Wish::Rollback { by, reason }, reply)).await;
         }
+    }
+
+    /// As `happen`, for what an operator wants and what can wait for the disk: where it cannot be written down it is not
+    /// done. Done all the same, it would be undone by a restart; refused, it must not come true by one.
+    async fn happen_written(&mut self, cutover: &Cutover, event: Event) -> Result<(), Denied> {
+        let (next, effects) = self.step(cutover, event);
+        let kept = self.keep(cutover, &next).await;
+        kept.inspect_err(|error| tracing::error!(id = %cutover.id, "{error}"))
+            .map_err(|error| Denied::Journal(error.to_string()))?;
+        self.enter(next, effects).await;
+        Ok(())
+    }
+
+    /// What the machine says, and with an end what is known only then.
+    fn step(&self, cutover: &Cutover, event: Event) -> (Cutover, Vec<Effect>) {
+        let (mut next, effects) = machine::step(cutover, event);
+        if next.phase.ends() {
+            next.ended = Some(time::now());
+            next.evidence.flight = next.switched().map(|_| Box::new(self.hands.recorder.flight()));
+        }
+        (next, effects)
+    }
+
+    /// Reasons that change while it waits are told, not written: the journal is for what a restart has to know.
+    async fn keep(&mut self, cutover: &Cutover, next: &Cutover) -> Result<(), JournalError> {
+        if next.differs_for_good(cutover) { self.write(next).await } else { Ok(()) }
     }
 
     async fn enter(&mut self, next: Cutover, effects: Vec<Effect>) {
@@ -287,7 +313,8 @@ impl Driver {
 
     /// The disk is gone, or full with the journal's reserve used up. Before the switch that ends the cutover, with nothing
     /// changed or its share taken back; after it, traffic has moved, so the way on is the only safe one, and a restart
-    /// repeats it from what the journal last heard.
+    /// repeats it from what the journal last heard. So it does with a way back: that somebody wants it is on disk, or else
+    /// it was not begun (`happen_written`), or it is wanted because the new color is bad, and that would show again.
     async fn go_on_unwritten(&mut self, cutover: Cutover, next: Cutover, effects: Vec<Effect>, error: &JournalError) {
         tracing::error!(id = %cutover.id, "{error}");
         if cutover.live() == cutover.from && !cutover.is_back() {
@@ -299,26 +326,16 @@ impl Driver {
                 Some(_) => (Phase::RollBack, None),
             };
             let undone = Cutover { phase, ended, paused: None, returning: false, evidence, ..cutover };
-            self.unwritten = Some(undone.clone());
+            self.remember(&undone, error);
             let effects = if ended.is_some() { Vec::new() } else { vec![Effect::Publish(undone.from)] };
             return self.enter(undone, effects).await;
         }
-        if next.phase == Phase::RollBack && !next.must_return() {
-            // A way back that cannot be written down is not taken: after a restart it would not have happened. Where the
-            // new color is bad it is taken all the same, since after a restart that would show again.
-            if let Some(back) = self.returning.take() {
-                let _ = back.reply.send(Err(Denied::Journal(error.to_string())));
-            }
-            let stays = Cutover { returning: false, asked_back: None, ..cutover };
-            // Nor does it wait to be written, or a restart would take it after all.
-            self.unwritten.iter_mut().for_each(|unwritten| *unwritten = stays.clone());
-            // What has been found of the new color meanwhile is found once more, so that its bake ends.
-            let is_baking = stays.phase == Phase::Bake;
-            let effects = if is_baking { machine::step(&stays, Event::Resume).1 } else { Vec::new() };
-            return self.enter(stays, effects).await;
-        }
-        self.unwritten = Some(next.clone());
+        self.remember(&next, error);
         self.enter(next, effects).await;
+    }
+
+    fn remember(&self, cutover: &Cutover, error: &JournalError) {
+        self.unwritten.send_replace(Some(Unwritten { cutover: cutover.clone(), why: error.to_string() }));
     }
 
     /// What is newer than what could not be written says all that that would have.
@@ -326,7 +343,8 @@ impl Driver {
         let (journal, entry) = (self.journal.clone(), cutover.clone());
         let written = tokio::task::spawn_blocking(move || journal.append(&entry));
         written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
-        self.unwritten.take_if(|unwritten| unwritten.id == cutover.id);
+        let is_said = |unwritten: &mut Unwritten| unwritten.cutover.id == cutover.id;
+        self.unwritten.send_if_modified(|unwritten| unwritten.take_if(is_said).is_some());
         Ok(())
     }
 
@@ -353,10 +371,11 @@ impl Driver {
         self.deadline = (cutover.is_on_trial() && !cutover.overdue).then(|| Instant::now() + left);
     }
 
-    /// Writes down the end that could not be written down. Until then a restart would take the cutover up again.
+    /// Writes down what could not be written down. Until then a restart would take the cutover up as it was before.
     async fn catch_up(&mut self) -> Result<(), JournalError> {
-        match self.unwritten.clone() {
-            Some(unwritten) => self.write(&unwritten).await,
+        let unwritten = self.unwritten.borrow().clone();
+        match unwritten {
+            Some(unwritten) => self.write(&unwritten.cutover).await,
             None => Ok(()),
         }
     }

@@ -20,6 +20,7 @@ mod recorder;
 mod rehearsal;
 mod share;
 mod state;
+mod unwritten;
 mod warmed;
 mod web;
 
@@ -35,4 +36,5 @@ pub use self::recorder::{Figures as SecondOf, Flight, Frame, Span};
 pub use self::rehearsal::Plan;
 pub use self::share::given;
 pub use self::state::{Cutover, Kind, Phase};
+pub use self::unwritten::Unwritten;
 pub use self::warmed::Warmed;

@@ -137,6 +137,8 @@ families! {
         "Steps of orders to a color's stack that are over, by how: done, failed, aborted.";
     JOURNAL_RESERVE = Gauge "cutover_journal_reserve_bytes" []
         "Bytes that can be journaled though the disk be full: 512 KiB or more, or else there is no room for it, or no such thing.";
+    JOURNAL_UNWRITTEN = Gauge "cutover_journal_unwritten" ["service"]
+        "1 while something that has happened to the service's cutover is not on disk, so that a restart would not know of it.";
     ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]

@@ -114,8 +114,10 @@ impl Driver {
             return;
         }
         if current.live() == current.to {
-            self.returning = Some(back);
-            self.happen(&current.id, wish).await;
+            match self.happen_written(current, wish).await {
+                Ok(()) => self.returning = Some(back),
+                Err(denied) => drop(back.reply.send(Err(denied))),
+            }
             return;
         }
         if current.phase == Phase::Paused && current.returning {
@@ -133,7 +135,7 @@ impl Driver {
         if machine::step(&current, event.clone()).0 == current {
             return Err(Denied::NothingToApprove(Some(Box::new(current))));
         }
-        self.happen(&current.id, event).await;
+        self.happen_written(&current, event).await?;
         Ok(Granted::Approved(Box::new(self.newest_of(current))))
     }
 

@@ -5,6 +5,7 @@ mod canary;
 mod crash;
 mod gates;
 mod pause;
+mod unwritten;
 
 use serde_json::{Value, json};
 
