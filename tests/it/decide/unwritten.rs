@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::{ended, order, until_phase};
+use super::{order, until_phase};
 use crate::harness::{Backend, Client, Cutover, PATIENCE, SmallDisk, eventually};
 
 /// A shop that is switched by these rules, on a small disk; `None` where this user may not mount one.
@@ -64,6 +64,12 @@ impl Stage {
         self.proxy.service("shop").await
     }
 
+    /// The shop's newest cutover, once it has ended.
+    async fn ended(&self) -> Value {
+        until_phase(&self.proxy, "idle").await;
+        self.proxy.api("GET", "/v1/history?service=shop", Value::Null).await.1[0].clone()
+    }
+
     /// This order is refused, and the shop stays in this phase with this color live, as the journal says.
     async fn assert_refused(&self, verb: &str, phase: &str, live: &str) {
         let refused = self.proxy.run(&[verb, "shop"]).await.assert_code(1);
@@ -85,7 +91,7 @@ async fn an_approval_that_cannot_be_written_down_is_refused_and_can_be_given_aga
 
     stage.make_room().await;
     stage.proxy.run(&["approve", "shop"]).await.assert_code(0);
-    let history = ended(&stage.proxy).await;
+    let history = stage.ended().await;
     assert_eq!((&history["outcome"], &history["live"]), (&json!("done"), &json!("green")), "{history}");
 }
 
@@ -106,7 +112,7 @@ async fn what_was_refused_behind_the_switch_for_lack_of_room_does_not_come_true_
     assert_eq!((&shop["phase"], &shop["live"]), (&json!("paused"), &json!("green")), "{shop:#}");
     assert_eq!(shop["cutover"]["returning"], json!(false), "{shop:#}");
     stage.proxy.run(&["rollback", "shop"]).await.assert_code(0);
-    assert_eq!(ended(&stage.proxy).await["live"], "blue");
+    assert_eq!(stage.ended().await["live"], "blue");
 }
 
 #[tokio::test]
@@ -123,7 +129,7 @@ async fn an_abort_is_carried_out_unwritten_and_everyone_is_told_until_it_is_on_d
     assert_eq!((&shop["phase"], stage.unwritten().await), (&json!("idle"), 1.0), "{shop:#}");
     assert!(told(shop["unwritten"].as_str().unwrap()), "{shop:#}");
     assert!(told(&stage.proxy.run(&["status", "shop"]).await.stdout));
-    assert!(told(ended(&stage.proxy).await["unwritten"].as_str().unwrap()));
+    assert!(told(stage.ended().await["unwritten"].as_str().unwrap()));
     let end = stage.proxy.terminate().await.assert_code(0);
     assert!(told(&end.stderr), "{end:#?}");
 
