@@ -123,7 +123,7 @@ async fn an_abort_is_carried_out_unwritten_and_everyone_is_told_until_it_is_on_d
     stage.fill().await;
     let aborted = stage.proxy.run(&["abort", "shop"]).await.assert_code(0);
     assert!(aborted.stdout.contains("is aborted; blue stays live"), "{aborted:#?}");
-    let told = |text: &str| text.contains("is aborted is not on disk yet") && text.contains("make room");
+    let told = |text: &str| text.contains("phase aborted, which is not on disk yet") && text.contains("make room");
     assert!(told(&aborted.stderr), "{aborted:#?}");
     let shop = stage.shop().await;
     assert_eq!((&shop["phase"], stage.unwritten().await), (&json!("idle"), 1.0), "{shop:#}");
@@ -158,7 +158,7 @@ async fn a_switch_that_is_done_and_not_on_disk_says_so() {
     stage.blue.release();
     let done = switch.ended().await.assert_code(0);
     assert!(done.stdout.contains("green is live, blue is drained"), "{done:#?}");
-    assert!(done.stderr.contains("is done is not on disk yet"), "{done:#?}");
+    assert!(done.stderr.contains("phase done, which is not on disk yet"), "{done:#?}");
     slow.await.unwrap();
     stage.make_room().await;
 }
