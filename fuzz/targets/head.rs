@@ -76,6 +76,11 @@ fn hop_has_ended(sent: &HeaderMap, came: &HeaderMap, websocket: bool) {
     for name in ["transfer-encoding", "keep-alive", "proxy-connection", "http2-settings", "proxy-authorization"] {
         assert!(!sent.contains_key(name), "{name} is passed on");
     }
+    for name in sent.keys() {
+        let dashed = name.as_str().replace('_', "-");
+        let ours = ["cutover-preview", "cutover-probe", "cutover-mirror", "cutover-warm"];
+        assert!(!ours.contains(&dashed.as_str()), "{name} is passed on");
+    }
     only(sent, "content-length", Some(b"7"));
     only(sent, "connection", websocket.then_some(&b"upgrade"[..]));
     only(sent, "upgrade", websocket.then_some(&b"websocket"[..]));

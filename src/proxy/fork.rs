@@ -34,9 +34,8 @@ impl Fork {
     pub fn of(entry: &Entry, lanes: &PerColor<Rc<Lane>>, seal: &Arc<Seal>, copier: &Rc<Copier>) -> Option<Rc<Fork>> {
         let rules = &entry.service.rules.cutover;
         // Where it may come to that, what clients bring from the last time is kept from backends in between as well.
-        let may_be = !rules.canary.is_empty() || !rules.preview.from.is_empty() || rules.mirror.is_some();
-        // And only the proxy may mark a request as one of its own.
-        let may_be = may_be || !rules.ramp.is_zero() || rules.warm.is_some();
+        let may_be = !rules.canary.is_empty() || !rules.ramp.is_zero() || rules.mirror.is_some();
+        let may_be = may_be || !rules.preview.from.is_empty();
         if entry.split.is_none() && entry.preview.is_none() && !may_be && !entry.invited {
             return None;
         }
@@ -92,7 +91,7 @@ impl Side {
 
     /// The head as a backend may see it, where it is not so already.
     pub fn cleaned(&self, head: &request::Parts, vetted: &mut Vetted) -> Option<Box<request::Parts>> {
-        headers::without_ours(head, [&self.fork.badge, &self.fork.invitation], vetted)
+        headers::without_cookies(head, [&self.fork.badge, &self.fork.invitation], vetted)
     }
 
     /// Hands in a copy of a request that goes to the live color, where it is one of those to be copied.

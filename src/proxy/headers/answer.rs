@@ -9,7 +9,7 @@ use http_body::Frame;
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
 
-use super::{OURS, PER_FIELD, drop_hop_by_hop, drop_what_misleads, members};
+use super::{MARKS, OURS, PER_FIELD, drop_hop_by_hop, drop_what_misleads, members};
 use crate::config::Limits;
 use crate::proxy::refusal::{MARK, Refusal};
 
@@ -200,7 +200,7 @@ pub fn clean_trailers(mut frame: Frame<Bytes>, most: usize) -> Result<Frame<Byte
         return Err(TooLarge);
     }
     FORBIDDEN_TRAILERS.iter().for_each(|name| drop(trailers.remove(name)));
-    OURS.iter().for_each(|name| drop(trailers.remove(*name)));
+    OURS.iter().chain(&MARKS).for_each(|name| drop(trailers.remove(*name)));
     drop_hop_by_hop(trailers);
     drop_what_misleads(trailers);
     Ok(frame)

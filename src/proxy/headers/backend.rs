@@ -150,6 +150,8 @@ fn passes(name: &HeaderName, value: &HeaderValue, vetted: Vetted, client: &Clien
         "host" | "content-length" | "transfer-encoding" => false,
         "connection" | "keep-alive" | "proxy-connection" | "te" | "upgrade" | "http2-settings" => false,
         "proxy-authorization" | "forwarded" | "x-forwarded-for" | "x-request-id" => false,
+        // A client's invitation is for the proxy alone, and only the proxy marks what is its own.
+        "cutover-preview" | "cutover-probe" | "cutover-mirror" | "cutover-warm" => false,
         // Scripts behind CGI read it as HTTP_PROXY, and go through whatever it names (CVE-2016-5385).
         "proxy" => false,
         "cookie" => vetted.cookies == 1,

@@ -12,7 +12,7 @@ use http::header::{self, HeaderMap, HeaderName};
 pub use self::answer::{Extent, Reply, clean_trailers, close, read, switched};
 pub use self::backend::{Client, Framing, RequestId, frame, of_our_own, streams_both_ways, to_backend};
 pub use self::ours::{
-    COLOR, MIRROR, PREVIEW, PROBE, WARM, cookies, make_fleeting, make_private, parameter, without_ours,
+    COLOR, MIRROR, PREVIEW, PROBE, WARM, cookies, make_fleeting, make_private, parameter, without_cookies,
     without_parameter,
 };
 pub use self::request::{Vetted, host, vet, vet_length};
@@ -57,7 +57,8 @@ fn is_odd(name: &str) -> bool {
 fn is_alias(name: &str) -> bool {
     let dashed = |name: &[u8], ours: &str| ours.bytes().eq(name.iter().map(|b| if *b == b'_' { b'-' } else { *b }));
     let (name, begin) = (name.as_bytes(), name.as_bytes().get(..FORWARDED.len()).unwrap_or_default());
-    name.contains(&b'_') && (OURS.iter().chain(&STOPS_HERE).any(|ours| dashed(name, ours)) || dashed(begin, FORWARDED))
+    name.contains(&b'_')
+        && (OURS.iter().chain(&STOPS_HERE).chain(&MARKS).any(|ours| dashed(name, ours)) || dashed(begin, FORWARDED))
 }
 
 /// Whom a proxy says it speaks for.
@@ -81,6 +82,8 @@ const OURS: [&str; 8] = [
 const FORWARDED: &str = "x-forwarded-";
 /// Fields of the client's hop that some backends take for more.
 const STOPS_HERE: [&str; 4] = ["proxy-authorization", "proxy-connection", "keep-alive", "http2-settings"];
+/// Fields between the client and the proxy, and those by which a backend knows a request of the proxy's own.
+const MARKS: [&str; 4] = ["cutover-preview", "cutover-probe", "cutover-mirror", "cutover-warm"];
 /// They end at this hop, both ways (RFC 9110, 7.6.1). HTTP2-Settings and Proxy-Authorization stop here as well.
 const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
@@ -275,6 +278,17 @@ mod tests {
     }
 
     #[test]
+    fn only_the_proxy_marks_a_request_as_its_own() {
+        for version in [V11, V2] {
+            let fields = MARKS.map(|name| (name, "1"));
+            let underscored = ["cutover_mirror", "cutover_warm", "cutover-x"].map(|name| (name, "1"));
+            let headers = sent(version, "GET", "https://a/", &[&fields[..], &underscored, &[HOST]].concat()).headers;
+            let names: Vec<_> = headers.keys().filter(|name| name.as_str().starts_with("cutover")).collect();
+            assert_eq!(names, ["cutover-x"]);
+        }
+    }
+
+    #[test]
     fn a_request_id_is_kept_where_it_is_sane_and_made_where_it_is_not() {
         let id = |given: &[(&str, &str)]| sent(V2, "GET", "https://a/", given).headers[X_REQUEST_ID].clone();
         assert_eq!(id(&[("x-request-id", "abc-1")]), "abc-1");
@@ -464,6 +478,7 @@ mod tests {
             ("x-forwarded-ssl", "x"),
             ("x-real-ip", "x"),
             ("trailer", "x-sum"),
+            ("cutover-warm", "1"),
             ("x\"sum", "1"),
         ];
         let clean = clean_trailers(Frame::trailers(map(&fields)), 1000).unwrap().into_trailers().unwrap();

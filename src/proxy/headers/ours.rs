@@ -30,28 +30,23 @@ pub fn without_parameter(uri: &Uri, name: &str) -> String {
     if rest.join("").is_empty() { path } else { format!("{path}?{}", rest.join("&")) }
 }
 
-/// The head without what is between the client and the proxy: cookies of these names, and fields of ours, under whatever
-/// name; nothing where there is none of that. What is left of the cookies is counted anew.
-pub fn without_ours(head: &request::Parts, names: [&str; 2], vetted: &mut Vetted) -> Option<Box<request::Parts>> {
-    let has_cookie = names.iter().any(|name| cookies(&head.headers, name).next().is_some());
-    let ours: Vec<HeaderName> = head.headers.keys().filter(|name| is_ours(name)).cloned().collect();
-    if !has_cookie && ours.is_empty() {
+/// The head without cookies of these names, which are between the client and the proxy; nothing where there is none of
+/// them. What is left of the cookies is counted anew.
+pub fn without_cookies(head: &request::Parts, names: [&str; 2], vetted: &mut Vetted) -> Option<Box<request::Parts>> {
+    if names.iter().all(|name| cookies(&head.headers, name).next().is_none()) {
         return None;
     }
     let mut headers = head.headers.clone();
-    ours.iter().for_each(|name| drop(headers.remove(name)));
-    if has_cookie {
-        headers.remove(header::COOKIE);
-        for line in head.headers.get_all(header::COOKIE) {
-            let kept = crumbs(line.as_bytes()).filter(|crumb| names.iter().all(|name| value_of(crumb, name).is_none()));
-            let kept = kept.collect::<Vec<_>>().join(&b"; "[..]);
-            // A piece of a value is a value.
-            if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::from_bytes(&kept)) {
-                headers.append(header::COOKIE, kept);
-            }
+    headers.remove(header::COOKIE);
+    for line in head.headers.get_all(header::COOKIE) {
+        let kept = crumbs(line.as_bytes()).filter(|crumb| names.iter().all(|name| value_of(crumb, name).is_none()));
+        let kept = kept.collect::<Vec<_>>().join(&b"; "[..]);
+        // A piece of a value is a value.
+        if let (false, Ok(kept)) = (kept.is_empty(), HeaderValue::from_bytes(&kept)) {
+            headers.append(header::COOKIE, kept);
         }
-        vetted.cookies = headers.get_all(header::COOKIE).iter().count();
     }
+    vetted.cookies = headers.get_all(header::COOKIE).iter().count();
     let (mut clean, ()) = Request::new(()).into_parts();
     (clean.method, clean.uri, clean.version) = (head.method.clone(), head.uri.clone(), head.version);
     clean.headers = headers;
@@ -97,13 +92,6 @@ fn value_of<'c>(crumb: &'c [u8], name: &str) -> Option<&'c [u8]> {
     crumb.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
 }
 
-/// Many backends read `Cutover_Mirror` as `Cutover-Mirror`.
-fn is_ours(name: &HeaderName) -> bool {
-    let dashed =
-        |ours: &HeaderName| ours.as_str().bytes().eq(name.as_str().bytes().map(|b| if b == b'_' { b'-' } else { b }));
-    name.as_str().starts_with("cutover") && [PREVIEW, MIRROR, WARM].iter().any(dashed)
-}
-
 fn is_directive(token: &[u8], name: &str) -> bool {
     let said = token.split(|byte| *byte == b'=').next().unwrap_or_default();
     said.trim_ascii().eq_ignore_ascii_case(name.as_bytes())
@@ -134,26 +122,20 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_sees_neither_our_cookies_nor_our_fields_and_everything_else() {
+    fn a_backend_sees_none_of_our_cookies_and_everything_else() {
         let clean = |fields: &[(&str, &str)]| {
             let mut vetted = Vetted { cookies: 7, ..Vetted::default() };
-            let clean = without_ours(&head("/x?y", fields), ["ours", "too"], &mut vetted)?;
+            let clean = without_cookies(&head("/x?y", fields), ["ours", "too"], &mut vetted)?;
             assert_eq!((clean.uri.to_string().as_str(), clean.headers.contains_key("host")), ("/x?y", true));
-            assert!(!clean.headers.keys().any(is_ours));
             Some((lines(&clean.headers, "cookie"), vetted.cookies))
         };
         let host = ("host", "a");
         assert_eq!(clean(&[host]), None);
-        assert_eq!(clean(&[host, ("cookie", "a=1; b=2"), ("cutover-other", "1")]), None, "nothing to take off");
+        assert_eq!(clean(&[host, ("cookie", "a=1; b=2")]), None, "nothing to take off");
         assert_eq!(clean(&[host, ("cookie", "ours=1")]), Some((vec![], 0)));
         assert_eq!(clean(&[host, ("cookie", "a=1;ours=1;  b=\"x\"; too=2")]), Some((vec!["a=1; b=\"x\"".into()], 1)));
         let crumbs = [host, ("cookie", "a=1"), ("cookie", "ours=1"), ("cookie", "b=2")];
         assert_eq!(clean(&crumbs), Some((vec!["a=1".into(), "b=2".into()], 2)));
-        for field in
-            ["cutover-preview", "Cutover-Mirror", "cutover_mirror", "cutover_preview", "Cutover-Warm", "cutover_warm"]
-        {
-            assert_eq!(clean(&[host, (field, "1"), ("cookie", "a=1")]), Some((vec!["a=1".into()], 7)), "{field}");
-        }
     }
 
     #[test]

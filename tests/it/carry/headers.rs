@@ -114,3 +114,17 @@ async fn a_field_that_comes_twice_passes_twice() {
         assert_eq!(values, ["1", "2, 3"]);
     }
 }
+
+#[tokio::test]
+async fn no_client_can_pass_its_request_off_as_the_proxys_own() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        let marked = Request::get("/").header("cutover-warm", "1").header("cutover-mirror", "1");
+        let marked = marked.header("cutover_warm", "1").header("cutover_mirror", "1").header("cutover-other", "kept");
+        assert_eq!(client.send(bare(marked)).await.status, 200);
+        let head = blue.last_head();
+        let cutovers: Vec<_> = head.headers.iter().filter(|(name, _)| name.starts_with("cutover")).collect();
+        assert_eq!(cutovers, [&("cutover-other".to_owned(), "kept".to_owned())]);
+    }
+}

@@ -100,16 +100,3 @@ async fn no_verdict_is_made_of_it() {
     assert!(told.stderr.contains("0 requests so far") && told.stderr.contains("blue is live"), "{told:#?}");
     assert_eq!(shop.green.iter().map(|green| green.requests()).sum::<usize>(), 44);
 }
-
-#[tokio::test]
-async fn no_client_can_pass_its_request_off_as_part_of_it() {
-    let shop = Shop::with("connections = 1").await;
-    let mut client = Client::http1(&shop.proxy).await;
-    for name in ["cutover-warm", "Cutover_Warm"] {
-        let request = Request::get("/").header(name, "1").header("x-plain", "kept").body(body::empty()).unwrap();
-        assert_eq!(client.send(request).await.backend(), Some("blue"));
-        let head = shop.blue.last_head();
-        assert!(head.headers.iter().all(|(name, _)| !name.contains("warm")), "{head:?}");
-        assert_eq!(head.header("x-plain").as_deref(), Some("kept"));
-    }
-}
