@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use http::Request;
 use serde_json::json;
 
 use super::{GREEN, Shop};
-use crate::harness::{Client, body};
+use crate::harness::Client;
 
 /// 22 requests to each endpoint, over a second.
 const ALL: &str = "connections = 4, requests = [\"/\", \"HEAD /head?x=1\"], for = \"1s\", rate = 40, deadline = \"1m\"";

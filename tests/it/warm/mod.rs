@@ -12,7 +12,8 @@ use crate::harness::{Backend, Client, Cutover, PATIENCE, Service, eventually};
 
 /// Blue with one endpoint and green with two, and the patience of a busy machine with each.
 struct Shop {
-    blue: Backend,
+    /// It serves for as long as it is held.
+    _blue: Backend,
     green: [Backend; 2],
     proxy: Cutover,
 }
@@ -32,7 +33,7 @@ impl Shop {
         };
         let service = |service: Service| describe(patient(service.hosts(&["shop.test"]).blue([&blue]).green(&green)));
         let proxy = Cutover::with().service("shop", service).start().await;
-        let shop = Shop { blue, green, proxy };
+        let shop = Shop { _blue: blue, green, proxy };
         let up = || async {
             let endpoints = shop.service().await["green"]["endpoints"].clone();
             endpoints.as_array().unwrap().iter().all(|endpoint| endpoint["up"] == true)
