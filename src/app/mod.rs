@@ -76,7 +76,6 @@ impl App {
         hurry: impl Future<Output = ()>,
     ) -> Result<App, AppError> {
         let Outside { file, inherited, notifier } = outside;
-        let file = file.map(|file| std::path::absolute(&file).unwrap_or(file));
         let groundwork = Groundwork::lay(config, workers, file.clone(), inherited).await?;
         let Groundwork { config, scene, sockets, admin, mut tasks, asks } = groundwork;
         let listeners: Vec<_> = sockets.iter().map(|(listener, _)| listener.clone()).collect();

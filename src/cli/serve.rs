@@ -36,7 +36,9 @@ pub struct Serve {
 impl Serve {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let look = |config: &Config| inspect(config, Purpose::Serve, time::now());
-        let loaded = Config::load_with(&global.config, look);
+        // Paths that begin at its folder are compared with those of a reload, and shown to who is elsewhere.
+        let file = std::path::absolute(&global.config).unwrap_or_else(|_| global.config.clone());
+        let loaded = Config::load_with(&file, look);
         let (config, report) = loaded.map_err(|report| Failure::Config(Box::new(report), global.json))?;
         let inherited = Inherited::take().context("sockets that were handed over cannot be used")?;
         let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
@@ -46,7 +48,7 @@ impl Serve {
             tracing::warn!("{}:{line}: {message}: {}", report.path, help.as_deref().unwrap_or_default());
         }
         process::raise_open_files();
-        let outside = Outside { file: Some(global.config.clone()), inherited, notifier: Notifier::from_env() };
+        let outside = Outside { file: Some(file), inherited, notifier: Notifier::from_env() };
         Ok(runtime()?.block_on(serve(&config, workers(self.workers), outside))?)
     }
 }

@@ -1,12 +1,13 @@
 //! The file as a whole: equal, wrong, or for the next start; and who may have it read.
 
 use std::fs;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{reloads, says, shop};
-use crate::harness::{Client, Crowd, Cutover, PATIENCE, WebSocket, cutover, eventually};
+use crate::harness::{Client, Crowd, Cutover, PATIENCE, Process, WebSocket, cutover, eventually};
 
 /// Everything that a reload could touch and a story can see.
 async fn untouched(proxy: &Cutover) -> Value {
@@ -161,4 +162,30 @@ async fn over_tcp_a_reload_takes_the_token_and_the_token_can_be_another() {
     assert_eq!(says(&answer), ["admin.token_file: the file holds another now"]);
     assert_eq!(reload(Some(proxy.token())).await.0, 401);
     assert_eq!(reload(Some("another-token-for-stories")).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_is_named_by_a_relative_path_is_equal_to_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("cutover.toml");
+    fs::create_dir(dir.path().join("state")).unwrap();
+    let text = "[admin]\nsocket = \"socket\"\n[state]\ndir = \"state\"\n[access_log]\nfile = \"log\"\n\
+        [[listener]]\naddress = \"127.0.0.1:0\"\n[service.shop]\nblue.endpoints = [\"127.0.0.1:1\"]\n";
+    fs::write(&file, text).unwrap();
+    // Up to the root, and down again.
+    let up = "../".repeat(std::env::current_dir().unwrap().components().count() - 1);
+    let relative = format!("{up}{}", file.strip_prefix("/").unwrap().display());
+    let _proxy = Process::start(&["serve", "--config", &relative]);
+    let admin = format!("unix:{}", dir.path().join("socket").display());
+    let reload = ["reload", "--json", "--admin", &admin];
+    let first = Mutex::new(None);
+    let is_read = || async {
+        let ran = cutover(&reload).await;
+        *first.lock().unwrap() = (ran.code == 0).then(|| ran.json());
+        ran.code == 0
+    };
+    assert!(eventually(PATIENCE, is_read).await, "it does not answer");
+    let first = first.into_inner().unwrap().unwrap();
+    assert_eq!((&first["outcome"], &first["needs_restart"]), (&json!("unchanged"), &json!([])), "{first:#}");
+    assert!(first["file"].as_str().unwrap().starts_with('/'), "anybody finds it: {first:#}");
 }
