@@ -19,12 +19,12 @@ use super::figures::Figures;
 use super::hands::Hands;
 use super::machine::{self, Effect, Event};
 use super::pause::{Ask, Paused};
-use super::preview::{PreviewAsk, moment, wake_at_the_end};
+use super::preview::{Opened, PreviewAsk, moment, wake_at_the_end};
 use super::recorder::Recorder;
 use super::state::{Cutover, Phase};
 use super::unwritten::Unwritten;
 use crate::config::Drain;
-use crate::journal::{Journal, JournalError};
+use crate::journal::{Journal, JournalError, Topic};
 use crate::names::Color;
 use crate::proxy::Listeners;
 use crate::table::{Service, Switchboard};
@@ -126,7 +126,7 @@ impl Driver {
             returning: None,
             deadline: None,
             unwritten,
-            previewed: Timestamp::MIN,
+            previewed: journal.last(&service.name).map_or(Timestamp::MIN, |opened: Opened| opened.at),
             effects: JoinSet::new(),
             later: None,
             hands,
@@ -201,6 +201,12 @@ impl Driver {
         let decided = table.entry(&self.service.name).ok_or(Denied::Gone);
         let decided = decided.and_then(|entry| ask.want.decide(entry, self.current(), at));
         if let Ok(Some(preview)) = decided {
+            if preview.is_some()
+                && let Err(error) = self.append(Opened::new(&self.service.name, at)).await
+            {
+                // It could come true only of a clock that is set back before the next start, which is no reason to refuse.
+                tracing::warn!("{error}; a link of today may lead to a preview that is opened after a restart");
+            }
             self.switchboard.preview(&self.service.name, preview).await;
             preview.into_iter().for_each(|open| wake_at_the_end(open, self.mail.downgrade()));
         }
@@ -340,12 +346,16 @@ impl Driver {
 
     /// What is newer than what could not be written says all that that would have.
     async fn write(&mut self, cutover: &Cutover) -> Result<(), JournalError> {
-        let (journal, entry) = (self.journal.clone(), cutover.clone());
-        let written = tokio::task::spawn_blocking(move || journal.append(&entry));
-        written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))?;
+        self.append(cutover.clone()).await?;
         let is_said = |unwritten: &mut Unwritten| unwritten.cutover.id == cutover.id;
         self.unwritten.send_if_modified(|unwritten| unwritten.take_if(is_said).is_some());
         Ok(())
+    }
+
+    async fn append(&self, entry: impl Topic + Send + 'static) -> Result<(), JournalError> {
+        let journal = self.journal.clone();
+        let written = tokio::task::spawn_blocking(move || journal.append(&entry));
+        written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
     fn tell(&self, cutover: &Cutover) {

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::desk::Denied;
 use super::driver::Mail;
 use super::state::{Cutover, Phase, Stop};
-use crate::names::Color;
+use crate::journal::Topic;
+use crate::names::{Color, ServiceName};
 use crate::table::{Entry, Preview};
 use crate::time::{self, Timestamp};
 
@@ -29,6 +31,32 @@ pub enum Want {
     Close,
     /// One that was open may have expired.
     Expire,
+}
+
+/// The last opening of a service's previews, which the next start has to know: links from before it are over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Opened {
+    id: String,
+    service: ServiceName,
+    pub at: Timestamp,
+}
+
+impl Opened {
+    pub fn new(service: &ServiceName, at: Timestamp) -> Opened {
+        Opened { id: service.to_string(), service: service.clone(), at }
+    }
+}
+
+impl Topic for Opened {
+    const NAME: &'static str = "preview";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn service(&self) -> &ServiceName {
+        &self.service
+    }
 }
 
 impl PreviewAsk {

@@ -1,6 +1,12 @@
 //! Previews: whoever is invited sees green before anyone else, and a drain stays exact.
 
+use std::time::Duration;
+
+use cutover::journal::{Journal, Topic};
+use cutover::names::ServiceName;
+use cutover::time::Timestamp;
 use http::Request;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{ask, bare, checked, given};
@@ -332,5 +338,48 @@ async fn previews_that_come_and_go_under_load_lose_nothing_and_move_nobody_else(
         let tally = crowd.stop().await;
         tally.assert_nothing_lost();
         assert_eq!(tally.from("blue"), tally.requests);
+    }
+}
+
+#[tokio::test]
+async fn no_link_comes_back_with_a_later_preview_though_the_clock_be_set_back_while_the_proxy_is_down() {
+    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    let old = preview(&proxy, &[]).await;
+    let mut client = Client::http1(&proxy).await;
+    assert_eq!(with_header(&mut client, &old).await.backend(), Some("green"));
+    proxy.terminate().await;
+    let journal = Journal::open(&proxy.state_dir(), &[]).unwrap();
+    let mut opened: Opened = journal.last(&"shop".parse().unwrap()).expect("the opening is written down");
+    // The clock that is set back by an hour is one that was an hour ahead.
+    opened.at = opened.at.checked_add(Duration::from_secs(3600)).unwrap();
+    journal.append(&opened).unwrap();
+    drop(journal);
+    proxy.restart().await;
+    until_up(&proxy).await;
+    let new = preview(&proxy, &[]).await;
+    let written: i64 = new["header"][1].as_str().unwrap().split('.').nth(2).unwrap().parse().unwrap();
+    assert!(written > opened.at.as_millisecond(), "{new}: what was written before {} is over", opened.at);
+    let mut client = Client::http1(&proxy).await;
+    assert_eq!(with_header(&mut client, &new).await.backend(), Some("green"));
+    assert_eq!(with_header(&mut client, &old).await.status, 403);
+}
+
+/// A line about a preview, as the journal has it.
+#[derive(Serialize, Deserialize)]
+struct Opened {
+    id: String,
+    service: ServiceName,
+    at: Timestamp,
+}
+
+impl Topic for Opened {
+    const NAME: &'static str = "preview";
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn service(&self) -> &ServiceName {
+        &self.service
     }
 }
