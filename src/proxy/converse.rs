@@ -49,8 +49,8 @@ pub struct Visitor {
     pub born: Moment,
     /// In which tails it has been counted.
     pub known: Known,
-    /// It is told to leave with the next answer: so that its client looks the name up again, or since where its next
-    /// request would begin is not beyond doubt.
+    /// It is told to leave with the next answer: so that its client looks the name up again, since where its next request
+    /// would begin is not beyond doubt, or since its client said so.
     pub is_told: Cell<bool>,
     /// The certificates it was greeted from, and which of them it was.
     greeted: Option<(Arc<Certificates>, usize)>,

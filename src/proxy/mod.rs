@@ -187,6 +187,8 @@ impl Proxy {
         let mut vetted = headers::vet(head, &visitor.edge.rules)?;
         if vetted.closes && !vetted.websocket {
             visitor.pulse.hears_the_last();
+            // hyper overlooks it beside what is no text, and would leave the answer's end waiting for more.
+            visitor.is_told.set(true);
         }
         let id = RequestId::of(&head.headers, vetted);
         record.named(&id);

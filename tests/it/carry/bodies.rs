@@ -278,6 +278,12 @@ async fn whoever_says_that_this_is_the_last_request_hears_all_of_the_answer_and_
         assert!(answer.head.contains("connection: close\r\n"), "{path}: {}", answer.head);
         assert_eq!(raw.until_closed().await, b"", "{path}");
     }
+    // Where hyper overlooks it as well.
+    let odd = b"GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: x\x80, close\r\n\r\n";
+    let mut raw = Raw::saying(&proxy, odd).await;
+    let answer = raw.answer().await;
+    assert!(answer.head.contains("connection: close\r\n"), "{}", answer.head);
+    assert_eq!(raw.until_closed().await, b"");
     // What is there of an answer goes out, though more is to come.
     let mut raw = Raw::connect(&proxy).await;
     raw.write("GET /chunks/2?gated HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
