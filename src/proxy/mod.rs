@@ -251,7 +251,7 @@ impl Proxy {
         record.addressed(&lane);
         let rules = &lane.service.rules;
         headers::vet_length(&head.headers, rules.limits.request_body)?;
-        let mut upload = Box::new(Upload::new(body, rules, visitor.clone(), record.bytes_in()));
+        let mut upload = Box::new(Upload::new(head, body, rules, visitor.clone(), record.bytes_in()));
         if !headers::streams_both_ways(&head.headers) {
             upload.fill(rules.limits.request_buffer).await?;
             if upload.was_waited_for() {

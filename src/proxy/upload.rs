@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
+use http::request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -30,6 +31,8 @@ pub struct Upload {
     left: u64,
     /// Bytes of trailers there may be.
     trailers: usize,
+    /// They go on to the backend.
+    trails: bool,
     stall: Stall,
     /// Resolves when a client that dawdles should make room for another; nothing as long as it was never waited for.
     room: Option<Pin<Box<dyn Future<Output = ()>>>>,
@@ -42,14 +45,21 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// A body that is yet to come.
-    pub fn new(inner: Incoming, rules: &config::Service, visitor: Rc<Visitor>, count: Option<Rc<Cell<u64>>>) -> Upload {
+    /// The body of this request, yet to come.
+    pub fn new(
+        head: &request::Parts,
+        inner: Incoming,
+        rules: &config::Service,
+        visitor: Rc<Visitor>,
+        count: Option<Rc<Cell<u64>>>,
+    ) -> Upload {
         let edge = &visitor.edge.rules;
         Upload {
             ahead: VecDeque::new(),
             inner: Some(inner),
             left: rules.limits.request_body.unwrap_or(u64::MAX),
             trailers: edge.limits.trailers,
+            trails: headers::trails(head),
             stall: Stall::new(rules.timeouts.body, rules.limits.body_rate),
             room: None,
             moved: Rc::default(),
@@ -178,15 +188,13 @@ impl Body for Upload {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let ahead = self.ahead.iter().map(|frame| frame.data_ref().map_or(0, Bytes::len) as u64).sum();
-        match &self.inner {
+        let ahead: u64 = self.ahead.iter().map(|frame| frame.data_ref().map_or(0, Bytes::len) as u64).sum();
+        let rest = match &self.inner {
             // What has been read whole has a length, whatever was said about it; trailers go with chunks only.
-            None if self.ahead.iter().all(Frame::is_data) => SizeHint::with_exact(ahead),
-            None => SizeHint::default(),
-            Some(inner) => {
-                inner.size_hint().exact().map_or(SizeHint::default(), |rest| SizeHint::with_exact(ahead + rest))
-            }
-        }
+            None => (!self.trails || self.ahead.iter().all(Frame::is_data)).then_some(0),
+            Some(inner) => inner.size_hint().exact().filter(|_| !self.trails),
+        };
+        rest.map_or(SizeHint::default(), |rest| SizeHint::with_exact(ahead + rest))
     }
 }
 

@@ -207,6 +207,13 @@ pub fn streams_both_ways(headers: &HeaderMap) -> bool {
     headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
+/// Whether trailers go on to the backend, in chunks since only they can have any (RFC 9112, 7.1.2). A body whose length
+/// is told goes by that, but for one over HTTP/2 that announces trailers behind it.
+pub fn trails(head: &request::Parts) -> bool {
+    let has = |name| head.headers.contains_key(name);
+    !has(header::CONTENT_LENGTH) || head.version == Version::HTTP_2 && has(header::TRAILER)
+}
+
 /// Several lines of a field as one: HTTP/2 may split Cookie into crumbs, where HTTP/1.1 has one field (RFC 9113, 8.2.3).
 fn join(out: &mut Vec<u8>, name: HeaderName, headers: &HeaderMap, between: &[u8], last: Option<&HeaderValue>) {
     line_begins(out, &name);

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName};
 
 pub use self::answer::{Extent, Reply, clean_trailers, close, read, switched};
-pub use self::backend::{Client, Framing, RequestId, frame, of_our_own, streams_both_ways, to_backend};
+pub use self::backend::{Client, Framing, RequestId, frame, of_our_own, streams_both_ways, to_backend, trails};
 pub use self::ours::{
     COLOR, MIRROR, PREVIEW, PROBE, WARM, cookies, make_fleeting, make_private, parameter, without_cookies,
     without_parameter,

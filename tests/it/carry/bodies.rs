@@ -195,6 +195,32 @@ async fn trailers_pass_both_ways() {
     }
 }
 
+/// HTTP/2 may have trailers behind a body whose length it has told, HTTP/1.1 behind chunks alone.
+#[tokio::test]
+async fn trailers_behind_a_length_pass_where_they_are_announced_however_long_the_body_is() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    let mut client = Client::http2(&proxy).await;
+    for length in [5, 200_000] {
+        for (announced, framing, trailers) in
+            [(true, "transfer-encoding", json!([["x-sum", "5"]])), (false, "content-length", json!([]))]
+        {
+            let (feed, body) = body::fed();
+            let mut upload = Request::post("/echo").header("content-length", length);
+            if announced {
+                upload = upload.header("trailer", "x-sum");
+            }
+            let (answer, ()) = tokio::join!(client.send(upload.body(body).unwrap()), async {
+                feed.send(vec![b'x'; length]).await;
+                feed.trailers(&[("x-sum", "5")]).await;
+            });
+            let echo = answer.json();
+            assert_eq!((echo["body"].as_str().unwrap().len(), &echo["trailers"]), (length, &trailers), "{announced}");
+            assert!(blue.last_head().header(framing).is_some(), "{length} {announced}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_expects_100_is_told_to_go_on() {
     let blue = Backend::start("blue").await;
