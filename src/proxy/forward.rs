@@ -15,6 +15,7 @@ use super::lanes::Lane;
 use super::outflow::{Outflow, Unsent};
 use super::record::Record;
 use super::refusal::Refusal;
+use super::tunnel;
 use super::upload::Upload;
 use super::upstream::{Link, READ_MOST, Socket, Turn, Upstream, Wire};
 use crate::config::Limits;
@@ -136,7 +137,7 @@ pub async fn connect(lane: &Lane, turn: &Turn) -> Result<Wire, Refusal> {
     turn.connect(lane.service.rules.timeouts.connect).await.map_err(|error| connect_refusal(&error))
 }
 
-/// Sends a head that has been written on this connection.
+/// Sends a head that has been written on this connection. It asks for no upgrade.
 pub async fn send_on(lane: &Lane, link: &mut Link, head: Vec<u8>, headless: bool) -> Result<Reply, Refusal> {
     let (timeouts, limits) = (&lane.service.rules.timeouts, &lane.service.rules.limits);
     let outflow = Some(Outflow::new(head, None, Framing::None));
@@ -144,7 +145,7 @@ pub async fn send_on(lane: &Lane, link: &mut Link, head: Vec<u8>, headless: bool
     let (since, length) = (Moment::now(), timeouts.first_byte);
     let patience = Patience { since, length, has_begun: false };
     match exchange.first_byte(&mut link.wire, patience).await {
-        Ok(reply) => Ok(reply),
+        Ok(reply) => tunnel::agreed(&reply, None).map(|_| reply),
         Err(Failed::Refused(refusal)) => Err(refusal),
         Err(Failed::Unsent(_) | Failed::Silent) => Err(Refusal::BadAnswer),
     }

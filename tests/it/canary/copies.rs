@@ -148,6 +148,20 @@ async fn an_answer_without_an_end_is_cut_off_by_its_bytes_long_before_its_time()
 }
 
 #[tokio::test]
+async fn a_copy_that_switches_protocols_has_failed_and_no_client_gets_its_connection() {
+    let blue = Backend::start("blue").await;
+    let (green, mut told) = RawBackend::switching();
+    let house = house_before(&blue, &green, mirrored("timeout = \"60s\"")).await;
+    house.split(0).await;
+    let mut client = Client::http1(&house).await;
+    for n in 1..=2 {
+        assert_eq!(client.get("/").await.backend(), Some("blue"));
+        until(&house, Mirrored::Failed, n).await;
+        assert!(within("the end of the copy's connection", told.recv()).await.unwrap(), "it was used again");
+    }
+}
+
+#[tokio::test]
 async fn a_copy_under_way_does_not_hold_up_the_end() {
     let (_blue, green, house) = house(mirrored("timeout = \"60s\"")).await;
     house.split(0).await;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{both, get, shop};
-use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Raw, RawBackend, Service, eventually};
+use crate::harness::{
+    Backend, Client, Crowd, Cutover, PATIENCE, Raw, RawBackend, Service, WebSocket, eventually, within,
+};
 
 #[tokio::test]
 async fn a_request_that_meets_a_stale_connection_goes_out_on_another() {
@@ -113,6 +115,20 @@ async fn a_post_that_was_sent_is_not_sent_again() {
         assert_eq!((answer.status, answer.refusal().is_some()), (502, true));
         assert_eq!(posts.load(Ordering::Relaxed), sent);
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_has_switched_protocols_unasked_is_ended_and_carries_no_other_request() {
+    let (blue, mut told) = RawBackend::switching();
+    let proxy = shop(&blue).await;
+    for mut client in both(&proxy).await {
+        for _ in 0..3 {
+            assert_eq!(client.get("/").await.status, 502);
+            assert!(within("the end of the connection", told.recv()).await.unwrap(), "it was used again");
+        }
+    }
+    assert!(WebSocket::try_connect(&proxy, "shop.test", "/ws").await.is_err(), "it is another protocol");
+    assert!(within("the end of the connection", told.recv()).await.unwrap(), "it was used again");
 }
 
 /// Resolves when every endpoint of blue has passed its first check.

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
 
 use socket2::SockRef;
+use tokio::sync::mpsc;
 
 use super::{Address, PATIENCE};
 
@@ -42,6 +43,17 @@ impl RawBackend {
             let _ = socket.write_all(&bytes);
             let _ = socket.shutdown(Shutdown::Both);
         })
+    }
+
+    /// Switches protocols whatever it is asked, and tells of each such answer whether its connection ended with it.
+    pub fn switching() -> (RawBackend, mpsc::UnboundedReceiver<bool>) {
+        let (tell, told) = mpsc::unbounded_channel();
+        let backend = RawBackend::start(move |_, socket| {
+            let _ =
+                socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n");
+            let _ = tell.send(matches!(socket.read(&mut [0]), Ok(0)));
+        });
+        (backend, told)
     }
 }
 

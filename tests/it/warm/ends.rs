@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{GREEN, Shop};
-use crate::harness::{Client, Crowd, PATIENCE, eventually};
+use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, RawBackend, Service, eventually, within};
 
 /// Requests that wait until they are released.
 const HANGING: &str = "connections = 2, requests = [\"/slow\"], for = \"10ms\", deadline = \"20m\"";
@@ -51,6 +51,21 @@ async fn what_has_no_answer_by_the_deadline_has_failed() {
     let told = shop.proxy.run(&["switch", "green"]).await.assert_code(1);
     assert!(told.stderr.contains("requests failed, 2 of them not answered in time"), "{told:#?}");
     shop.assert_nothing_has_changed().await;
+}
+
+#[tokio::test]
+async fn a_switch_of_protocols_is_no_answer_and_its_connection_is_not_kept_for_clients() {
+    let blue = Backend::start("blue").await;
+    let (green, mut told) = RawBackend::switching();
+    let warm = "warm = { connections = 1, requests = [\"/\"], for = \"1s\", rate = 10, deadline = \"1m\" }";
+    let service = |s: Service| s.blue([&blue]).green([&green]).health("/healthz").extra("cutover", warm);
+    let proxy = Cutover::with().service("shop", service).workers(1).start().await;
+    let ran = proxy.run(&["switch", "green"]).await.assert_code(1);
+    assert!(ran.stderr.contains("warm-up of green: ") && ran.stderr.contains(": GET /: bad-answer, "), "{ran:#?}");
+    for _ in 0..2 {
+        assert!(within("the end of a connection", told.recv()).await.unwrap(), "it was used again");
+    }
+    assert_eq!(proxy.service("shop").await["green"]["upstream"]["idle"], 0);
 }
 
 #[tokio::test]
