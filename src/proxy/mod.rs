@@ -137,6 +137,10 @@ impl Proxy {
                 Ok(carried) => carried.deliver(record, &visitor),
                 Err(stop) => {
                     busy.answers();
+                    if visitor.pulse.was_interrupted() && !visitor.http2 {
+                        // hyper would read the rest of the body, and what stands behind it could be part of that.
+                        visitor.is_told.set(true);
+                    }
                     self.answer(stop, record)
                 }
             };

@@ -52,6 +52,22 @@ async fn nothing_behind_a_refused_request_is_taken_for_another() {
     }
 }
 
+/// hyper reads trailers to the next CRLF CRLF, also over lines that end otherwise: what others took for a request is gone.
+#[tokio::test]
+async fn nothing_is_taken_from_behind_a_body_that_was_refused_unread() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    let plain = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n";
+    for body in ["Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n0\r\nX: 1\n\n"] {
+        let refused = format!("POST / HTTP/1.1\r\nHost: nobody.test\r\n{body}");
+        let mut raw = Raw::saying(&proxy, format!("{refused}{plain}{plain}")).await;
+        let answer = raw.answer().await;
+        assert!(answer.status == 404 && answer.head.contains("connection: close\r\n"), "{}", answer.head);
+        assert_eq!(raw.until_closed().await, b"", "{body}");
+    }
+    assert_eq!(blue.requests(), 0);
+}
+
 #[tokio::test]
 async fn a_head_that_cannot_be_read_is_refused_by_the_proxy_wherever_it_stands() {
     let blue = Backend::start("blue").await;
