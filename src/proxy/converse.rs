@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -82,12 +82,14 @@ impl Visitor {
         }
     }
 
-    /// Says with an answer that the connection is to end, where that is so.
-    pub fn takes_leave_with(&self, answer: &mut Response<Answer>) {
+    /// Says with the answer to a request of this version that the connection is to end, where that is so.
+    pub fn takes_leave_with(&self, answer: &mut Response<Answer>, version: Version) {
         match self.leave.stage() > Stage::Staying || self.is_told.get() {
             true if self.http2 && self.is_told.get() => self.pulse.ask_to_leave(),
             true if !self.http2 && answer.status() != StatusCode::SWITCHING_PROTOCOLS => {
                 headers::close(answer.headers_mut());
+                // To an answer of HTTP/1.1 hyper would add `keep-alive` for a client of HTTP/1.0 that asked for it.
+                *answer.version_mut() = version;
             }
             _ => {}
         }

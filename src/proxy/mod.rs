@@ -144,7 +144,11 @@ impl Proxy {
                     self.answer(stop, record)
                 }
             };
-            visitor.takes_leave_with(&mut answer);
+            if head.version == Version::HTTP_10 && answer.body().size_hint().exact().is_none() {
+                // Its end is that of the connection.
+                visitor.is_told.set(true);
+            }
+            visitor.takes_leave_with(&mut answer, head.version);
             visitor.pulse.owes();
             Ok(answer.map(|body| body.with(busy, flow)))
         }

@@ -6,7 +6,7 @@ use http::Version;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{both, get, shop};
-use crate::harness::{Backend, Ca, Client, Crowd, Cutover, within};
+use crate::harness::{Backend, Ca, Client, Crowd, Cutover, Raw, within};
 
 #[tokio::test]
 async fn both_versions_share_a_cleartext_port_and_become_http1() {
@@ -108,5 +108,29 @@ async fn a_backend_that_closes_its_connection_does_not_close_the_clients() {
     for mut client in both(&proxy).await {
         assert_eq!(client.get("/close").await.header("connection"), None);
         assert_eq!(client.get("/close").await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_keeps_its_connection_but_where_it_is_told_that_it_ends() {
+    let blue = Backend::start("blue").await;
+    let proxy = shop(&blue).await;
+    let get = |path: &str, more: &[u8]| {
+        let head = format!("GET {path} HTTP/1.0\r\nHost: shop.test\r\nConnection: keep-alive\r\n");
+        [head.as_bytes(), more, b"\r\n"].concat()
+    };
+    let mut raw = Raw::saying(&proxy, get("/", b"")).await;
+    let answer = raw.answer().await;
+    assert!(answer.head.contains("\r\nconnection: keep-alive\r\n"), "{}", answer.head);
+    // Its end is that of the connection.
+    raw.write(get("/chunks/2", b"")).await;
+    let unbounded = raw.answer().await;
+    assert_eq!(unbounded.body, b"chunk 0\nchunk 1\n");
+    // As any that is told to leave.
+    let mut raw = Raw::saying(&proxy, get("/", b"Connection: x\x80, close\r\n")).await;
+    let told = raw.answer().await;
+    assert_eq!((&*told.body, &*raw.until_closed().await), (&b"blue\n"[..], &b""[..]));
+    for answer in [unbounded, told] {
+        assert!(answer.head.contains("\r\nconnection: close\r\n"), "{}", answer.head);
     }
 }
