@@ -94,6 +94,8 @@ struct AskSwitch {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AskRollback {
+    /// The color to leave.
+    from: Option<Color>,
     reason: Option<String>,
     wait: Option<String>,
     timeout: Option<String>,
@@ -148,7 +150,7 @@ async fn rollback(Shared(state): App, Asked { of: desk, ask, by }: Asked<Desk, A
     let patience = patience(ask.wait.as_deref(), ask.timeout.as_deref())?;
     let reason = short(ask.reason)?;
     state.stays()?;
-    carry_out(&state, &desk, Wish::Rollback { by, reason }, patience).await
+    carry_out(&state, &desk, Wish::Rollback { by, reason, from: ask.from }, patience).await
 }
 
 async fn abort(Shared(state): App, Asked { of: desk, ask: Nothing {}, by }: Asked<Desk, Nothing>) -> Answer {

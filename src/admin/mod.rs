@@ -30,7 +30,7 @@ use tokio::sync::{broadcast, mpsc};
 pub use self::access::Token;
 pub use self::discover::Discovered;
 pub use self::preview::Previewed;
-pub use self::problem::{BAD_CONFIG, HELD, Problem};
+pub use self::problem::{BACK_ALREADY, BAD_CONFIG, HELD, Problem};
 pub use self::reload::{
     AskReload, ChangeView, ConfigState, ConfigView, RefusedReload, ReloadError, ReloadTold, Reloaded,
 };

@@ -87,6 +87,14 @@ impl From<Denied> for Problem {
                 let more = json!({ "holder": cutover.by, "since": cutover.started, "cutover": cutover.id });
                 Problem::new(StatusCode::CONFLICT, "held", detail).with(more)
             }
+            Denied::Left { live, since, .. } => {
+                let more = json!({ "live": live, "since": since });
+                Problem::new(StatusCode::CONFLICT, "back-already", detail).with(more)
+            }
+            Denied::BackAlready(cutover) => {
+                let more = json!({ "live": cutover.live(), "since": cutover.ended, "cutover": cutover.id });
+                Problem::new(StatusCode::CONFLICT, "back-already", detail).with(more)
+            }
             Denied::Unhealthy { reasons, .. } => Problem::failed(detail).with(json!({ "reasons": reasons })),
             Denied::Stuck(cutover) => Problem::failed(detail).with(json!({ "reasons": cutover.evidence.reasons })),
             Denied::NothingToAbort | Denied::NothingToApprove(_) | Denied::TooLate(_) | Denied::LiveAlready(_) => {
@@ -175,5 +183,7 @@ impl IntoResponse for Problem {
 const PREFIX: &str = "urn:cutover:problem:";
 /// The type of the problem that another cutover holds the service.
 pub const HELD: &str = "urn:cutover:problem:held";
+/// The type of the problem that somebody else was quicker to go back.
+pub const BACK_ALREADY: &str = "urn:cutover:problem:back-already";
 /// The type of the problem that the config file is not right.
 pub const BAD_CONFIG: &str = "urn:cutover:problem:config";

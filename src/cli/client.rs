@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::address::Address;
 use super::events::Events;
 use super::{Failure, Global, Of, out};
-use crate::admin::{BAD_CONFIG, HELD, Problem, Status};
+use crate::admin::{BACK_ALREADY, BAD_CONFIG, HELD, Problem, Status};
 use crate::config::Config;
 use crate::names::ServiceName;
 use crate::time::Human;
@@ -300,7 +300,7 @@ pub fn hint(problem: &Problem) -> Option<&'static str> {
 /// The code a command exits with on a problem.
 pub fn exit_code(problem: &Problem) -> u8 {
     match problem.status {
-        _ if problem.kind == HELD => 4,
+        _ if problem.kind == HELD || problem.kind == BACK_ALREADY => 4,
         _ if problem.kind == BAD_CONFIG => 2,
         400 | 404 => 2,
         _ => 1,

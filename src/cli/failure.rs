@@ -17,7 +17,7 @@ pub enum Failure {
     Config(Box<Report>, Json),
     /// 3: nobody answers there.
     Unreachable(String),
-    /// 4: another cutover holds the service.
+    /// 4: another cutover holds the service, or somebody has gone back already.
     Held(String),
     /// What there is to say is a result all the same, and goes to stdout: JSON, or a plan that would fail. With its code.
     Answer(String, u8),

@@ -37,7 +37,8 @@ use crate::names::ServiceName;
 #[command(name = "cutover", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done; 1 the operation failed, was aborted or rolled back; 2 usage or config error;\n\
-                        3 no proxy answers there; 4 another cutover holds the service (the message names it)."
+                        3 no proxy answers there; 4 another cutover holds the service, or somebody\n\
+                        has gone back already (the message says who)."
 )]
 pub struct Cli {
     #[command(subcommand)]

@@ -67,14 +67,21 @@ impl Switch {
         is under way this turns it around: before its switch it is aborted, and after it, in its drain, its bake or a \
         pause, the old color becomes live again.\n\n\
         Where none is under way this is a switch to the color that is not live, whichever was live before, and a quick \
-        one: no gate is asked, and there is no warm-up, canary or bake. A rollback of a rollback goes forward again.",
+        one: no gate is asked, and there is no warm-up, canary or bake.\n\n\
+        One that goes back already is joined. Within five minutes of its end another rollback is refused with 4, since \
+        it would undo what the first one did; --from names the color to leave, and then it is refused only where that \
+        is no longer live.",
     after_help = "Examples:
   cutover rollback
+  cutover rollback --from green             nothing where somebody has left green before
   cutover rollback shop --reason \"errors at checkout\""
 )]
 pub struct Rollback {
     #[command(flatten)]
     of: Of,
+    /// The color to leave [default: the one that is live]
+    #[arg(long, value_name = "COLOR", value_parser = color())]
+    from: Option<Color>,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -84,7 +91,7 @@ impl Rollback {
         let client = Client::new(global)?;
         client::block_on(async {
             let service = client.service(&self.of).await?;
-            give(&client, &service, Order::Rollback, &self.waiting, global.json).await
+            give(&client, &service, Order::Rollback(self.from), &self.waiting, global.json).await
         })
     }
 }
@@ -151,8 +158,10 @@ async fn give(
     let Waiting { reason, wait, timeout } = waiting;
     let wait = wait.to_possible_value().map(|value| value.get_name().to_owned());
     let mut body = json!({ "wait": wait, "reason": reason, "timeout": timeout.map(client::written) });
-    if let Order::Switch(to) = order {
-        body["to"] = json!(to);
+    match order {
+        Order::Switch(to) => body["to"] = json!(to),
+        Order::Rollback(from) => body["from"] = json!(from),
+        Order::Abort => {}
     }
     let path = path(service, order);
     let answer = tokio::select! {
@@ -233,7 +242,7 @@ async fn left(client: &Client, service: &ServiceName) -> Failure {
 fn path(service: &ServiceName, order: Order) -> String {
     let verb = match order {
         Order::Switch(_) => "switch",
-        Order::Rollback => "rollback",
+        Order::Rollback(_) => "rollback",
         Order::Abort => "abort",
     };
     format!("/v1/services/{service}/{verb}")

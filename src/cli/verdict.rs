@@ -17,7 +17,8 @@ use crate::time::Human;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     Switch(Color),
-    Rollback,
+    /// Away from this color, where one is named.
+    Rollback(Option<Color>),
     Abort,
 }
 
@@ -25,7 +26,7 @@ impl fmt::Display for Order {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Order::Switch(to) => write!(f, "switch to {to}"),
-            Order::Rollback => f.write_str("rollback"),
+            Order::Rollback(_) => f.write_str("rollback"),
             Order::Abort => f.write_str("abort"),
         }
     }
@@ -106,7 +107,8 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
         },
         (_, Some("aborted")) => {
             // Whoever turns a switch around before it has switched gets what he wanted.
-            let wanted = order == Order::Abort || order == Order::Rollback && outcome.kind == Some(Kind::Switch);
+            let wanted =
+                order == Order::Abort || matches!(order, Order::Rollback(_)) && outcome.kind == Some(Kind::Switch);
             let why = indented(&outcome.reasons);
             match wanted {
                 true => good(format!(
@@ -121,7 +123,7 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
             let why = indented(&outcome.reasons);
             bad(format!("the {what} to {to} was rolled back; {live} is live again (cutover {id}){why}"))
         }
-        (Order::Rollback, Some("done")) => {
+        (Order::Rollback(_), Some("done")) => {
             bad(format!("there was no way back any more; {live} is live (cutover {id})"))
         }
         (_, Some(_)) => drained(outcome, id),
@@ -401,7 +403,7 @@ mod tests {
 
     #[test]
     fn the_same_outcome_is_worth_what_was_asked_for() {
-        let (green, back, abort) = (Order::Switch(Color::Green), Order::Rollback, Order::Abort);
+        let (green, back, abort) = (Order::Switch(Color::Green), Order::Rollback(None), Order::Abort);
         let aborted = json!({"outcome": "aborted", "phase": "aborted", "live": "blue", "proof": null});
         let own = json!({"outcome": "aborted", "phase": "aborted", "live": "blue", "proof": null, "kind": "rollback"});
         let turned = json!({"outcome": "rolled_back", "phase": "rolled_back", "live": "blue"});

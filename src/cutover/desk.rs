@@ -13,7 +13,7 @@ use super::judge::Judgement;
 use super::pause::{Ask, Matter, Paused};
 use super::preview::{self, PreviewAsk, Want};
 use super::recorder::Recorder;
-use super::state::{Cutover, Phase};
+use super::state::{Cutover, Kind, Phase};
 use super::unwritten::Unwritten;
 use crate::journal::Journal;
 use crate::names::{Color, ServiceName};
@@ -33,6 +33,8 @@ pub enum Wish {
     Rollback {
         by: String,
         reason: Option<String>,
+        /// The color to leave; without it the one that is live, whichever that is by then.
+        from: Option<Color>,
     },
     Abort {
         by: String,
@@ -62,6 +64,10 @@ pub enum Granted {
 pub enum Denied {
     #[error("{} has held the service since {} with cutover {} to {} ({})", .0.by, .0.started, .0.id, .0.to, .0.phase.as_str().replace('_', " "))]
     Held(Box<Cutover>),
+    #[error("clients have left {from}: {live} is live since {since}")]
+    Left { from: Color, live: Color, since: Timestamp },
+    #[error("{}", back_already(.0))]
+    BackAlready(Box<Cutover>),
     #[error("there is no cutover to abort")]
     NothingToAbort,
     #[error("{}", nothing_to_approve(.0.as_deref()))]
@@ -222,7 +228,8 @@ impl Desk {
 
 /// Whether one who waits until then need wait no longer.
 fn is_as_far(cutover: &Cutover, begun: &Cutover, until: Until) -> bool {
-    let has_moved = cutover.generation() > begun.generation();
+    // Whoever joins a rollback may have come behind its switch.
+    let has_moved = cutover.generation() > begun.generation() || cutover.kind == Kind::Rollback;
     match cutover.phase {
         Phase::DrainBack => until == Until::Live,
         Phase::Drain => until == Until::Live && has_moved,
@@ -231,6 +238,21 @@ fn is_as_far(cutover: &Cutover, begun: &Cutover, until: Until) -> bool {
         Phase::Paused => begun.phase != Phase::Paused,
         _ => false,
     }
+}
+
+/// Who was quicker, and how to go on nevertheless.
+fn back_already(cutover: &Cutover) -> String {
+    let Cutover { id, service, by, to, ended, .. } = cutover;
+    let (live, ended) = (cutover.live(), ended.unwrap_or(cutover.started));
+    let what = match cutover.kind {
+        Kind::Rollback => format!("{by} went back to it with cutover {id}, which ended {ended}"),
+        Kind::Switch => {
+            let outcome = cutover.phase.as_str().replace('_', " ");
+            let why = cutover.evidence.reasons.join("; ");
+            format!("cutover {id} of {by} to {to} was {outcome} at {ended}: {why}")
+        }
+    };
+    format!("{live} is live already: {what}; to leave it all the same: `cutover rollback {service} --from {live}`")
 }
 
 fn nothing_to_approve(current: Option<&Cutover>) -> String {

@@ -61,8 +61,8 @@ pub struct Driver {
     mail: mpsc::Sender<Mail>,
     newest: watch::Sender<Option<Cutover>>,
     told: broadcast::Sender<Told>,
-    /// The rollback that waits for the old color's health.
-    returning: Option<WayBack>,
+    /// The rollbacks that wait for the old color's health.
+    returning: Vec<WayBack>,
     /// When the time for getting as far as the switch is over.
     deadline: Option<Instant>,
     /// What could not be written down; nothing new begins before it is.
@@ -123,7 +123,7 @@ impl Driver {
             mail,
             newest,
             told,
-            returning: None,
+            returning: Vec::new(),
             deadline: None,
             unwritten,
             previewed: journal.last(&service.name).map_or(Timestamp::MIN, |opened: Opened| opened.at),
@@ -250,11 +250,11 @@ impl Driver {
         }
         // Not before it is written down: what could not be has been answered as that.
         self.answer_rollback(&cutover, &event);
-        if self.current().is_none_or(|current| current.phase == Phase::Dns)
-            && let Some(WayBack { by, reason, reply }) = self.returning.take()
-        {
+        if self.current().is_none_or(|current| current.phase == Phase::Dns) {
             // The drain ended while the old color's health was asked for: the way back is a cutover of its own.
-            Box::pin(self.grant(Wish::Rollback { by, reason }, reply)).await;
+            for WayBack { by, reason, from, reply } in std::mem::take(&mut self.returning) {
+                Box::pin(self.grant(Wish::Rollback { by, reason, from }, reply)).await;
+            }
         }
     }
 

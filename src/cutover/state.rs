@@ -159,6 +159,24 @@ impl Cutover {
         self.phase == Phase::Done
     }
 
+    /// It has ended on the color that was live before, or that a rollback wanted, so shortly before that another rollback
+    /// is most likely meant to bring about what it has.
+    pub fn is_back_just_now(&self, now: Timestamp) -> bool {
+        let is_back = match self.kind {
+            Kind::Switch => matches!(self.phase, Phase::Aborted | Phase::RolledBack),
+            Kind::Rollback => self.succeeded(),
+        };
+        is_back && self.ended.is_some_and(|ended| now.duration_since(ended).as_secs() < JUST_NOW)
+    }
+
+    /// The color that a rollback leaves while this is under way.
+    pub fn left_by_rollback(&self) -> Color {
+        match self.kind {
+            Kind::Switch => self.to,
+            Kind::Rollback => self.from,
+        }
+    }
+
     /// The new color serves, and nobody has said yet that it does well enough; or that is still to come.
     pub fn is_on_trial(&self) -> bool {
         match self.phase {
@@ -275,5 +293,33 @@ impl Phase {
             Phase::Aborted => "aborted",
             Phase::RolledBack => "rolled_back",
         }
+    }
+}
+
+/// Seconds for which a way back is taken for what whoever asks for one wants.
+const JUST_NOW: i64 = 5 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_back_is_fresh_for_five_minutes_and_only_what_led_back_is_one() {
+        let is_fresh = |kind: &str, phase: &str, at: &str| {
+            let cutover = serde_json::json!({
+                "id": "c1", "service": "shop", "kind": kind, "from": "blue", "to": "green", "by": "uid 0", "generation": 1,
+                "phase": phase, "started": "2026-11-22T22:00:00Z", "ended": "2026-11-22T22:28:28Z", "evidence": {}
+            });
+            serde_json::from_value::<Cutover>(cutover).unwrap().is_back_just_now(at.parse().unwrap())
+        };
+        let (early, late) = ("2026-11-22T22:33:27Z", "2026-11-22T22:33:28Z");
+        for (kind, phase) in [("rollback", "done"), ("switch", "rolled_back"), ("switch", "aborted")] {
+            assert!(is_fresh(kind, phase, early) && !is_fresh(kind, phase, late), "{kind} {phase}");
+        }
+        // Nobody has gone back yet, or not to where another rollback would lead.
+        for (kind, phase) in [("switch", "done"), ("rollback", "aborted")] {
+            assert!(!is_fresh(kind, phase, early), "{kind} {phase}");
+        }
+        assert!(is_fresh("rollback", "done", "2026-11-22T22:00:00Z"), "the clock has been set back");
     }
 }

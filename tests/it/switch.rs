@@ -24,6 +24,10 @@ async fn begin(proxy: &Cutover, to: &str) -> Value {
     answer
 }
 
+async fn rollback(proxy: &Cutover, ask: Value) -> (u16, Value) {
+    proxy.api("POST", "/v1/services/shop/rollback", ask).await
+}
+
 async fn phase(proxy: &Cutover) -> String {
     proxy.service("shop").await["phase"].as_str().unwrap().to_owned()
 }
@@ -207,12 +211,12 @@ async fn a_rollback_goes_back_to_a_healthy_color_and_not_to_a_dead_one() {
     let (blue, _green, proxy) = shop(|s| s).await;
     switch(&proxy, "green").await;
     blue.health(Health::Failing(500));
-    let (status, problem) = proxy.api("POST", "/v1/services/shop/rollback", Value::Null).await;
+    let (status, problem) = rollback(&proxy, Value::Null).await;
     assert_eq!((status, &problem["outcome"]), (409, &json!("aborted")), "{problem}");
     assert_eq!(proxy.service("shop").await["live"], "green");
     blue.health(Health::Passing);
     assert!(eventually(PATIENCE, || is(&proxy, "blue", "state", "up")).await);
-    let (status, answer) = proxy.api("POST", "/v1/services/shop/rollback", Value::Null).await;
+    let (status, answer) = rollback(&proxy, Value::Null).await;
     assert_eq!((status, &answer["outcome"], &answer["to"]), (200, &json!("rolled_back"), &json!("blue")), "{answer}");
     assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
 }
@@ -225,7 +229,7 @@ async fn a_rollback_while_the_old_color_drains_turns_the_cutover_back() {
     blue.waiting(1).await;
     begin(&proxy, "green").await;
     blue.health(Health::Failing(500));
-    let (status, problem) = proxy.api("POST", "/v1/services/shop/rollback", Value::Null).await;
+    let (status, problem) = rollback(&proxy, Value::Null).await;
     assert_eq!(status, 409, "{problem}");
     assert!(problem["detail"].as_str().unwrap().contains("blue is not healthy now"), "{problem}");
     assert_eq!(phase(&proxy).await, "drain");
@@ -236,7 +240,7 @@ async fn a_rollback_while_the_old_color_drains_turns_the_cutover_back() {
     let there = tokio::spawn(async move { there.get("/slow").await });
     green.waiting(1).await;
     let wait = json!({ "wait": "live" });
-    let (status, answer) = proxy.api("POST", "/v1/services/shop/rollback", wait).await;
+    let (status, answer) = rollback(&proxy, wait).await;
     assert_eq!((status, &answer["phase"]), (200, &json!("drain_back")), "{answer}");
     assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
     green.release();
@@ -251,20 +255,91 @@ async fn a_rollback_while_the_old_color_drains_turns_the_cutover_back() {
 }
 
 #[tokio::test]
-async fn of_two_rollbacks_the_second_does_not_undo_the_first() {
-    let (_blue, green, proxy) = shop(|s| s).await;
+async fn of_two_rollbacks_the_second_joins_the_first_and_later_ones_do_not_undo_it() {
+    let (_blue, green, mut proxy) = shop(|s| s).await;
     switch(&proxy, "green").await;
     let mut slow = Client::http1(&proxy).await;
     let slow = tokio::spawn(async move { slow.get("/slow").await });
     green.waiting(1).await;
-    let rollback = |ask: Value| proxy.api("POST", "/v1/services/shop/rollback", ask);
-    assert_eq!(rollback(json!({ "wait": "live" })).await.0, 200);
-    let (status, problem) = rollback(Value::Null).await;
-    assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:held")), "{problem}");
+    let (_, first) = rollback(&proxy, json!({ "wait": "live" })).await;
+    assert_eq!((&first["live"], &first["phase"]), (&json!("blue"), &json!("drain")), "{first}");
+    for (ask, expected) in [
+        (json!({ "wait": "live" }), 200),
+        (json!({ "wait": "live", "from": "green" }), 200),
+        (json!({ "timeout": "1ms" }), 202),
+    ] {
+        let (status, joined) = rollback(&proxy, ask).await;
+        assert_eq!((status, &joined["id"], &joined["live"]), (expected, &first["id"], &json!("blue")), "{joined}");
+    }
+    let (status, problem) = rollback(&proxy, json!({ "from": "blue" })).await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (409, &json!("urn:cutover:problem:held")),
+        "it is on its way to blue: {problem}"
+    );
     green.release();
     slow.await.unwrap();
     assert!(eventually(PATIENCE, || async { phase(&proxy).await == "idle" }).await);
-    assert_eq!(proxy.service("shop").await["live"], "blue");
+
+    for is_restarted in [false, true] {
+        if is_restarted {
+            proxy.kill9().await;
+            proxy.restart().await;
+        }
+        let told = proxy.run(&["rollback"]).await.assert_code(4).stderr;
+        for part in ["blue is live already: uid 0 went back to it with cutover ", "`cutover rollback shop --from blue`"]
+        {
+            assert!(told.contains(part), "`{part}` is missing: {told}");
+        }
+        let told = proxy.run(&["rollback", "--from", "green"]).await.assert_code(4).stderr;
+        assert!(told.contains("clients have left green: blue is live since 2"), "{told}");
+        for ask in [Value::Null, json!({ "from": "green" })] {
+            let (status, problem) = rollback(&proxy, ask).await;
+            assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:back-already")), "{problem}");
+        }
+        assert_eq!(proxy.service("shop").await["live"], "blue");
+    }
+    proxy.run(&["rollback", "--from", "blue"]).await.assert_code(0);
+    assert_eq!(proxy.service("shop").await["live"], "green", "whoever says so goes forward again");
+}
+
+#[tokio::test]
+async fn two_operators_who_both_go_back_end_where_both_wanted_to() {
+    let (_blue, _green, proxy) = shop(|s| s).await;
+    for _ in 0..5 {
+        switch(&proxy, "green").await;
+        let (one, other) = tokio::join!(proxy.run(&["rollback"]), proxy.run(&["rollback"]));
+        assert!(matches!([one.code, other.code], [0, 0 | 4] | [4, 0]), "{one:#?} {other:#?}");
+        assert_eq!(proxy.service("shop").await["live"], "blue");
+    }
+}
+
+#[tokio::test]
+async fn of_two_rollbacks_before_the_switch_the_second_does_not_go_where_nobody_wanted_to() {
+    let (_blue, green, mut proxy) = shop(|s| s).await;
+    proxy.never_rise(&green).await;
+    proxy.api("POST", "/v1/services/shop/switch", json!({ "to": "green", "timeout": "1ms" })).await;
+    let (status, problem) = rollback(&proxy, json!({ "from": "blue" })).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:held")), "{problem}");
+    let (status, answer) = rollback(&proxy, json!({ "from": "green" })).await;
+    assert_eq!((status, &answer["outcome"]), (200, &json!("aborted")), "{answer}");
+    let (status, problem) = rollback(&proxy, Value::Null).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:back-already")), "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("to green was aborted at 2"), "{problem}");
+}
+
+#[tokio::test]
+async fn a_rollback_from_a_color_that_a_switch_under_way_has_left_changes_nothing() {
+    let (blue, _green, proxy) = shop(|s| s).await;
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.get("/slow").await });
+    blue.waiting(1).await;
+    begin(&proxy, "green").await;
+    let (status, problem) = rollback(&proxy, json!({ "from": "blue" })).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:back-already")), "{problem}");
+    assert_eq!(phase(&proxy).await, "drain");
+    blue.release();
+    slow.await.unwrap();
 }
 
 #[tokio::test]
@@ -282,7 +357,7 @@ async fn a_rollback_whose_drain_ends_first_is_carried_out_all_the_same() {
         assert!(eventually(PATIENCE, || async { blue.requests() > 0 && phase(&proxy).await != "drain" }).await);
         blue.health(Health::Passing);
     };
-    let back = proxy.api("POST", "/v1/services/shop/rollback", Value::Null);
+    let back = rollback(&proxy, Value::Null);
     let ((status, answer), ()) = tokio::join!(back, drained);
     assert_eq!((status, &answer["outcome"], &answer["live"]), (200, &json!("rolled_back"), &json!("blue")), "{answer}");
     slow.await.unwrap();

@@ -15,6 +15,7 @@ use crate::time;
 pub struct WayBack {
     pub by: String,
     pub reason: Option<String>,
+    pub from: Option<Color>,
     pub reply: Reply,
 }
 
@@ -26,12 +27,9 @@ impl Driver {
             (Wish::Switch { .. }, Some(current)) if current.phase == Phase::Dns => self.already(),
             (Wish::Switch { .. }, Some(current)) => Err(Denied::Held(Box::new(current))),
             (Wish::Switch { to, by, reason }, None) => self.begin(Kind::Switch, to, by, reason).await,
-            (Wish::Rollback { by, reason }, None) => match self.live() {
-                Some((live, _)) => self.begin(Kind::Rollback, live.other(), by, reason).await,
-                None => Err(Denied::Stopping),
-            },
-            (Wish::Rollback { by, reason }, Some(current)) => {
-                return self.turn_back(&current, WayBack { by, reason, reply }).await;
+            (Wish::Rollback { by, reason, from }, None) => self.go_back(by, reason, from).await,
+            (Wish::Rollback { by, reason, from }, Some(current)) => {
+                return self.turn_back(&current, WayBack { by, reason, from, reply }).await;
             }
             (Wish::Abort { .. }, None) => Err(Denied::NothingToAbort),
             (Wish::Abort { by }, Some(current)) if can_abort(&current) => {
@@ -102,20 +100,34 @@ impl Driver {
         ids.find(|id| self.journal.find::<Cutover>(id).is_none()).unwrap_or(plain)
     }
 
+    /// A rollback where no cutover is under way. Two operators who both want to go back must not cancel each other out.
+    async fn go_back(&mut self, by: String, reason: Option<String>, from: Option<Color>) -> Result<Granted, Denied> {
+        let (live, since) = self.live().ok_or(Denied::Stopping)?;
+        if let Some(from) = from.filter(|from| *from != live) {
+            return Err(Denied::Left { from, live, since });
+        }
+        let newest = self.newest.borrow().clone();
+        if let Some(back) = newest.filter(|newest| from.is_none() && newest.is_back_just_now(time::now())) {
+            return Err(Denied::BackAlready(Box::new(back)));
+        }
+        self.begin(Kind::Rollback, live.other(), by, reason).await
+    }
+
     /// A rollback while a cutover is under way: before the switch it is an abort; after it, the old color's health
-    /// decides, and the answer waits for that.
+    /// decides, and the answer waits for that. One that goes back already is joined.
     async fn turn_back(&mut self, current: &Cutover, back: WayBack) {
         let wish = Event::Rollback { by: back.by.clone(), reason: back.reason.clone() };
-        // Two operators who both want to go back must not cancel each other out.
-        let is_asked = self.returning.is_some();
-        let is_on_its_way = current.is_back() || current.phase == Phase::Switch;
-        if current.kind != Kind::Switch || is_asked || is_on_its_way {
-            let _ = back.reply.send(Err(Denied::Held(Box::new(current.clone()))));
+        if let Some(answer) = self.without_a_turn(current, back.from) {
+            let _ = back.reply.send(answer);
+            return;
+        }
+        if !self.returning.is_empty() {
+            self.returning.push(back);
             return;
         }
         if current.live() == current.to {
             match self.happen_written(current, wish).await {
-                Ok(()) => self.returning = Some(back),
+                Ok(()) => self.returning.push(back),
                 Err(denied) => drop(back.reply.send(Err(denied))),
             }
             return;
@@ -128,6 +140,21 @@ impl Driver {
         self.happen(&current.id, wish).await;
         let newest = self.newest_of(current.clone());
         let _ = back.reply.send(Ok(Granted::Turned(Box::new(newest))));
+    }
+
+    /// What a rollback comes to that does not turn this cutover.
+    fn without_a_turn(&self, current: &Cutover, from: Option<Color>) -> Option<Result<Granted, Denied>> {
+        let held = || Err(Denied::Held(Box::new(current.clone())));
+        if let Some(from) = from.filter(|from| *from != current.left_by_rollback()) {
+            let left = self.live().filter(|(live, _)| *live != from);
+            return Some(left.map_or_else(held, |(live, since)| Err(Denied::Left { from, live, since })));
+        }
+        match current.kind {
+            Kind::Rollback => Some(Ok(Granted::Begun(Box::new(current.clone())))),
+            Kind::Switch if current.is_back() => Some(Ok(Granted::Turned(Box::new(current.clone())))),
+            Kind::Switch if current.phase == Phase::Switch => Some(held()),
+            Kind::Switch => None,
+        }
     }
 
     async fn approve(&mut self, current: Cutover, by: String, gate: Option<String>) -> Result<Granted, Denied> {
@@ -158,8 +185,8 @@ impl Driver {
             }
             _ => return,
         };
-        if let Some(back) = self.returning.take() {
-            let _ = back.reply.send(answer);
+        for back in self.returning.drain(..) {
+            let _ = back.reply.send(answer.clone());
         }
     }
 }
