@@ -152,6 +152,7 @@ mod tests {
     fn what_is_ambiguous_is_refused() {
         let long = "x".repeat(EdgeLimits::default().target);
         let large = "x".repeat(EdgeLimits::default().head);
+        let names = "x,".repeat(EdgeLimits::default().fields);
         type Case<'a> = (Version, &'a str, &'a str, &'a [(&'a str, &'a str)], &'a str);
         let cases: &[Case] = &[
             (V11, "GET", "/", &[], "bad-request"),
@@ -186,6 +187,7 @@ mod tests {
             (Version::HTTP_10, "POST", "/", &[("transfer-encoding", "chunked")], "bad-request"),
             (V11, "GET", &format!("/{long}"), &[("host", "a")], "target-too-long"),
             (V11, "GET", "/", &[("host", "a"), ("x", &large)], "head-too-large"),
+            (V11, "GET", "/", &[("host", "a"), ("connection", &names)], "head-too-large"),
             (V11, &"A".repeat(65), "/", &[("host", "a")], "bad-request"),
         ];
         for (version, method, target, fields, reason) in cases {

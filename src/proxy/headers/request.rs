@@ -34,7 +34,7 @@ pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
     let Edge { limits, proxy_fields, .. } = edge;
     vet_target(head, limits)?;
     let mut size = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    let (mut fields, mut hosts, mut transfer, mut connection, mut upgrade) = (0, 0, 0, false, false);
+    let (mut fields, mut hosts, mut transfer, mut named, mut upgrade) = (0, 0, 0, 0, false);
     let (mut length, mut body) = (false, false);
     let mut found = Vetted::default();
     for (name, value) in &head.headers {
@@ -54,9 +54,11 @@ pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
                 vet_transfer_encoding(value)?;
             }
             "connection" => {
-                connection = true;
                 found.nominates |= nominates(value);
-                found.closes |= members(value.as_bytes()).any(|member| member.eq_ignore_ascii_case(b"close"));
+                for member in members(value.as_bytes()) {
+                    named += 1;
+                    found.closes |= member.eq_ignore_ascii_case(b"close");
+                }
             }
             "upgrade" => upgrade = true,
             "content-length" => {
@@ -75,6 +77,8 @@ pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
     }
     match () {
         () if size > limits.head || fields > limits.fields => Err(Refusal::HeadTooLarge),
+        // Each field is held against each of them: what names more than there may be is after the time that takes.
+        () if named > limits.fields => Err(Refusal::HeadTooLarge),
         () if hosts > 1 => Err(Refusal::BadRequest("more than one Host field")),
         () if hosts == 0 && has_no_host(head) => Err(Refusal::BadRequest("no Host field")),
         () if transfer > 1 => Err(Refusal::BadRequest("more than one Transfer-Encoding field")),
@@ -84,7 +88,7 @@ pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
         () if transfer > 0 && length => Err(Refusal::BadRequest("both Transfer-Encoding and Content-Length")),
         () => {
             // Where a body ends and the tunnel begins, each side could see in another place.
-            found.websocket = upgrade && connection && !body && transfer == 0 && asks_for_websocket(head);
+            found.websocket = upgrade && named > 0 && !body && transfer == 0 && asks_for_websocket(head);
             Ok(found)
         }
     }
