@@ -101,8 +101,8 @@ impl Rollback {
 #[command(
     long_about = "End a cutover that has not switched yet; the live color stays.\n\n\
         Where the other color has a share of the clients by then, that goes back first, as soon as the live color can \
-        take it; this does not wait for it. A cutover that has switched cannot be aborted any more: `cutover rollback` \
-        goes back.",
+        take it; this does not wait for it, and to say it twice changes nothing. A cutover that has switched cannot be \
+        aborted any more: `cutover rollback` goes back.",
     after_help = "Examples:
   cutover abort
   cutover abort shop"

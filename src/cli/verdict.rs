@@ -75,6 +75,12 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
         (_, Some("unchanged")) => good(format!("{live} is live already; nothing to do")),
         (_, None) => match over {
             Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),
+            None if order == Order::Abort && matches!(outcome.phase.as_str(), "roll_back" | "drain_back") => {
+                good(format!(
+                    "the {what} to {to} is on its way back: {live} is live, {to} is draining (cutover {id}){}",
+                    follow(service)
+                ))
+            }
             // It is granted; only a share that the new color has takes a while. What keeps it stands behind who wants it back.
             None if order == Order::Abort => good(format!(
                 "the {what} to {to} is turned back: its share goes to {live} again as soon as that can take it (cutover {id}){}{}",

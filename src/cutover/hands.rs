@@ -156,7 +156,11 @@ impl Hands {
             // From before the first request, so that none is missed.
             self.watch_from_now(cutover).await;
         }
-        let published = self.switchboard.publish(&self.service.name, color, cutover.generation()).await;
+        let published = match cutover.step {
+            // What has stayed live has been so all along: only the share of the other one ends.
+            Some(_) => self.switchboard.split(&self.service.name, None).await,
+            None => self.switchboard.publish(&self.service.name, color, cutover.generation()).await,
+        };
         self.recorder.keep(published.at);
         let old = self.service.pools[color.other()].turnstile.entries();
         let switched = Switched {

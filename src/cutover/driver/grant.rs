@@ -32,6 +32,8 @@ impl Driver {
                 return self.turn_back(&current, WayBack { by, reason, from, reply }).await;
             }
             (Wish::Abort { .. }, None) => Err(Denied::NothingToAbort),
+            // It is on its way to where an abort leads.
+            (Wish::Abort { .. }, Some(current)) if current.is_back() => Ok(Granted::Turned(Box::new(current))),
             (Wish::Abort { by }, Some(current)) if can_abort(&current) => {
                 self.happen(&current.id, Event::Abort { by }).await;
                 Ok(Granted::Turned(Box::new(self.newest_of(current))))
@@ -191,10 +193,9 @@ impl Driver {
     }
 }
 
-/// Nothing has switched yet, and it is not undone already.
+/// Nothing has switched yet.
 fn can_abort(cutover: &Cutover) -> bool {
-    let is_before = cutover.live() == cutover.from && !cutover.is_back();
-    is_before && (cutover.kind == Kind::Switch || cutover.phase == Phase::Prepare)
+    cutover.live() == cutover.from && (cutover.kind == Kind::Switch || cutover.phase == Phase::Prepare)
 }
 
 /// A cutover as it begins by these rules: its id names service and time.
