@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use toml::de::DeValue;
 
 use super::report::Wrong;
@@ -244,7 +245,7 @@ pub fn misplaced(value: &DeValue, what: &str) -> String {
 }
 
 /// A share in hundredths of a percent, 0 to 10,000: exact, comparable, without floating point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Share(pub u16);
 
 impl fmt::Display for Share {

@@ -21,6 +21,7 @@ use super::machine::{self, Effect, Event};
 use super::pause::{Ask, Paused};
 use super::preview::{Opened, PreviewAsk, moment, wake_at_the_end};
 use super::recorder::Recorder;
+use super::share;
 use super::state::{Cutover, Phase};
 use super::unwritten::Unwritten;
 use crate::config::Drain;
@@ -269,9 +270,12 @@ impl Driver {
         Ok(())
     }
 
-    /// What the machine says, and with an end what is known only then.
+    /// What the machine says, with the share that a new step begins with, and with an end what is known only then.
     fn step(&self, cutover: &Cutover, event: Event) -> (Cutover, Vec<Effect>) {
         let (mut next, effects) = machine::step(cutover, event);
+        if next.step != cutover.step {
+            next.share = share::of_step(&next, &self.switchboard.newest(&self.service).rules.cutover.canary);
+        }
         if next.phase.ends() {
             next.ended = Some(time::now());
             next.evidence.flight = next.switched().map(|_| Box::new(self.hands.recorder.flight()));

@@ -23,7 +23,7 @@ use super::web::Web;
 use crate::config::{Bake, Drain, Share, Then};
 use crate::names::Color;
 use crate::proxy::Listeners;
-use crate::table::{Service, Split, Switchboard, Warming};
+use crate::table::{Service, Switchboard, Warming};
 use crate::time::{self, Moment};
 
 /// What an effect works with. Rules are those the service has when the effect begins.
@@ -75,9 +75,9 @@ impl Hands {
             Effect::Ask(name) => self.ask(&name, cutover).await,
             Effect::Warm(color) => self.warm(color).await,
             Effect::Weigh(step) => Event::Judged(self.weigh(step, cutover).await),
-            Effect::Ramp(step) => self.ramp(step, cutover).await,
-            Effect::Share(step) => {
-                self.share(step, cutover).await;
+            Effect::Ramp(_) => self.ramp(cutover).await,
+            Effect::Share(_) => {
+                self.share(cutover).await;
                 return None;
             }
             Effect::Publish(color) => self.publish(color, cutover).await,
@@ -219,13 +219,9 @@ impl Hands {
         probed
     }
 
-    /// Gives the new color the share of this step, where there is one. It does not fall, whatever a reload has made of the
-    /// steps: no client comes back.
-    async fn share(&self, step: u32, cutover: &Cutover) -> Option<Share> {
-        let next = share::split(step, cutover, &self.newest().rules.cutover.canary)?;
-        let table = self.switchboard.table();
-        let now = table.entry(&self.service.name).and_then(|entry| entry.split).filter(|now| now.salt == next.salt);
-        let split = Split { share: now.map_or(next.share, |now| now.share.max(next.share)), ..next };
+    /// Gives the new color the share of its step, where there is one.
+    async fn share(&self, cutover: &Cutover) -> Option<Share> {
+        let split = share::split(cutover, &self.newest().rules.cutover.canary)?;
         self.switchboard.split(&self.service.name, Some(split)).await;
         Some(split.share)
     }
@@ -234,7 +230,7 @@ impl Hands {
     async fn weigh(&self, step: u32, cutover: &Cutover) -> Judgement {
         let rules = self.newest().rules.cutover.clone();
         let canary = usize::try_from(step).ok().and_then(|step| rules.canary.get(step));
-        let (Some(canary), Some(_)) = (canary, self.share(step, cutover).await) else {
+        let (Some(canary), Some(_)) = (canary, self.share(cutover).await) else {
             return undecided("the config no longer has this step");
         };
         let bake = step_rules(rules.bake.unwrap_or_default(), canary.weight, canary.lasts);
@@ -243,10 +239,10 @@ impl Hands {
 
     /// Gives the new color the share of this step of the ramp for its time. It is no trial: only where the cutover judges at
     /// all, what is surely bad by now does not get more.
-    async fn ramp(&self, step: u32, cutover: &Cutover) -> Event {
+    async fn ramp(&self, cutover: &Cutover) -> Event {
         let rules = self.newest().rules.cutover.clone();
         let length = rules.ramp / cutover.outline.ramp.max(1);
-        let share = self.share(step, cutover).await.unwrap_or(Share::ALL);
+        let share = self.share(cutover).await.unwrap_or(Share::ALL);
         let bake = step_rules(rules.bake.unwrap_or_default(), share, length);
         let watch = |color| Watch::begin(&self.recorder, color, bake.unanswered);
         let anew = || Ramped { id: cutover.id.clone(), new: watch(cutover.to), old: watch(cutover.from) };

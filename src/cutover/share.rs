@@ -9,13 +9,20 @@ use crate::table::Split;
 /// What the new color has been given and has not lost since: a restart begins with it, so that no client comes back.
 pub fn given(cutover: &Cutover, canary: &[CanaryStep]) -> Option<Split> {
     // Of those that come to their switch, it has a step once it has a share.
-    cutover.step.filter(|_| cutover.comes_to_its_switch()).and_then(|step| split(step, cutover, canary))
+    cutover.step.filter(|_| cutover.comes_to_its_switch()).and_then(|_| split(cutover, canary))
 }
 
-/// This step's share, nothing where there is none; the same clients go first for as long as the cutover lasts.
-pub fn split(step: u32, cutover: &Cutover, canary: &[CanaryStep]) -> Option<Split> {
-    let share = share_of(step, cutover.outline, canary)?;
+/// Its step's share, nothing where there is none; the same clients go first for as long as the cutover lasts.
+pub fn split(cutover: &Cutover, canary: &[CanaryStep]) -> Option<Split> {
+    // A journal that knows the step alone leaves the share to the config.
+    let share = cutover.share.or_else(|| share_of(cutover.step?, cutover.outline, canary))?;
     Some(Split { to: cutover.to, share, salt: xxh3_64(cutover.id.as_bytes()) })
+}
+
+/// The share that the step it has come to begins with. It does not fall, whatever a reload has made of the steps: no client
+/// comes back.
+pub fn of_step(cutover: &Cutover, canary: &[CanaryStep]) -> Option<Share> {
+    cutover.share.max(share_of(cutover.step?, cutover.outline, canary))
 }
 
 /// The share of this step: a canary's own, and after those of a canary the ramp's, which rise evenly to all but one step.
@@ -48,5 +55,25 @@ mod tests {
             [2_000, 4_000, 6_000, 8_000]
         );
         assert_eq!(share_of(2, Outline { canary: 3, ..Outline::default() }, &canary), None);
+    }
+
+    #[test]
+    fn a_share_is_the_one_written_down_and_falls_with_no_step_whatever_the_config_says_by_then() {
+        let cutover = |share: Option<u16>| -> Cutover {
+            let cutover = serde_json::json!({
+                "id": "c1", "service": "shop", "kind": "switch", "from": "blue", "to": "green", "by": "uid 0", "generation": 1,
+                "phase": "canary", "started": "2026-11-22T22:00:00Z", "outline": {"canary": 2}, "step": 1, "share": share,
+                "evidence": {}
+            });
+            serde_json::from_value(cutover).unwrap()
+        };
+        let step = |weight| CanaryStep { weight: Share(weight), lasts: Duration::from_secs(1) };
+        let canary = [step(500), step(2_000)];
+        for (before, canary, share) in [(500, &canary[..], 2_000), (3_000, &canary, 3_000), (500, &[], 500)] {
+            assert_eq!(of_step(&cutover(Some(before)), canary), Some(Share(share)));
+        }
+        assert_eq!(given(&cutover(Some(500)), &canary).unwrap().share, Share(500));
+        assert_eq!(given(&cutover(Some(500)), &[]).unwrap().share, Share(500));
+        assert_eq!(given(&cutover(None), &canary).unwrap().share, Share(2_000), "as older journals have it");
     }
 }

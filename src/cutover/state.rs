@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evidence::{Drained, Evidence, Switched};
 use super::gate::{Gate, GateKind, GateState};
+use crate::config::Share;
 use crate::journal::Topic;
 use crate::names::{Color, ServiceName};
 use crate::time::Timestamp;
@@ -40,6 +41,9 @@ pub struct Cutover {
     /// The step of the canary or the ramp whose share the new color has, or had when it was taken back.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub step: Option<u32>,
+    /// What the new color has, or had, with that step.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub share: Option<Share>,
     /// What it was in when it paused.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub paused: Option<Stop>,

@@ -219,6 +219,7 @@ pub fn draft(rules: &config::Service, kind: Kind, to: Color, by: String) -> Cuto
         outline,
         gates,
         step: None,
+        share: None,
         paused: None,
         overdue: false,
         kept: false,

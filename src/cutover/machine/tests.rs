@@ -23,6 +23,7 @@ fn begun(kind: Kind, outline: Outline, gates: &[Gate]) -> Cutover {
         outline,
         gates: gates.to_vec(),
         step: None,
+        share: None,
         paused: None,
         overdue: false,
         kept: false,

@@ -198,6 +198,49 @@ async fn after_a_crash_nobody_comes_back_to_blue_not_even_with_the_first_request
 }
 
 #[tokio::test]
+async fn a_share_outlives_a_crash_though_the_config_has_no_canary_any_more() {
+    // Nobody comes, so that it waits in its step.
+    let rules = "canary = [{ weight = \"50%\", for = \"200ms\" }]\nsticky = { header = \"X-User\" }";
+    let (_blue, _green, mut proxy) = shop(|s| s.extra("cutover", rules)).await;
+    begin(&proxy).await;
+    until_phase(&proxy, "paused").await;
+    let users = users_of_green(&proxy).await;
+    assert!(!users.is_empty());
+    proxy.reload_with(|settings| settings.service("shop", |s| s.extra("cutover", "canary = []"))).await;
+    proxy.kill9().await;
+    proxy.restart().await;
+    let service = proxy.service("shop").await;
+    assert_eq!((&service["phase"], &service["green"]["weight"]), (&json!("paused"), &json!(0.5)), "{service:#}");
+    assert_eq!(users_of_green(&proxy).await, users);
+}
+
+#[tokio::test]
+async fn a_share_on_its_way_back_may_be_aborted_again_and_blue_has_been_live_all_along() {
+    let rules = format!("{LONG}\nsticky = {{ header = \"X-User\" }}");
+    let (_blue, green, proxy) = shop(|s| s.extra("cutover", &rules)).await;
+    let since = proxy.service("shop").await["since"].clone();
+    begin(&proxy).await;
+    until_phase(&proxy, "canary").await;
+    let shared = || async { proxy.service("shop").await["green"]["weight"] == 0.5 };
+    assert!(eventually(PATIENCE, shared).await, "{}", proxy.service("shop").await);
+    let user = users_of_green(&proxy).await.pop().unwrap();
+    let mut slow = Client::http1(&proxy).await;
+    let slow = tokio::spawn(async move { slow.send(as_user(&user, "/slow")).await });
+    green.waiting(1).await;
+    proxy.run(&["abort"]).await.assert_code(0);
+    until_phase(&proxy, "drain_back").await;
+    let again = proxy.run(&["abort"]).await.assert_code(0);
+    assert!(again.stdout.contains("is on its way back: blue is live, green is draining"), "{again:#?}");
+    let joined = proxy.run(&["rollback", "--wait", "live"]).await.assert_code(0);
+    assert!(joined.stdout.contains("blue is live"), "{joined:#?}");
+    green.release();
+    assert_eq!(slow.await.unwrap().backend(), Some("green"));
+    let history = ended(&proxy).await;
+    assert_eq!((&history["outcome"], &history["live"]), (&json!("rolled_back"), &json!("blue")), "{history}");
+    assert_eq!(proxy.service("shop").await["since"], since);
+}
+
+#[tokio::test]
 async fn copies_that_nobody_answers_are_not_held_against_green() {
     let rules = "deadline = \"2h\"\nsticky = { header = \"X-User\" }\nbake = { for = \"20m\", unanswered = \"1s\" }\n\
         mirror = { share = \"100%\", timeout = \"60s\", concurrency = 100 }";
