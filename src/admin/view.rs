@@ -212,8 +212,11 @@ pub struct Outcome {
     pub ended: Option<Timestamp>,
     pub switch_us: Option<u64>,
     pub drain_ms: Option<u64>,
-    /// The old color is empty: no request was left in it when its deadline passed.
+    /// The old color is empty: no request was left in it when its deadline passed. False also where that is not known.
     pub drained: Option<bool>,
+    /// The proxy was restarted while it drained: what became of the requests that were inside then is not known.
+    #[serde(default)]
+    pub restarted: bool,
     pub requests_left: u64,
     pub tunnels_closed: u64,
     pub proof: Option<Proof>,
@@ -452,6 +455,7 @@ impl Outcome {
             switch_us: None,
             drain_ms: None,
             drained: None,
+            restarted: false,
             requests_left: 0,
             tunnels_closed: 0,
             proof: None,
@@ -482,7 +486,8 @@ impl From<Cutover> for Outcome {
             generation: cutover.generation(),
             switch_us: switched.as_ref().map(|switched| switched.switch_us),
             drain_ms: drained.as_ref().map(|drained| drained.drain_ms),
-            drained: drained.as_ref().map(|drained| drained.requests_left == 0),
+            drained: drained.as_ref().map(|drained| drained.requests_left == 0 && !drained.restarted),
+            restarted: drained.as_ref().is_some_and(|drained| drained.restarted),
             requests_left: drained.as_ref().map_or(0, |drained| drained.requests_left),
             tunnels_closed: drained.as_ref().map_or(0, |drained| drained.tunnels_closed),
             proof: switched.as_ref().map(|switched| Proof {

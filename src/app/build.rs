@@ -44,14 +44,14 @@ impl Draft {
     }
 
     /// The live color is what the journal says, and so is the share that the other one has been given; a service it has never
-    /// heard of begins with blue.
+    /// heard of begins with blue. Live it has been since the newest cutover that moved traffic, or for as long as is known.
     pub fn entry(&self, journal: &Journal) -> Entry {
-        let last = journal.last::<Cutover>(&self.service.name);
-        let split = last.as_ref().and_then(|last| given(last, &self.service.rules.cutover.canary));
-        let (live, generation, since) = match last {
-            Some(cutover) => (cutover.live(), cutover.generation(), cutover.ended.unwrap_or(cutover.started)),
-            None => (Color::Blue, 0, time::now()),
-        };
+        let history = journal.history::<Cutover>(Some(&self.service.name));
+        let since = history.iter().find_map(Cutover::since).or(history.last().map(|oldest| oldest.started));
+        let last = history.first();
+        let split = last.and_then(|last| given(last, &self.service.rules.cutover.canary));
+        let (live, generation) = last.map_or((Color::Blue, 0), |last| (last.live(), last.generation()));
+        let since = since.unwrap_or_else(time::now);
         Entry { split, ..Entry::new(self.service.clone(), live, generation, since) }
     }
 

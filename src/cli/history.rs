@@ -97,6 +97,7 @@ fn row(cutover: &Outcome) -> [String; 9] {
     let outcome = match cutover.outcome.as_deref() {
         None => format!("in {}", in_words(&cutover.phase)),
         Some("rolled_back") => format!("back to {}", cutover.live),
+        Some("done") if cutover.restarted => "drain unknown".to_owned(),
         Some("done") if cutover.drained == Some(false) => "not drained".to_owned(),
         Some(other) => in_words(other),
     };

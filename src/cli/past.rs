@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 
 use super::progress::count;
 use super::status::{in_words, trial_says, warmed_says};
-use super::verdict::{in_millis, probed_says, ways_on};
+use super::verdict::{DRAIN_UNKNOWN, in_millis, probed_says, ways_on};
 use crate::admin::{Outcome, Past};
 use crate::cutover::{Flight, Frame, SecondOf};
 use crate::names::Color;
@@ -35,6 +35,7 @@ pub fn page(past: &Past) -> String {
     if let (Some(micros), Some(proof)) = (past.outcome.switch_us, &past.outcome.proof) {
         let (at, took) = (or_none(Some(proof.switched)), Human(Duration::from_micros(micros)));
         let drain = past.outcome.drain_ms.map_or(String::new(), |drain| match past.outcome.requests_left {
+            _ if past.outcome.restarted => format!("; {DRAIN_UNKNOWN}"),
             0 => format!("; drained in {}", in_millis(drain)),
             left => format!("; not drained in {}, {} left to finish", in_millis(drain), count(left, "request")),
         });

@@ -193,6 +193,12 @@ fn drained(outcome: &Outcome, id: &str) -> Verdict {
             code: 0,
         };
     }
+    if outcome.restarted {
+        return Verdict {
+            text: format!("{service}: {live} is live; {DRAIN_UNKNOWN} (cutover {id}){figures}"),
+            code: 1,
+        };
+    }
     let left = outcome.requests_left;
     let (requests, are) = (count(left, "request"), if left == 1 { "is" } else { "are" });
     Verdict {
@@ -333,6 +339,9 @@ fn refused(service: &ServiceName, problem: &Problem) -> Verdict {
 fn indented(lines: &[String]) -> String {
     lines.iter().map(|line| format!("\n  {line}")).collect()
 }
+
+/// Of the color that was to drain.
+pub const DRAIN_UNKNOWN: &str = "whether it drained is not known: the proxy was restarted meanwhile";
 
 #[cfg(test)]
 mod tests {

@@ -39,10 +39,10 @@ pub struct Switched {
     /// When the last request that went to the old color began.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_request_to_old: Option<Timestamp>,
-    /// How many requests had ever begun on the old color by then. This process counts from its own start, and so does
-    /// the next, at whose start the old color is closed.
+    /// How many requests had ever begun on the old color by then; `None` after a restart, which counts from its own start,
+    /// where the old color is closed.
     #[serde(skip)]
-    pub begun_on_old: u64,
+    pub begun_on_old: Option<u64>,
     /// What the old color did in the minute before, where the new one is judged by that.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub baseline: Option<Box<Sample>>,
@@ -52,6 +52,9 @@ pub struct Switched {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drained {
     pub drain_ms: u64,
+    /// The proxy was restarted meanwhile: what became of the requests that were inside then is not known.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub restarted: bool,
     /// Requests still running when their deadline passed; they were left to finish.
     pub requests_left: u64,
     /// Tunnels still open when their deadline passed; they were closed.

@@ -65,7 +65,7 @@ impl Figures {
     /// Every worker has answered with a table in which `old` is not live.
     pub fn count_switch(&self, switched: &Switched, old: Color) {
         self.switches.observe(std::time::Duration::from_micros(switched.switch_us));
-        self.count_from(old, switched.begun_on_old);
+        self.count_from(old, switched.begun_on_old.unwrap_or_default());
     }
 
     pub fn count_drain(&self, old: Color, drained: &Drained) {

@@ -82,10 +82,14 @@ impl Hands {
             }
             Effect::Publish(color) => self.publish(color, cutover).await,
             Effect::Drain(color) => {
-                let (service, begun) = (self.newest(), cutover.switched().map_or(0, |switched| switched.begun_on_old));
-                let drain = self.drain(color, &service.rules.cutover.drain, begun);
+                let (service, begun) = (self.newest(), cutover.switched().and_then(|switched| switched.begun_on_old));
+                let drain = self.drain(color, &service.rules.cutover.drain, begun.unwrap_or_default());
                 let (drained, probed) = tokio::join!(drain, self.probe(color.other(), cutover));
-                Event::Drained(color, Drained { probed: Some(probed), ..drained })
+                if self.switchboard.is_deserted() {
+                    // Who has left may have been cut off with his worker. The next start says that it does not know.
+                    return None;
+                }
+                Event::Drained(color, Drained { probed: Some(probed), restarted: begun.is_none(), ..drained })
             }
             Effect::Judge => Event::Judged(self.judge(cutover).await),
             Effect::Guard => Event::Judged(self.guard(cutover).await?),
@@ -169,7 +173,7 @@ impl Hands {
             workers: published.workers,
             answered: published.answered,
             last_request_to_old: old.last.map(Moment::timestamp),
-            begun_on_old: old.count,
+            begun_on_old: Some(old.count),
             baseline,
         };
         Event::Published(color, switched)
@@ -200,6 +204,7 @@ impl Hands {
             drain_ms: u64::try_from(Moment::now().since(since).as_millis()).unwrap_or(u64::MAX),
             requests_left: turnstile.inside().requests,
             tunnels_closed,
+            restarted: false,
             requests_to_old_since: turnstile.entries().count.saturating_sub(begun),
             probed: None,
         }

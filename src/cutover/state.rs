@@ -149,6 +149,12 @@ impl Cutover {
             }
     }
 
+    /// When the color that serves went live, where that is this cutover's doing: a share that has come and gone is no switch.
+    pub fn since(&self) -> Option<Timestamp> {
+        let at = self.switched().map_or(self.started, |switched| switched.at);
+        (self.generation() > self.generation).then_some(at)
+    }
+
     /// How it ended, as one of [`Phase::OUTCOMES`]; `None` while it has not. A rollback that got where it was meant to
     /// go has rolled back.
     pub fn outcome(&self) -> Option<Phase> {
@@ -305,16 +311,24 @@ const JUST_NOW: i64 = 5 * 60;
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// A switch from blue to green that ended at 22:28:28, with the fields that differ.
+    fn cutover(differing: Value) -> Cutover {
+        let mut cutover = json!({
+            "id": "c1", "service": "shop", "kind": "switch", "from": "blue", "to": "green", "by": "uid 0", "generation": 1,
+            "phase": "done", "started": "2026-11-22T22:00:00Z", "ended": "2026-11-22T22:28:28Z", "evidence": {}
+        });
+        differing.as_object().unwrap().iter().for_each(|(key, value)| cutover[key] = value.clone());
+        serde_json::from_value(cutover).unwrap()
+    }
 
     #[test]
     fn a_way_back_is_fresh_for_five_minutes_and_only_what_led_back_is_one() {
         let is_fresh = |kind: &str, phase: &str, at: &str| {
-            let cutover = serde_json::json!({
-                "id": "c1", "service": "shop", "kind": kind, "from": "blue", "to": "green", "by": "uid 0", "generation": 1,
-                "phase": phase, "started": "2026-11-22T22:00:00Z", "ended": "2026-11-22T22:28:28Z", "evidence": {}
-            });
-            serde_json::from_value::<Cutover>(cutover).unwrap().is_back_just_now(at.parse().unwrap())
+            cutover(json!({"kind": kind, "phase": phase})).is_back_just_now(at.parse().unwrap())
         };
         let (early, late) = ("2026-11-22T22:33:27Z", "2026-11-22T22:33:28Z");
         for (kind, phase) in [("rollback", "done"), ("switch", "rolled_back"), ("switch", "aborted")] {
@@ -325,5 +339,25 @@ mod tests {
             assert!(!is_fresh(kind, phase, early), "{kind} {phase}");
         }
         assert!(is_fresh("rollback", "done", "2026-11-22T22:00:00Z"), "the clock has been set back");
+    }
+
+    #[test]
+    fn a_color_is_live_since_its_switch_and_a_share_that_has_come_and_gone_is_none() {
+        let at = "2026-11-22T22:10:00Z";
+        let switched = json!({"switched": {"at": at, "switch_us": 90, "workers": 4, "answered": 4}});
+        for (phase, step, since) in [
+            ("done", json!(null), Some(at)),
+            ("drain", json!(null), Some(at)),
+            ("rolled_back", json!(null), Some(at)),
+            ("rolled_back", json!(0), None),
+            ("drain_back", json!(0), None),
+            ("canary", json!(0), None),
+            ("aborted", json!(null), None),
+        ] {
+            let told = cutover(json!({"phase": phase, "step": step, "evidence": switched})).since();
+            assert_eq!(told, since.map(|since| since.parse().unwrap()), "{phase} {step}");
+        }
+        let begun = cutover(json!({"phase": "switch"})).since();
+        assert_eq!(begun, Some("2026-11-22T22:00:00Z".parse().unwrap()), "nobody has seen it yet");
     }
 }

@@ -103,12 +103,16 @@ fn start(kit: Kit) -> std::io::Result<oneshot::Receiver<()>> {
 /// Carries requests until all are done, or nobody waits for that any more.
 async fn work(kit: Kit) {
     let (mut tasks, leave, stage) = (LocalSet::new(), Rc::new(Leave::default()), kit.stage.clone());
+    let seat = kit.switchboard.seat(kit.worker);
     tasks.spawn_local(run(kit, leave.clone()));
     tokio::select! {
         biased;
         () = &mut tasks => {}
         // What is still under way is dropped with its task, and recorded as everything else.
-        () = abandoned(stage) => leave.reach(Stage::Gone),
+        () = abandoned(stage) => {
+            seat.desert();
+            leave.reach(Stage::Gone);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The switchboard: holds the table every worker reads, and is its one writer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -168,6 +168,11 @@ impl Switchboard {
         self.seats.len() - missing.len()
     }
 
+    /// A worker has ended with what was under way on it.
+    pub fn is_deserted(&self) -> bool {
+        self.seats.iter().any(|seat| seat.is_deserted.load(Ordering::Acquire))
+    }
+
     /// Calls every worker, and names those that have not come round to answering within `patience`.
     pub async fn roll_call(&self, patience: Duration) -> Vec<usize> {
         let call = self.calls.fetch_add(1, Ordering::AcqRel) + 1;
@@ -206,13 +211,20 @@ pub struct Seat {
     /// The last roll call it has answered.
     heard: AtomicU64,
     calls: Arc<AtomicU64>,
+    is_deserted: AtomicBool,
     wake: Notify,
     answered: Arc<Notify>,
 }
 
 impl Seat {
     fn new(answered: Arc<Notify>, calls: Arc<AtomicU64>) -> Seat {
-        Seat { seen: AtomicU64::new(0), heard: AtomicU64::new(0), calls, wake: Notify::new(), answered }
+        let (seen, heard, is_deserted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Seat { seen, heard, calls, is_deserted, wake: Notify::new(), answered }
+    }
+
+    /// The worker is about to end with whatever is under way: who is inside a pool is cut off, and has not left by himself.
+    pub fn desert(&self) {
+        self.is_deserted.store(true, Ordering::Release);
     }
 
     /// Resolves when there may be a new table to look at.

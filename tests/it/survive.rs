@@ -3,9 +3,12 @@
 use std::fs;
 use std::time::Duration;
 
+use http::Request;
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Client, Crowd, Cutover, PATIENCE, Service, SmallDisk, cutover, eventually};
+use crate::harness::{
+    Backend, Client, Crowd, Cutover, Health, PATIENCE, Service, SmallDisk, body, cutover, eventually,
+};
 
 async fn shop() -> (Backend, Backend, Cutover) {
     shop_with("").await
@@ -110,6 +113,52 @@ async fn the_live_color_and_the_history_outlive_a_stop() {
     assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("green"));
     assert_eq!(proxy.api("GET", "/v1/history", Value::Null).await.1, before);
     assert_eq!(proxy.service("shop").await["generation"], generation);
+}
+
+#[tokio::test]
+async fn since_when_a_color_is_live_outlives_a_restart_and_what_has_moved_nobody() {
+    let (blue, _green, mut proxy) = shop().await;
+    let (_, switched) = switch(&proxy, "green").await;
+    let since = switched["proof"]["switched"].clone();
+    assert_eq!(proxy.service("shop").await["since"], since);
+    blue.health(Health::Failing(500));
+    assert_eq!(switch(&proxy, "blue").await.1["outcome"], "aborted");
+    proxy.kill9().await;
+    proxy.restart().await;
+    assert_eq!(proxy.service("shop").await["since"], since);
+}
+
+#[tokio::test]
+async fn where_the_proxy_ended_in_a_drain_nobody_says_that_the_color_was_drained() {
+    for is_killed in [false, true] {
+        let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+        let service = |s: Service| s.blue([&blue]).green([&green]).health("/healthz");
+        let settings = Cutover::with().section("edge.timeouts", "notice = \"0s\"\nfinish = \"100ms\"");
+        let mut proxy = settings.service("shop", service).start().await;
+        let mut slow = Client::http1(&proxy).await;
+        let slow = tokio::spawn(async move { slow.try_send(Request::get("/slow").body(body::empty()).unwrap()).await });
+        blue.waiting(1).await;
+        let body = json!({ "to": "green", "wait": "live" });
+        assert_eq!(proxy.api("POST", "/v1/services/shop/switch", body).await.1["phase"], "drain");
+        if is_killed {
+            proxy.kill9().await
+        } else {
+            drop(proxy.terminate().await)
+        }
+        assert!(slow.await.unwrap().is_err(), "the request was cut off");
+        proxy.restart().await;
+        let idle = || async { proxy.service("shop").await["phase"] == "idle" };
+        assert!(eventually(PATIENCE, idle).await);
+        let history = proxy.api("GET", "/v1/history", Value::Null).await.1;
+        assert_eq!(
+            (&history[0]["outcome"], &history[0]["drained"], &history[0]["restarted"]),
+            (&json!("done"), &json!(false), &json!(true)),
+            "{history}"
+        );
+        assert!(proxy.run(&["history"]).await.stdout.contains("drain unknown"));
+        let shown = proxy.run(&["history", "show", history[0]["id"].as_str().unwrap()]).await.stdout;
+        assert!(shown.contains("; whether it drained is not known: the proxy was restarted meanwhile"), "{shown}");
+    }
 }
 
 #[tokio::test]

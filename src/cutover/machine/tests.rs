@@ -48,10 +48,17 @@ fn events() -> Vec<Event> {
         workers: 4,
         answered: 4,
         last_request_to_old: None,
-        begun_on_old: 0,
+        begun_on_old: Some(0),
         baseline: None,
     };
-    let drained = Drained { drain_ms: 5, requests_left: 0, tunnels_closed: 0, requests_to_old_since: 0, probed: None };
+    let drained = Drained {
+        drain_ms: 5,
+        restarted: false,
+        requests_left: 0,
+        tunnels_closed: 0,
+        requests_to_old_since: 0,
+        probed: None,
+    };
     let health = |color, readiness| Event::Health(color, readiness, vec![]);
     let of_both = Color::BOTH.into_iter().flat_map(|color| {
         [
