@@ -46,7 +46,8 @@ fn history(dir: &Path) -> Result<Vec<Cutover>, JournalError> {
 /// A cutover written behind what is there is the last word when it is opened again.
 fn goes_on(dir: &Path, known: &[Cutover]) {
     let Some(newest) = known.first() else { return };
-    open(dir).unwrap().append(newest).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    runtime.block_on(open(dir).unwrap().append(newest)).unwrap();
     assert_eq!(history(dir).unwrap(), known);
 }
 

@@ -25,7 +25,7 @@ use super::share;
 use super::state::{Cutover, Phase};
 use super::unwritten::Unwritten;
 use crate::config::Drain;
-use crate::journal::{Journal, JournalError, Topic};
+use crate::journal::{Journal, JournalError};
 use crate::names::Color;
 use crate::proxy::Listeners;
 use crate::table::{Service, Switchboard};
@@ -203,7 +203,7 @@ impl Driver {
         let decided = decided.and_then(|entry| ask.want.decide(entry, self.current(), at));
         if let Ok(Some(preview)) = decided {
             if preview.is_some()
-                && let Err(error) = self.append(Opened::new(&self.service.name, at)).await
+                && let Err(error) = self.journal.append(&Opened::new(&self.service.name, at)).await
             {
                 // It could come true only of a clock that is set back before the next start, which is no reason to refuse.
                 tracing::warn!("{error}; a link of today may lead to a preview that is opened after a restart");
@@ -350,16 +350,10 @@ impl Driver {
 
     /// What is newer than what could not be written says all that that would have.
     async fn write(&mut self, cutover: &Cutover) -> Result<(), JournalError> {
-        self.append(cutover.clone()).await?;
+        self.journal.append(cutover).await?;
         let is_said = |unwritten: &mut Unwritten| unwritten.cutover.id == cutover.id;
         self.unwritten.send_if_modified(|unwritten| unwritten.take_if(is_said).is_some());
         Ok(())
-    }
-
-    async fn append(&self, entry: impl Topic + Send + 'static) -> Result<(), JournalError> {
-        let journal = self.journal.clone();
-        let written = tokio::task::spawn_blocking(move || journal.append(&entry));
-        written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
     }
 
     fn tell(&self, cutover: &Cutover) {

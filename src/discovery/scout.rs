@@ -307,9 +307,7 @@ impl Scout {
         if is_known {
             return self.status.unwritten = None;
         }
-        let (journal, entry) = (self.reach.journal.clone(), kept.clone());
-        let written = tokio::task::spawn_blocking(move || journal.append(&entry)).await;
-        match written.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) {
+        match self.reach.journal.append(&kept).await {
             Ok(()) => (self.kept, self.status.unwritten) = (Some(kept), None),
             Err(error) => {
                 let why = error.to_string();

@@ -172,7 +172,7 @@ impl Follower {
     /// Begins another shift in place of what is under way; where it cannot be written down, that goes on.
     async fn begin(&mut self, goal: Goal, to: Side, by: String) -> Result<(), JournalError> {
         let next = self.another(goal, to, by);
-        self.write(&next).await?;
+        self.journal.append(&next).await?;
         self.take_its_place(next).await;
         Ok(())
     }
@@ -180,7 +180,7 @@ impl Follower {
     /// As `begin`, and where it cannot be written down it is tried until it can.
     async fn begin_surely(&mut self, goal: Goal, to: Side, by: String) {
         let next = self.another(goal, to, by);
-        match self.write(&next).await {
+        match self.journal.append(&next).await {
             Ok(()) => self.take_its_place(next).await,
             Err(error) => self.hold(next, Some(Effect::Look), &error),
         }
@@ -198,7 +198,7 @@ impl Follower {
         let known = self.journal.find::<Shift>(&self.shift.id).is_some();
         if !self.shift.step.ends() && known {
             let replaced = Shift { step: Step::Replaced, ended: Some(next.started), ..self.shift.clone() };
-            if let Err(error) = self.write(&replaced).await {
+            if let Err(error) = self.journal.append(&replaced).await {
                 tracing::warn!(id = %replaced.id, "the end of a shift that another has replaced: {error}");
             }
         }
@@ -224,7 +224,7 @@ impl Follower {
         }
         let (next, effect) = machine::step(&self.shift, &self.hands.rules, event, self.hands.clock.now());
         if next.moved(&self.shift)
-            && let Err(error) = self.write(&next).await
+            && let Err(error) = self.journal.append(&next).await
         {
             return self.hold(next, effect, &error);
         }
@@ -312,16 +312,10 @@ impl Follower {
         self.tell();
     }
 
-    fn write(&self, shift: &Shift) -> impl Future<Output = Result<(), JournalError>> + use<> {
-        let (journal, shift) = (self.journal.clone(), shift.clone());
-        let written = tokio::task::spawn_blocking(move || journal.append(&shift));
-        async { written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) }
-    }
-
     /// Writes down what could not be, and goes on from there.
     async fn catch_up(&mut self) {
         let Some((next, effect)) = self.unwritten.take() else { return };
-        match self.write(&next).await {
+        match self.journal.append(&next).await {
             Ok(()) => self.enter(next, effect),
             Err(_) => self.unwritten = Some((next, effect)),
         }

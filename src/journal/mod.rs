@@ -6,16 +6,20 @@ mod reserve;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::timeout;
 
 use self::line::{Line, is_torn};
 use self::reserve::Reserve;
 use crate::names::ServiceName;
+use crate::time::Human;
 
 /// Something whose states are kept: of each `id` the newest, until too many newer ones have come.
 ///
@@ -43,21 +47,26 @@ impl Vital {
 
 /// Shared by all who write; one file for all topics and services, in the order things happened.
 pub struct Journal {
-    inner: Mutex<Inner>,
+    path: PathBuf,
+    /// Whoever holds it may have to wait for the disk, so it is used on threads that are there for that.
+    pen: Arc<tokio::sync::Mutex<Pen>>,
+    /// A write has been given up, and holds the pen for as long as the disk hangs.
+    hangs: AtomicBool,
+    /// The last line about each id, in the order in which the ids came up. Locked for moments, never while the disk is.
+    lines: Mutex<Vec<Line>>,
     /// What was left of the reserve behind the last line: whoever asks does not wait for the disk.
     reserve: AtomicU64,
     /// Held for as long as the journal is open: two proxies must not write one journal.
     _lock: File,
 }
 
-struct Inner {
+/// The file, as only one at a time may write it.
+struct Pen {
     path: PathBuf,
     file: File,
     /// Where the last whole line ends.
     end: u64,
     reserve: Reserve,
-    /// The last line about each id, in the order in which the ids came up.
-    lines: Vec<Line>,
 }
 
 impl Journal {
@@ -87,28 +96,87 @@ impl Journal {
             tracing::warn!(path = %path.display(), bytes = text.len() - end, "the journal's torn last line is cut off");
             file.set_len(end as u64).and_then(|()| file.sync_data()).map_err(failed("cannot be cut", &path))?;
         }
-        let mut inner = Inner { path, file, end: end as u64, reserve: Reserve::default(), lines };
-        if inner.end > COMPACT_AT
-            && let Err(error) = inner.compact(dir)
+        let mut pen = Pen { path: path.clone(), file, end: end as u64, reserve: Reserve::default() };
+        if pen.end > COMPACT_AT
+            && let Err(error) = pen.compact(&lines, dir)
         {
             // There may be no room for a second one beside it, and the long one says the same.
-            tracing::warn!(path = %inner.path.display(), "the journal cannot be compacted, and is taken as it is: {error}");
+            tracing::warn!(path = %path.display(), "the journal cannot be compacted, and is taken as it is: {error}");
             let _ = fs::remove_file(dir.join(DRAFT));
         }
-        inner.keep_reserve();
+        pen.keep_reserve();
         // The folder's own entry for the file must outlive a power cut too.
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("cannot be synced", dir))?;
-        let reserve = AtomicU64::new(inner.reserve.left(inner.end));
-        Ok(Arc::new(Journal { inner: Mutex::new(inner), reserve, _lock: lock }))
+        Ok(Arc::new(Journal {
+            path,
+            hangs: AtomicBool::new(false),
+            lines: Mutex::new(lines),
+            reserve: AtomicU64::new(pen.left()),
+            pen: Arc::new(tokio::sync::Mutex::new(pen)),
+            _lock: lock,
+        }))
     }
 
-    /// Writes the state down; when this returns it is on disk. Where it fails, the journal is as it was.
-    pub fn append<T: Topic>(&self, entry: &T) -> Result<(), JournalError> {
-        let mut inner = self.lock();
-        let path = inner.path.clone();
-        let written = Line::of(entry).and_then(|line| inner.append(line));
-        self.reserve.store(inner.reserve.left(inner.end), Ordering::Relaxed);
-        written.map_err(|source| JournalError::Io { what: "cannot be written", path, source })
+    /// Writes the state down; when this returns it is on disk. Where it fails, the journal is as it was, or will be as soon
+    /// as a disk that hangs goes on. While it hangs, whatever else is to be written fails at once.
+    pub fn append<T: Topic>(
+        self: &Arc<Journal>,
+        entry: &T,
+    ) -> impl Future<Output = Result<(), JournalError>> + Send + use<T> {
+        let (journal, line) = (self.clone(), Line::of(entry));
+        async move { journal.put(line).await.map_err(|source| journal.unwritten(source)) }
+    }
+
+    async fn put(self: &Arc<Journal>, line: io::Result<Line>) -> io::Result<()> {
+        let line = line?;
+        let pen = self.pen.clone().try_lock_owned();
+        if pen.is_err() && self.hangs.load(Ordering::Relaxed) {
+            return Err(hanging());
+        }
+        let settled = Arc::new(AtomicBool::new(false));
+        let (journal, is_settled) = (self.clone(), settled.clone());
+        let writing = async move {
+            let pen = match pen {
+                Ok(pen) => pen,
+                Err(_) => journal.pen.clone().lock_owned().await,
+            };
+            let written = tokio::task::spawn_blocking(move || journal.write(pen, line, &is_settled)).await;
+            written.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
+        };
+        let mut writing = std::pin::pin!(writing);
+        match timeout(DISK, &mut writing).await {
+            Ok(written) => written,
+            // It has come true at this very moment.
+            Err(_) if settled.swap(true, Ordering::Relaxed) => writing.await,
+            Err(_) => {
+                self.hangs.store(true, Ordering::Relaxed);
+                Err(hanging())
+            }
+        }
+    }
+
+    /// Waits for the disk. Whoever settles it first, this or the one that gives up, decides whether the line counts.
+    fn write(&self, mut pen: OwnedMutexGuard<Pen>, line: Line, settled: &AtomicBool) -> io::Result<()> {
+        self.hangs.store(false, Ordering::Relaxed);
+        let end = pen.end;
+        let written = pen.append(line.text()).and_then(|()| {
+            let mut lines = self.lines();
+            if settled.swap(true, Ordering::Relaxed) {
+                return Err(hanging());
+            }
+            remember(&mut lines, line);
+            Ok(())
+        });
+        if written.is_err() {
+            pen.take_back(end);
+        }
+        pen.keep_reserve();
+        self.reserve.store(pen.left(), Ordering::Relaxed);
+        written
+    }
+
+    fn unwritten(&self, source: io::Error) -> JournalError {
+        JournalError::Io { what: "cannot be written", path: self.path.clone(), source }
     }
 
     /// Bytes that can be written though the disk be full.
@@ -118,69 +186,59 @@ impl Journal {
 
     /// The newest first, of one service or of all.
     pub fn history<T: Topic>(&self, service: Option<&ServiceName>) -> Vec<T> {
-        self.lock().said(|line| service.is_none_or(|service| line.service == *service)).collect()
+        said(&self.lines(), |line| service.is_none_or(|service| line.service == *service)).collect()
     }
 
     /// The service's newest.
     pub fn last<T: Topic>(&self, service: &ServiceName) -> Option<T> {
-        self.lock().said(|line| line.service == *service).next()
+        said(&self.lines(), |line| line.service == *service).next()
     }
 
     pub fn find<T: Topic>(&self, id: &str) -> Option<T> {
-        self.lock().said(|line| line.id == id).next()
+        said(&self.lines(), |line| line.id == id).next()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
-    fn append(&mut self, line: Line) -> io::Result<()> {
-        let end = self.end;
-        let write = self.file.seek(SeekFrom::Start(end));
-        if let Err(error) = write.and_then(|_| self.file.write_all(line.text())).and_then(|()| self.file.sync_data()) {
-            // Half a line may stand there; the next one must not be glued to it. If this fails too, the next append
-            // still begins at the same place.
-            let _ = self.file.set_len(end);
-            self.reserve.lose();
-            self.keep_reserve();
-            return Err(error);
-        }
-        self.end = end + line.text().len() as u64;
-        self.keep_reserve();
-        remember(&mut self.lines, line);
+impl Pen {
+    fn append(&mut self, text: &[u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.end))?;
+        self.file.write_all(text)?;
+        self.file.sync_data()?;
+        self.end += text.len() as u64;
         Ok(())
+    }
+
+    /// What stands behind `end` does not count, be it half a line, to which the next one must not be glued. If this fails
+    /// too, the next append still begins at the same place.
+    fn take_back(&mut self, end: u64) {
+        self.end = end;
+        let _ = self.file.set_len(end).and_then(|()| self.file.sync_data());
+        self.reserve.lose();
     }
 
     fn keep_reserve(&mut self) {
         self.reserve.keep(&self.file, self.end, &self.path);
     }
 
-    /// What the wanted lines about `T` say, newest first. One that is not understood is of no use to whoever asks; where
-    /// that must not be, the topic is vital and this journal is not open.
-    fn said<T: Topic>(&self, wanted: impl Fn(&Line) -> bool) -> impl Iterator<Item = T> {
-        let of_topic = self.lines.iter().rev().filter(|line| line.topic == T::NAME);
-        of_topic.filter(move |line| wanted(line)).filter_map(|line| match line.says::<T>()? {
-            Ok(said) => Some(said),
-            Err(why) => {
-                tracing::warn!(id = %line.id, "a line about {} in the journal is not understood: {why}", T::NAME);
-                None
-            }
-        })
+    fn left(&self) -> u64 {
+        self.reserve.left(self.end)
     }
 
     /// Leaves the last line about each id remembered, and the unbroken old file until the new one is whole. With the old
     /// one its blocks go, so that there is room for the reserve of the new one.
-    fn compact(&mut self, dir: &Path) -> io::Result<()> {
-        let lines = self.lines.iter().map(Line::text).collect::<Vec<_>>().concat();
+    fn compact(&mut self, lines: &[Line], dir: &Path) -> io::Result<()> {
+        let text = lines.iter().map(Line::text).collect::<Vec<_>>().concat();
         let draft = dir.join(DRAFT);
         let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&draft)?;
-        file.write_all(&lines)?;
+        file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&draft, &self.path)?;
         self.file = file;
-        self.end = lines.len() as u64;
+        self.end = text.len() as u64;
         Ok(())
     }
 }
@@ -228,6 +286,23 @@ fn replay(text: &[u8], vital: &[Vital], path: &Path) -> Result<(Vec<Line>, usize
     Ok((lines, end))
 }
 
+/// What the wanted lines about `T` say, newest first. One that is not understood is of no use to whoever asks; where
+/// that must not be, the topic is vital and this journal is not open.
+fn said<T: Topic>(lines: &[Line], wanted: impl Fn(&Line) -> bool) -> impl Iterator<Item = T> {
+    let of_topic = lines.iter().rev().filter(|line| line.topic == T::NAME);
+    of_topic.filter(move |line| wanted(line)).filter_map(|line| match line.says::<T>()? {
+        Ok(said) => Some(said),
+        Err(why) => {
+            tracing::warn!(id = %line.id, "a line about {} in the journal is not understood: {why}", T::NAME);
+            None
+        }
+    })
+}
+
+fn hanging() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("the disk has not answered for {}", Human(DISK)))
+}
+
 fn remember(lines: &mut Vec<Line>, line: Line) {
     let is_same = |known: &&mut Line| known.topic == line.topic && known.id == line.id;
     let topic = line.topic.clone();
@@ -251,6 +326,9 @@ const FILE: &str = "journal.jsonl";
 const DRAFT: &str = "journal.jsonl.new";
 const LOCK: &str = "lock";
 const COMPACT_AT: u64 = 4 * 1024 * 1024;
+/// How long a line may take before the disk is one that hangs: longer than where it is only busy, and shorter than the word
+/// on an order may take.
+const DISK: Duration = Duration::from_secs(3);
 /// Entries kept of each topic.
 const REMEMBERED: usize = 1000;
 
@@ -308,6 +386,12 @@ mod tests {
         Journal::open(dir, &[Vital::topic::<Deed>()])
     }
 
+    /// Writes it down as the proxy does.
+    fn append(journal: &Arc<Journal>, entry: &impl Topic) -> Result<(), JournalError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(journal.append(entry))
+    }
+
     fn last(journal: &Journal, service: &str) -> Option<Deed> {
         journal.last(&service.parse().unwrap())
     }
@@ -318,7 +402,7 @@ mod tests {
         for (id, service, step) in
             [("c1", "shop", 1), ("c1", "shop", 2), ("c2", "api", 1), ("c1", "shop", 3), ("c1", "shop", 4)]
         {
-            journal.append(&deed(id, service, step)).unwrap();
+            append(&journal, &deed(id, service, step)).unwrap();
         }
         drop(journal);
         let text = fs::read(dir.path().join(FILE)).unwrap();
@@ -339,7 +423,7 @@ mod tests {
     fn topics_share_the_file_and_do_not_mix() {
         let (dir, text) = written();
         let journal = open(dir.path()).unwrap();
-        journal.append(&Thought(deed("c1", "shop", 9))).unwrap();
+        append(&journal, &Thought(deed("c1", "shop", 9))).unwrap();
         drop(journal);
         let journal = open(dir.path()).unwrap();
         assert_eq!(last(&journal, "shop").unwrap().step, 4);
@@ -359,7 +443,9 @@ mod tests {
         fs::write(&path, [&text[..], &newer].concat()).unwrap();
         let journal = open(dir.path()).unwrap();
         assert_eq!(last(&journal, "shop").unwrap().step, 4);
-        journal.lock().compact(dir.path()).unwrap();
+        let lines = journal.lines();
+        journal.pen.blocking_lock().compact(&lines, dir.path()).unwrap();
+        drop(lines);
         drop(journal);
         let kept = fs::read(&path).unwrap();
         assert!(kept.len() < text.len() && kept.ends_with(&newer), "{}", kept.escape_ascii());
@@ -389,7 +475,7 @@ mod tests {
             let journal = open(dir.path()).unwrap();
             let shop = last(&journal, "shop").map(|deed| deed.step);
             assert_eq!(shop, whole.checked_sub(1).map(|last| [1, 2, 2, 3, 4][last]), "cut at {cut}");
-            journal.append(&deed("c3", "shop", 1)).unwrap();
+            append(&journal, &deed("c3", "shop", 1)).unwrap();
             drop(journal);
             let again = open(dir.path()).unwrap();
             assert_eq!(last(&again, "shop").unwrap().id, "c3", "cut at {cut}");
@@ -441,7 +527,7 @@ mod tests {
         let long = Deed { reason: "because ".repeat(whole as usize / 8 / 8), ..deed("c9", "shop", 1) };
         let mut left = vec![whole];
         for _ in 0..10 {
-            journal.append(&long).unwrap();
+            append(&journal, &long).unwrap();
             left.push(journal.reserve());
             assert!(beyond(&path) >= journal.reserve());
         }
@@ -465,7 +551,7 @@ mod tests {
         fs::create_dir(dir.path().join(DRAFT)).unwrap();
         let journal = open(dir.path()).unwrap();
         assert_eq!(last(&journal, "shop").unwrap().step, 4);
-        journal.append(&deed("c2", "shop", 1)).unwrap();
+        append(&journal, &deed("c2", "shop", 1)).unwrap();
         drop(journal);
         assert!(fs::read(&path).unwrap().starts_with(&text));
         fs::remove_dir(dir.path().join(DRAFT)).unwrap();

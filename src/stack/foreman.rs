@@ -118,7 +118,7 @@ impl Foreman {
             Wish::Abort { by } => self.abort(by).await,
             Wish::Order { verb, color, by, reason, force } => {
                 let draft = self.draft(verb, color, by, reason, force)?;
-                self.write(&draft).await.map_err(|error| Denied::Journal(error.to_string()))?;
+                self.journal.append(&draft).await.map_err(|error| Denied::Journal(error.to_string()))?;
                 self.unwritten = None;
                 self.order = Some(draft.clone());
                 self.log(&draft);
@@ -192,7 +192,7 @@ impl Foreman {
         })?;
         let (ended, _) = machine::step(current, &self.hands.rules, Event::Abort(by), self.hands.clock.now());
         // What is under way goes on where its end cannot be written down.
-        self.write(&ended).await.map_err(|error| Denied::Journal(error.to_string()))?;
+        self.journal.append(&ended).await.map_err(|error| Denied::Journal(error.to_string()))?;
         self.unwritten = None;
         self.enter(ended.clone(), None);
         Ok(ended)
@@ -204,7 +204,7 @@ impl Foreman {
         let Some(order) = &self.order else { return };
         let (next, effect) = machine::step(order, &self.hands.rules, event, self.hands.clock.now());
         if next.moved(order)
-            && let Err(error) = self.write(&next).await
+            && let Err(error) = self.journal.append(&next).await
         {
             return self.hold(next, effect, &error);
         }
@@ -243,16 +243,10 @@ impl Foreman {
     /// Writes down what could not be, and goes on from there.
     async fn catch_up(&mut self) {
         let Some((next, effect)) = self.unwritten.take() else { return };
-        match self.write(&next).await {
+        match self.journal.append(&next).await {
             Ok(()) => self.enter(next, effect),
             Err(_) => self.unwritten = Some((next, effect)),
         }
-    }
-
-    fn write(&self, order: &Order) -> impl Future<Output = Result<(), JournalError>> + use<> {
-        let (journal, order) = (self.journal.clone(), order.clone());
-        let written = tokio::task::spawn_blocking(move || journal.append(&order));
-        async { written.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic())) }
     }
 
     fn log(&self, order: &Order) {

@@ -7,6 +7,7 @@ mod carry;
 mod decide;
 mod demo;
 mod discover;
+mod disk;
 mod dns;
 mod edge;
 mod harness;
