@@ -30,6 +30,8 @@ pub fn page(scene: &Scene) -> String {
         page.put(&m::CONFIG_RELOADS, &[outcome], scene.config.count(place) as f64);
     }
     page.put(&m::JOURNAL_RESERVE, &[], scene.journal.reserve() as f64);
+    page.put(&m::JOURNAL_FAILING, &[], f64::from(u8::from(scene.journal.trouble().is_some())));
+    page.put(&m::JOURNAL_REWRITTEN, &[], scene.journal.rewritten() as f64);
     if let Some(lines) = scene.access_log.lines() {
         page.put(&m::ACCESS_LOG_LINES, &[], lines as f64);
         for (place, reason) in AccessLog::REASONS.iter().enumerate() {

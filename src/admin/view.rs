@@ -24,6 +24,9 @@ pub struct Status {
     pub version: String,
     pub started: Timestamp,
     pub config: ConfigView,
+    /// Why the journal cannot be written, and what to do about it; null where it can.
+    #[serde(default)]
+    pub journal: Option<String>,
     /// Grows with every table that the workers are given.
     pub table_version: u64,
     pub listeners: Vec<ListenerView>,
@@ -279,6 +282,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: scene.started,
             config: scene.config.view(),
+            journal: scene.journal.trouble(),
             table_version: scene.switchboard.table().version,
             listeners: scene.listeners.load().iter().map(|listener| ListenerView::of(listener)).collect(),
             admin,

@@ -38,7 +38,7 @@ use crate::access_log::{AccessError, Shelf};
 use crate::admin::{Admin, AdminError, AskReload, Scene};
 use crate::config::{Config, EdgeTimeouts};
 use crate::cutover::Desk;
-use crate::journal::JournalError;
+use crate::journal::{Journal, JournalError};
 use crate::process::{InheritError, Inherited, Notifier, status, watch};
 use crate::proxy::{ListenError, Listener, Workers};
 use crate::seal::SealError;
@@ -116,6 +116,7 @@ impl App {
             notifier,
         };
         tokio::spawn(reloader.run(asks, proposals));
+        tokio::spawn(Journal::watch(Arc::downgrade(&scene.journal)));
         Ok(App { workers: crew, admin, access_log: scene.access_log.clone(), scene, listeners })
     }
 

@@ -9,6 +9,7 @@ use super::explain::{dns_as_json, explain};
 use super::{Failure, Global, out};
 use crate::aws::{self, Account, Tried, Uses};
 use crate::config::{Config, Report};
+use crate::journal::{self, JournalError};
 use crate::proxy::{Purpose, inspect};
 use crate::time;
 
@@ -31,6 +32,11 @@ impl Check {
         let (config, report) = loaded.map_err(|report| Failure::Config(Box::new(report), global.json))?;
         if self.policy {
             return print_policy(&config);
+        }
+        match journal::inspect(&config.state.dir) {
+            // A missing folder is told with what the proxy would do.
+            Ok(()) | Err(JournalError::NoFolder { .. }) => {}
+            Err(error) => return Err(Failure::Failed(error.to_string())),
         }
         let tried = if self.aws { Some(try_aws(&config)?) } else { None };
         if global.json {

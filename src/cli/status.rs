@@ -50,8 +50,9 @@ impl Status {
             if global.json {
                 return out::line(&look.json);
             }
-            let refused = look.refused.as_ref().map(refused_says).unwrap_or_default();
-            out::line(&format!("{}{refused}", page(&look.services, time::now())))
+            let refused = look.refused.as_ref().map(refused_says);
+            let doubts: String = refused.iter().chain(&look.journal).map(|says| doubt(says)).collect();
+            out::line(&format!("{}{doubts}", page(&look.services, time::now())))
         })
     }
 }
@@ -63,22 +64,24 @@ pub struct Look {
     pub services: Vec<ServiceView>,
     /// Where all services are looked at, and the last reload was refused.
     pub refused: Option<RefusedReload>,
+    /// Where all services are looked at, and the journal cannot be written.
+    pub journal: Option<String>,
 }
 
 pub async fn look(client: &Client, service: Option<&ServiceName>) -> Result<Look, Trouble> {
-    let (answer, services, refused) = match service {
+    let (answer, services, refused, journal) = match service {
         None => {
             let answer = client.get("/v1/status").await?;
             let status: Whole = answer.read()?;
-            (answer, status.services, status.config.refused)
+            (answer, status.services, status.config.refused, status.journal)
         }
         Some(service) => {
             let answer = client.get(&format!("/v1/services/{service}")).await?;
             let view = answer.read()?;
-            (answer, vec![view], None)
+            (answer, vec![view], None, None)
         }
     };
-    Ok(Look { json: answer.text, services, refused })
+    Ok(Look { json: answer.text, services, refused, journal })
 }
 
 /// All of it, for people.
@@ -114,9 +117,11 @@ pub fn clock(at: Timestamp) -> String {
 /// What is on disk is not what runs, and nobody may have noticed.
 fn refused_says(refused: &RefusedReload) -> String {
     let (by, at) = (&refused.by, refused.at.strftime("%Y-%m-%d %H:%M:%SZ"));
-    let says =
-        format!("the config runs as it was: the reload by {by} at {at} was refused; see `cutover reload --dry-run`");
-    format!("\n\n{}", out::styled(WARNING, &says))
+    format!("the config runs as it was: the reload by {by} at {at} was refused; see `cutover reload --dry-run`")
+}
+
+fn doubt(says: &str) -> String {
+    format!("\n\n{}", out::styled(WARNING, says))
 }
 
 fn service_says(service: &ServiceView, now: Timestamp) -> String {

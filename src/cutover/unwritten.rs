@@ -18,8 +18,8 @@ impl fmt::Display for Unwritten {
         let phase = phase.as_str().replace('_', " ");
         write!(
             f,
-            "cutover {id} is in its phase {phase}, which is not on disk yet: {why}; a restart before it is takes it up as it was: \
-             make room or mend the disk, and it is written down by itself"
+            "cutover {id} is in its phase {phase}, which is not on disk yet: {why}; then it is written down by itself, and a restart \
+             before that takes the cutover up as it was"
         )
     }
 }

@@ -1,23 +1,25 @@
 //! The journal: what must outlive a restart, on disk before it takes effect. One file of JSON lines, each with a checksum.
 
+mod error;
 mod line;
+mod pen;
 mod reserve;
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+pub use self::error::JournalError;
+pub use self::pen::inspect;
+
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::OwnedMutexGuard;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::line::{Line, is_torn};
-use self::reserve::Reserve;
+use self::pen::Pen;
 use crate::names::ServiceName;
 use crate::time::Human;
 
@@ -56,64 +58,32 @@ pub struct Journal {
     lines: Mutex<Vec<Line>>,
     /// What was left of the reserve behind the last line: whoever asks does not wait for the disk.
     reserve: AtomicU64,
-    /// Held for as long as the journal is open: two proxies must not write one journal.
-    _lock: File,
-}
-
-/// The file, as only one at a time may write it.
-struct Pen {
-    path: PathBuf,
-    file: File,
-    /// Where the last whole line ends.
-    end: u64,
-    reserve: Reserve,
+    rewritten: AtomicU64,
+    trouble: Mutex<Option<String>>,
 }
 
 impl Journal {
-    /// Opens the journal in `dir`, which must exist. A torn last line, as a crash leaves it, is cut off.
+    /// Opens the journal in `dir`, which must exist. A torn last line, as a crash leaves it, is cut off. One that can be
+    /// read and not written opens too, since it says who is live.
     pub fn open(dir: &Path, vital: &[Vital]) -> Result<Arc<Journal>, JournalError> {
-        let failed = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| JournalError::Io { what, path, source }
-        };
-        if !dir.is_dir() {
-            return Err(JournalError::NoFolder { dir: dir.to_owned() });
-        }
-        let lock_path = dir.join(LOCK);
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path);
-        let lock = lock.map_err(failed("cannot be created", &lock_path))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| JournalError::Locked { dir: dir.to_owned() })?;
-
-        let path = dir.join(FILE);
-        let mut options = OpenOptions::new();
-        let file = options.create(true).truncate(false).read(true).write(true).open(&path);
-        let mut file = file.map_err(failed("cannot be opened", &path))?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).map_err(failed("cannot be read", &path))?;
+        let (mut pen, text) = Pen::take(dir)?;
+        let path = pen.path().to_owned();
         let (lines, end) = replay(&text, vital, &path)?;
         if end < text.len() {
             tracing::warn!(path = %path.display(), bytes = text.len() - end, "the journal's torn last line is cut off");
-            file.set_len(end as u64).and_then(|()| file.sync_data()).map_err(failed("cannot be cut", &path))?;
         }
-        let mut pen = Pen { path: path.clone(), file, end: end as u64, reserve: Reserve::default() };
-        if pen.end > COMPACT_AT
-            && let Err(error) = pen.compact(&lines, dir)
-        {
-            // There may be no room for a second one beside it, and the long one says the same.
-            tracing::warn!(path = %path.display(), "the journal cannot be compacted, and is taken as it is: {error}");
-            let _ = fs::remove_file(dir.join(DRAFT));
-        }
-        pen.keep_reserve();
-        // The folder's own entry for the file must outlive a power cut too.
-        File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed("cannot be synced", dir))?;
+        let begun = pen.begin(end, || text_of(&lines));
+        let trouble = begun.inspect_err(|error| {
+            tracing::error!("{error}; until then it says who is live, and what would have to be written down is refused");
+        });
         Ok(Arc::new(Journal {
             path,
             hangs: AtomicBool::new(false),
+            reserve: AtomicU64::new(pen.reserve()),
+            rewritten: AtomicU64::new(0),
+            trouble: Mutex::new(trouble.err().map(|error| error.to_string())),
             lines: Mutex::new(lines),
-            reserve: AtomicU64::new(pen.left()),
             pen: Arc::new(tokio::sync::Mutex::new(pen)),
-            _lock: lock,
         }))
     }
 
@@ -124,23 +94,43 @@ impl Journal {
         entry: &T,
     ) -> impl Future<Output = Result<(), JournalError>> + Send + use<T> {
         let (journal, line) = (self.clone(), Line::of(entry));
-        async move { journal.put(line).await.map_err(|source| journal.unwritten(source)) }
+        async move {
+            let line = line.map_err(JournalError::io("cannot be written", &journal.path))?;
+            journal.put(Some(line)).await
+        }
     }
 
-    async fn put(self: &Arc<Journal>, line: io::Result<Line>) -> io::Result<()> {
-        let line = line?;
+    /// Looks now and then, for as long as there is a journal, whether a start would find it, and whether one that could not
+    /// be written can be.
+    pub async fn watch(journal: Weak<Journal>) {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let Some(journal) = journal.upgrade() else { return };
+            let known = journal.trouble();
+            match journal.put(None).await {
+                Ok(()) if known.is_some() => tracing::info!("the journal can be written again"),
+                Err(error) if known.is_none() => tracing::error!("{error}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Has the line written, or only the file seen to, on a thread that may wait for the disk.
+    async fn put(self: &Arc<Journal>, line: Option<Line>) -> Result<(), JournalError> {
         let pen = self.pen.clone().try_lock_owned();
         if pen.is_err() && self.hangs.load(Ordering::Relaxed) {
-            return Err(hanging());
+            return Err(self.hanging());
         }
         let settled = Arc::new(AtomicBool::new(false));
         let (journal, is_settled) = (self.clone(), settled.clone());
         let writing = async move {
-            let pen = match pen {
+            let mut pen = match pen {
                 Ok(pen) => pen,
                 Err(_) => journal.pen.clone().lock_owned().await,
             };
-            let written = tokio::task::spawn_blocking(move || journal.write(pen, line, &is_settled)).await;
+            let written = tokio::task::spawn_blocking(move || journal.write(&mut pen, line, &is_settled)).await;
             written.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
         };
         let mut writing = std::pin::pin!(writing);
@@ -150,19 +140,33 @@ impl Journal {
             Err(_) if settled.swap(true, Ordering::Relaxed) => writing.await,
             Err(_) => {
                 self.hangs.store(true, Ordering::Relaxed);
-                Err(hanging())
+                let error = self.hanging();
+                *self.lock_trouble() = Some(error.to_string());
+                Err(error)
             }
         }
     }
 
-    /// Waits for the disk. Whoever settles it first, this or the one that gives up, decides whether the line counts.
-    fn write(&self, mut pen: OwnedMutexGuard<Pen>, line: Line, settled: &AtomicBool) -> io::Result<()> {
+    /// Waits for the disk.
+    fn write(&self, pen: &mut Pen, line: Option<Line>, settled: &AtomicBool) -> Result<(), JournalError> {
+        let written = pen.ready(|| text_of(&self.lines())).and_then(|was_rewritten| {
+            self.rewritten.fetch_add(u64::from(was_rewritten), Ordering::Relaxed);
+            line.map_or(Ok(()), |line| self.write_line(pen, line, settled))
+        });
         self.hangs.store(false, Ordering::Relaxed);
-        let end = pen.end;
-        let written = pen.append(line.text()).and_then(|()| {
+        self.reserve.store(pen.reserve(), Ordering::Relaxed);
+        *self.lock_trouble() = written.as_ref().err().map(ToString::to_string);
+        written
+    }
+
+    /// Whoever settles it first, this or the one that gives up, decides whether the line counts.
+    fn write_line(&self, pen: &mut Pen, line: Line, settled: &AtomicBool) -> Result<(), JournalError> {
+        let end = pen.end();
+        let written = pen.append(line.text()).map_err(JournalError::io("cannot be written", &self.path));
+        let written = written.and_then(|()| {
             let mut lines = self.lines();
             if settled.swap(true, Ordering::Relaxed) {
-                return Err(hanging());
+                return Err(self.hanging());
             }
             remember(&mut lines, line);
             Ok(())
@@ -171,17 +175,27 @@ impl Journal {
             pen.take_back(end);
         }
         pen.keep_reserve();
-        self.reserve.store(pen.left(), Ordering::Relaxed);
         written
     }
 
-    fn unwritten(&self, source: io::Error) -> JournalError {
-        JournalError::Io { what: "cannot be written", path: self.path.clone(), source }
+    fn hanging(&self) -> JournalError {
+        let why = format!("the disk has not answered for {}", Human(DISK));
+        JournalError::io("cannot be written", &self.path)(io::Error::new(io::ErrorKind::TimedOut, why))
     }
 
     /// Bytes that can be written though the disk be full.
     pub fn reserve(&self) -> u64 {
         self.reserve.load(Ordering::Relaxed)
+    }
+
+    /// How often it was written anew, since somebody had removed, cut or replaced it.
+    pub fn rewritten(&self) -> u64 {
+        self.rewritten.load(Ordering::Relaxed)
+    }
+
+    /// Why it cannot be written, as far as the last try has shown, and what to do about it.
+    pub fn trouble(&self) -> Option<String> {
+        self.lock_trouble().clone()
     }
 
     /// The newest first, of one service or of all.
@@ -201,89 +215,35 @@ impl Journal {
     fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Pen {
-    fn append(&mut self, text: &[u8]) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(self.end))?;
-        self.file.write_all(text)?;
-        self.file.sync_data()?;
-        self.end += text.len() as u64;
-        Ok(())
-    }
-
-    /// What stands behind `end` does not count, be it half a line, to which the next one must not be glued. If this fails
-    /// too, the next append still begins at the same place.
-    fn take_back(&mut self, end: u64) {
-        self.end = end;
-        let _ = self.file.set_len(end).and_then(|()| self.file.sync_data());
-        self.reserve.lose();
-    }
-
-    fn keep_reserve(&mut self) {
-        self.reserve.keep(&self.file, self.end, &self.path);
-    }
-
-    fn left(&self) -> u64 {
-        self.reserve.left(self.end)
-    }
-
-    /// Leaves the last line about each id remembered, and the unbroken old file until the new one is whole. With the old
-    /// one its blocks go, so that there is room for the reserve of the new one.
-    fn compact(&mut self, lines: &[Line], dir: &Path) -> io::Result<()> {
-        let text = lines.iter().map(Line::text).collect::<Vec<_>>().concat();
-        let draft = dir.join(DRAFT);
-        let mut file = OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&draft)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&draft, &self.path)?;
-        self.file = file;
-        self.end = text.len() as u64;
-        Ok(())
+    fn lock_trouble(&self) -> MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Why the journal cannot be used, and what to do about it.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    #[error(
-        "the state folder {} does not exist; create it, owned by the user the proxy runs as, or name another as `dir` under [state]",
-        dir.display()
-    )]
-    NoFolder { dir: PathBuf },
-    #[error(
-        "another proxy keeps its state in {}; stop it, or give this one a state folder of its own (`dir` under [state])",
-        dir.display()
-    )]
-    Locked { dir: PathBuf },
-    #[error("the journal {} {what}: {source}", path.display())]
-    Io { what: &'static str, path: PathBuf, source: io::Error },
-    #[error(
-        "the journal {} is damaged at line {line}: {why}. Which color is live is written there, so the proxy does not guess: \
-         restore the file from a backup, or keep a copy and {}",
-        path.display(),
-        match line {
-            1 => "remove it: then every service begins with blue".to_owned(),
-            _ => format!("cut it behind line {}, if what that line says still holds", line - 1),
-        }
-    )]
-    Damaged { path: PathBuf, line: usize, why: String },
-}
-
-/// The lines that are kept of the file, and where its last whole one ends.
+/// The lines that are kept of the file, and where its last whole one ends: with its end, also where it lacks that.
 fn replay(text: &[u8], vital: &[Vital], path: &Path) -> Result<(Vec<Line>, usize), JournalError> {
     let understood = |line: Line| vital.iter().try_for_each(|topic| (topic.understood)(&line)).map(|()| line);
     let (mut lines, mut end) = (Vec::new(), 0);
-    for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        match Line::read(line).and_then(understood) {
-            Ok(line) => remember(&mut lines, line),
-            Err(_) if line == b"\n" => {}
-            Err(_) if is_torn(line, end > 0) => return Ok((lines, end)),
-            Err(why) => return Err(JournalError::Damaged { path: path.to_owned(), line: number + 1, why }),
-        }
-        end += line.len();
+    for (number, piece) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let line = match Line::read(piece) {
+            Err(_) if piece == b"\n" => {
+                end += piece.len();
+                continue;
+            }
+            Err(_) if is_torn(piece, end > 0) => return Ok((lines, end)),
+            line => line.and_then(understood),
+        };
+        let line = line.map_err(|why| JournalError::Damaged { path: path.to_owned(), line: number + 1, why })?;
+        end += line.text().len();
+        remember(&mut lines, line);
     }
     Ok((lines, end))
+}
+
+/// All that is remembered, as it stands in a file.
+fn text_of(lines: &[Line]) -> Vec<u8> {
+    lines.iter().map(Line::text).collect::<Vec<_>>().concat()
 }
 
 /// What the wanted lines about `T` say, newest first. One that is not understood is of no use to whoever asks; where
@@ -297,10 +257,6 @@ fn said<T: Topic>(lines: &[Line], wanted: impl Fn(&Line) -> bool) -> impl Iterat
             None
         }
     })
-}
-
-fn hanging() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, format!("the disk has not answered for {}", Human(DISK)))
 }
 
 fn remember(lines: &mut Vec<Line>, line: Line) {
@@ -322,22 +278,22 @@ fn remember(lines: &mut Vec<Line>, line: Line) {
     }
 }
 
-const FILE: &str = "journal.jsonl";
-const DRAFT: &str = "journal.jsonl.new";
-const LOCK: &str = "lock";
-const COMPACT_AT: u64 = 4 * 1024 * 1024;
 /// How long a line may take before the disk is one that hangs: longer than where it is only busy, and shorter than the word
 /// on an order may take.
 const DISK: Duration = Duration::from_secs(3);
+/// Between two looks at the file.
+const LOOK: Duration = Duration::from_secs(5);
 /// Entries kept of each topic.
 const REMEMBERED: usize = 1000;
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::MetadataExt;
 
     use serde::Deserialize;
 
+    use super::pen::{COMPACT_AT, DRAFT, FILE};
     use super::*;
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -386,10 +342,13 @@ mod tests {
         Journal::open(dir, &[Vital::topic::<Deed>()])
     }
 
-    /// Writes it down as the proxy does.
     fn append(journal: &Arc<Journal>, entry: &impl Topic) -> Result<(), JournalError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        runtime.block_on(journal.append(entry))
+        in_held_time(journal.append(entry))
+    }
+
+    fn in_held_time<T>(future: impl Future<Output = T>) -> T {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap().block_on(future)
     }
 
     fn last(journal: &Journal, service: &str) -> Option<Deed> {
@@ -443,9 +402,8 @@ mod tests {
         fs::write(&path, [&text[..], &newer].concat()).unwrap();
         let journal = open(dir.path()).unwrap();
         assert_eq!(last(&journal, "shop").unwrap().step, 4);
-        let lines = journal.lines();
-        journal.pen.blocking_lock().compact(&lines, dir.path()).unwrap();
-        drop(lines);
+        fs::remove_file(&path).unwrap();
+        assert!(journal.pen.blocking_lock().ready(|| text_of(&journal.lines())).unwrap());
         drop(journal);
         let kept = fs::read(&path).unwrap();
         assert!(kept.len() < text.len() && kept.ends_with(&newer), "{}", kept.escape_ascii());
@@ -471,7 +429,8 @@ mod tests {
         let ends = |at: &usize| text[at.saturating_sub(2)..(at + 2).min(text.len())].contains(&b'\n');
         for cut in (0..text.len()).filter(|at| at % 23 == 0 || ends(at)) {
             fs::write(&path, &text[..cut]).unwrap();
-            let whole = text[..cut].iter().filter(|byte| **byte == b'\n').count();
+            // A line that lacks only its end is whole.
+            let whole = text[..text.len().min(cut + 1)].iter().filter(|byte| **byte == b'\n').count();
             let journal = open(dir.path()).unwrap();
             let shop = last(&journal, "shop").map(|deed| deed.step);
             assert_eq!(shop, whole.checked_sub(1).map(|last| [1, 2, 2, 3, 4][last]), "cut at {cut}");
@@ -480,6 +439,81 @@ mod tests {
             let again = open(dir.path()).unwrap();
             assert_eq!(last(&again, "shop").unwrap().id, "c3", "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn a_last_line_that_lacks_only_its_end_is_given_it_unless_it_is_damaged() {
+        let (dir, text) = written();
+        let path = dir.path().join(FILE);
+        let strange = signed(r#"{"at":"2030-01-01T00:00:00Z","deed":{"id":"d","service":"shop","step":"sideways"}}"#);
+        fs::write(&path, &text[..text.len() - 1]).unwrap();
+        drop(open(dir.path()).unwrap());
+        assert_eq!(fs::read(&path).unwrap(), text);
+        let strange = [&text[..], &strange[..strange.len() - 1]].concat();
+        fs::write(&path, &strange).unwrap();
+        assert!(matches!(open(dir.path()), Err(JournalError::Damaged { line: 6, .. })), "whole, and not understood");
+        assert_eq!(fs::read(&path).unwrap(), strange);
+    }
+
+    #[test]
+    fn removed_cut_or_replaced_it_is_written_anew_as_it_is_remembered() {
+        let (dir, text) = written();
+        let (path, other) = (dir.path().join(FILE), dir.path().join("other"));
+        let journal = open(dir.path()).unwrap();
+        let harms: [&dyn Fn(); 4] = [
+            &|| fs::remove_file(&path).unwrap(),
+            &|| fs::File::options().write(true).open(&path).unwrap().set_len(30).unwrap(),
+            &|| fs::write(&path, text.repeat(2)).unwrap(),
+            &|| fs::write(&other, "precious").and_then(|()| fs::rename(&other, &path)).unwrap(),
+        ];
+        for (step, harm) in (5..).zip(harms) {
+            harm();
+            append(&journal, &deed("c1", "shop", step)).unwrap();
+            assert_eq!(journal.rewritten(), u64::from(step) - 4);
+            let again = tempfile::tempdir().unwrap();
+            fs::copy(&path, again.path().join(FILE)).unwrap();
+            let again = open(again.path()).unwrap();
+            assert_eq!(last(&again, "shop").unwrap().step, step);
+            assert_eq!(again.history::<Deed>(None), journal.history(None));
+            assert!(journal.reserve() > 0 && beyond(&path) >= journal.reserve());
+        }
+        assert_eq!(fs::read(dir.path().join("journal.jsonl.found")).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn what_was_given_up_while_the_disk_hung_is_taken_back() {
+        let (dir, text) = written();
+        let journal = open(dir.path()).unwrap();
+        let (line, given_up) = (Line::of(&deed("c1", "shop", 5)).unwrap(), AtomicBool::new(true));
+        let mut pen = journal.pen.blocking_lock();
+        assert!(journal.write(&mut pen, Some(line), &given_up).is_err());
+        drop(pen);
+        assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), text);
+        assert_eq!(last(&journal, "shop").unwrap().step, 4);
+        append(&journal, &deed("c1", "shop", 6)).unwrap();
+        drop(journal);
+        assert_eq!(last(&open(dir.path()).unwrap(), "shop").unwrap().step, 6);
+    }
+
+    #[test]
+    fn while_a_line_hangs_readers_do_not_wait_and_all_other_lines_fail_at_once() {
+        let (dir, text) = written();
+        let journal = open(dir.path()).unwrap();
+        let entry = deed("c1", "shop", 5);
+        in_held_time(async {
+            let hangs = journal.pen.lock().await;
+            let (began, mut first) = (tokio::time::Instant::now(), std::pin::pin!(journal.append(&entry)));
+            assert!(timeout(DISK / 2, &mut first).await.is_err(), "it may only be busy");
+            assert_eq!(last(&journal, "shop").unwrap().step, 4);
+            assert!(first.await.unwrap_err().to_string().contains("the disk has not answered"));
+            assert!(began.elapsed() >= DISK);
+            let (again, failed) = (tokio::time::Instant::now(), journal.append(&entry).await.is_err());
+            assert!(failed && again.elapsed().is_zero() && journal.trouble().is_some());
+            drop(hangs);
+            assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), text);
+            journal.append(&entry).await.unwrap();
+        });
+        assert_eq!((last(&journal, "shop").unwrap().step, journal.trouble()), (5, None));
     }
 
     #[test]

@@ -139,6 +139,10 @@ families! {
         "Bytes that can be journaled though the disk be full: 512 KiB or more, or else there is no room for it, or no such thing.";
     JOURNAL_UNWRITTEN = Gauge "cutover_journal_unwritten" ["service"]
         "1 while something that has happened to the service's cutover is not on disk, so that a restart would not know of it.";
+    JOURNAL_FAILING = Gauge "cutover_journal_failing" []
+        "1 while the journal cannot be written, as the last try has shown.";
+    JOURNAL_REWRITTEN = Counter "cutover_journal_rewritten_total" []
+        "Times the journal was written anew, since somebody had removed, cut or replaced it.";
     ACCESS_LOG_LINES = Counter "cutover_access_log_lines_total" []
         "Lines written to the access log.";
     ACCESS_LOG_DROPPED = Counter "cutover_access_log_dropped_total" ["reason"]

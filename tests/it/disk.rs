@@ -1,8 +1,13 @@
-//! What a disk does to the journal while the proxy serves: it hangs.
+//! What may happen to the journal's file and its disk, and that the proxy serves all the same.
 
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use rustix::fs::{CWD, Mode, mkfifoat};
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Client, Cutover, HangingDisk, Health, PATIENCE, eventually};
+use crate::harness::{Backend, Client, Cutover, HangingDisk, Health, PATIENCE, SmallDisk, cutover, eventually};
 
 /// Two services of the same two backends.
 async fn shop_and_blog(rules: &str) -> (Backend, Backend, Cutover) {
@@ -15,6 +20,10 @@ async fn shop_and_blog(rules: &str) -> (Backend, Backend, Cutover) {
 
 async fn order(proxy: &Cutover, service: &str, verb: &str, body: Value) -> (u16, Value) {
     proxy.api("POST", &format!("/v1/services/{service}/{verb}"), body).await
+}
+
+fn journal(proxy: &Cutover) -> PathBuf {
+    proxy.state_dir().join("journal.jsonl")
 }
 
 async fn until_phase(proxy: &Cutover, phase: &str) {
@@ -66,4 +75,133 @@ async fn while_the_disk_hangs_everything_but_what_has_to_be_written_goes_on() {
     assert_eq!((history.as_array().unwrap().len(), &history[0]["outcome"]), (1, &json!("aborted")), "{history:#}");
     assert_eq!(proxy.service("blog").await["live"], "blue", "what was refused does not come true");
     proxy.kill9().await;
+}
+
+#[tokio::test]
+async fn a_journal_that_somebody_removes_cuts_or_replaces_is_soon_whole_again() {
+    let (_blue, _green, mut proxy) = shop_and_blog("").await;
+    assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 200);
+    let file = journal(&proxy);
+    let text = fs::read(&file).unwrap();
+    let last = text.split_inclusive(|byte| *byte == b'\n').next_back().unwrap();
+    let foreign = proxy.state_dir().join("foreign");
+    let harms: [&dyn Fn(); 3] = [
+        &|| fs::remove_file(&file).unwrap(),
+        &|| fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(30).unwrap(),
+        &|| {
+            fs::write(&foreign, "precious").unwrap();
+            fs::rename(&foreign, &file).unwrap();
+        },
+    ];
+    for (before, harm) in harms.into_iter().enumerate() {
+        harm();
+        // Nobody gives an order.
+        let noticed = || async {
+            proxy.metrics().await.value("cutover_journal_rewritten_total", &[]) == before as f64 + 1.0
+        };
+        assert!(eventually(PATIENCE, noticed).await, "{}", proxy.stderr());
+        assert_eq!(fs::read(&file).unwrap().escape_ascii().to_string(), last.escape_ascii().to_string());
+    }
+    assert_eq!(fs::read(proxy.state_dir().join("journal.jsonl.found")).unwrap(), b"precious");
+    assert!(proxy.stderr().contains("written anew"), "{}", proxy.stderr());
+
+    // With an order right behind it, its lines go where a start finds them.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(order(&proxy, "blog", "switch", json!({ "to": "green" })).await.0, 200);
+    proxy.kill9().await;
+    proxy.restart().await;
+    for service in ["shop", "blog"] {
+        assert_eq!(proxy.service(service).await["live"], "green");
+    }
+}
+
+#[tokio::test]
+async fn another_proxys_journal_in_the_place_of_its_own_is_left_alone() {
+    let (_blue, _green, proxy) = shop_and_blog("").await;
+    // Somebody has removed all of it, and started another.
+    let lock = proxy.state_dir().join("lock");
+    fs::remove_file(&lock).unwrap();
+    let lock = fs::File::create(lock).unwrap();
+    lock.try_lock().unwrap();
+    let theirs = proxy.state_dir().join("theirs");
+    fs::write(&theirs, "theirs").unwrap();
+    fs::rename(&theirs, journal(&proxy)).unwrap();
+    let (status, refused) = order(&proxy, "shop", "switch", json!({ "to": "green" })).await;
+    assert!(status == 507 && refused["detail"].as_str().unwrap().contains("another proxy"), "{refused}");
+    assert_eq!(fs::read(journal(&proxy)).unwrap(), b"theirs");
+
+    drop(lock);
+    assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 200);
+}
+
+#[tokio::test]
+async fn on_a_disk_that_is_read_only_at_the_start_the_live_color_is_served_and_orders_are_refused_until_it_is_not() {
+    let (_blue, _green, mut proxy) = shop_and_blog("").await;
+    proxy.kill9().await;
+    let Some(disk) = SmallDisk::at(&proxy.state_dir()) else { return };
+    proxy.restart().await;
+    assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 200);
+    proxy.kill9().await;
+    // As a crash may leave it, and where nobody has made a lock.
+    let mut file = fs::OpenOptions::new().append(true).open(journal(&proxy)).unwrap();
+    file.write_all(b"{\"at\":\"torn").unwrap();
+    drop(file);
+    fs::remove_file(proxy.state_dir().join("lock")).unwrap();
+    disk.read_only(true);
+
+    proxy.restart().await;
+    assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("green"));
+    let failing = async |proxy: &Cutover| proxy.metrics().await.value("cutover_journal_failing", &[]);
+    let is_told = |text: &str| text.contains("Read-only file system") && text.contains("mounted for writing");
+    assert!(is_told(&proxy.stderr()), "{}", proxy.stderr());
+    assert!(is_told(proxy.status().await["journal"].as_str().unwrap()));
+    assert!(is_told(&proxy.run(&["status"]).await.stdout));
+    assert_eq!(failing(&proxy).await, 1.0);
+    let (status, refused) = order(&proxy, "shop", "rollback", Value::Null).await;
+    let says = refused["detail"].as_str().unwrap();
+    assert!(status == 507 && is_told(says) && says.contains("nothing has changed"), "{says}");
+
+    disk.read_only(false);
+    let is_good = || async { failing(&proxy).await == 0.0 };
+    assert!(eventually(PATIENCE, is_good).await, "{:#}", proxy.status().await);
+    assert_eq!(proxy.status().await["journal"], Value::Null);
+    assert_eq!(order(&proxy, "shop", "rollback", Value::Null).await.0, 200);
+    proxy.kill9().await;
+    proxy.restart().await;
+    assert_eq!(proxy.service("shop").await["live"], "blue");
+    proxy.kill9().await;
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_no_journal_and_holds_up_no_start() {
+    let (_blue, _green, mut proxy) = shop_and_blog("").await;
+    proxy.kill9().await;
+    for name in ["journal.jsonl", "lock"] {
+        let path = proxy.state_dir().join(name);
+        fs::remove_file(&path).unwrap();
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        let config = proxy.config_file();
+        let ran = [proxy.restart_in_vain().await, cutover(&["check", "--config", config.to_str().unwrap()]).await];
+        for ran in ran {
+            let says = &ran.stderr;
+            assert!(ran.code == 1 && says.contains("is a pipe") && says.contains("move it away"), "{ran:#?}");
+        }
+        fs::remove_file(&path).unwrap();
+    }
+    fs::create_dir(journal(&proxy)).unwrap();
+    let ran = proxy.restart_in_vain().await.assert_code(1);
+    assert!(ran.stderr.contains("is a folder"), "{ran:#?}");
+}
+
+#[tokio::test]
+async fn a_last_line_that_lacks_only_its_end_is_kept() {
+    let (_blue, _green, mut proxy) = shop_and_blog("").await;
+    assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 200);
+    proxy.kill9().await;
+    let text = fs::read(journal(&proxy)).unwrap();
+    fs::write(journal(&proxy), &text[..text.len() - 1]).unwrap();
+    proxy.restart().await;
+    let shop = proxy.service("shop").await;
+    assert_eq!((&shop["live"], &shop["phase"]), (&json!("green"), &json!("idle")), "{shop:#}");
+    assert_eq!(fs::read(journal(&proxy)).unwrap(), text);
 }

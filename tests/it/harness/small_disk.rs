@@ -21,6 +21,13 @@ impl SmallDisk {
         }
         Some(SmallDisk(folder.to_owned()))
     }
+
+    /// Has it take nothing, or everything again; nobody may have a file open there to write to.
+    pub fn read_only(&self, is: bool) {
+        let option = if is { "remount,ro" } else { "remount,rw" };
+        let mount = Command::new("mount").args(["-o", option]).arg(&self.0).status();
+        assert!(mount.is_ok_and(|status| status.success()));
+    }
 }
 
 impl Drop for SmallDisk {
