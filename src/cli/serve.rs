@@ -57,6 +57,7 @@ async fn serve(config: &Config, workers: usize, outside: Outside) -> anyhow::Res
     let mut signals = EndSignals::listen().context("signals cannot be listened for")?;
     let mut reloads = ReloadSignal::listen().context("signals cannot be listened for")?;
     let reopen_signal = ReopenSignal::listen().context("signals cannot be listened for")?;
+    process::outlive_full_files().context("signals cannot be listened for")?;
     let (notifier, watchdog) = (outside.notifier.clone(), process::watchdog());
     let mut asked = None;
     let app = App::start(config, workers, outside, async { asked = Some(signals.next().await) }).await?;

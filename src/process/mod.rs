@@ -6,7 +6,7 @@ mod watch;
 
 use std::io;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use self::inherit::{Handed, InheritError, Inherited};
@@ -59,6 +59,12 @@ impl ReloadSignal {
         self.0.recv().await;
         "SIGHUP"
     }
+}
+
+/// Has a file that may not grow any longer be a write that fails, and no longer the end of the process.
+pub fn outlive_full_files() -> io::Result<()> {
+    // Once it has been listened for, it is never again what the system makes of it; the commands of gates begin anew.
+    signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map(drop)
 }
 
 /// Raises the limit of open files as far as the system allows: every connection is one, and its backend another.

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
+use rustix::process::Resource;
 use serde_json::{Value, json};
 
 use crate::harness::{Backend, Client, Cutover, HangingDisk, Health, PATIENCE, SmallDisk, cutover, eventually};
@@ -132,6 +133,17 @@ async fn another_proxys_journal_in_the_place_of_its_own_is_left_alone() {
 
     drop(lock);
     assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_limit_on_the_length_of_files_refuses_a_switch_and_ends_nothing() {
+    let (_blue, _green, proxy) = shop_and_blog("").await;
+    let switch = || order(&proxy, "shop", "switch", json!({ "to": "green" }));
+    let (status, refused) = proxy.limited(Resource::Fsize, 64, switch()).await;
+    let says = refused["detail"].as_str().unwrap();
+    assert!(status == 507 && says.contains("File too large") && says.contains("LimitFSIZE="), "{says}");
+    assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
+    assert_eq!(switch().await.0, 200);
 }
 
 #[tokio::test]

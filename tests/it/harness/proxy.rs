@@ -268,11 +268,16 @@ impl Cutover {
 
     /// Has it open no more files, for as long as `run` takes; what is open stays so.
     pub async fn without_descriptors<T>(&self, run: impl Future<Output = T>) -> T {
+        self.limited(Resource::Nofile, 3, run).await
+    }
+
+    /// Has it no more than so much of this for as long as `run` takes.
+    pub async fn limited<T>(&self, what: Resource, most: u64, run: impl Future<Output = T>) -> T {
         let pid = Pid::from_raw(self.process.id().cast_signed());
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        let before = prlimit(pid, Resource::Nofile, Rlimit { current: Some(3), maximum }).unwrap();
+        let maximum = getrlimit(what).maximum;
+        let before = prlimit(pid, what, Rlimit { current: Some(most), maximum }).unwrap();
         let done = run.await;
-        prlimit(pid, Resource::Nofile, before).unwrap();
+        prlimit(pid, what, before).unwrap();
         done
     }
 
