@@ -18,8 +18,8 @@ impl fmt::Display for Unwritten {
         let phase = phase.as_str().replace('_', " ");
         write!(
             f,
-            "cutover {id} is in its phase {phase}, which is not on disk yet: {why}; then it is written down by itself, and a restart \
-             before that takes the cutover up as it was"
+            "cutover {id} is in its phase {phase}, which is not on disk yet: {why}; once that is mended it is \
+             written down by itself, and a restart before that takes the cutover up as it was"
         )
     }
 }

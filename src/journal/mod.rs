@@ -74,7 +74,9 @@ impl Journal {
         }
         let begun = pen.begin(end, || text_of(&lines));
         let trouble = begun.inspect_err(|error| {
-            tracing::error!("{error}; until then it says who is live, and what would have to be written down is refused");
+            tracing::error!(
+                "{error}; meanwhile it says who is live, and what would have to be written down is refused"
+            );
         });
         Ok(Arc::new(Journal {
             path,
@@ -95,7 +97,7 @@ impl Journal {
     ) -> impl Future<Output = Result<(), JournalError>> + Send + use<T> {
         let (journal, line) = (self.clone(), Line::of(entry));
         async move {
-            let line = line.map_err(JournalError::io("cannot be written", &journal.path))?;
+            let line = line.map_err(journal.failed())?;
             journal.put(Some(line)).await
         }
     }
@@ -151,7 +153,11 @@ impl Journal {
     fn write(&self, pen: &mut Pen, line: Option<Line>, settled: &AtomicBool) -> Result<(), JournalError> {
         let written = pen.ready(|| text_of(&self.lines())).and_then(|was_rewritten| {
             self.rewritten.fetch_add(u64::from(was_rewritten), Ordering::Relaxed);
-            line.map_or(Ok(()), |line| self.write_line(pen, line, settled))
+            match line {
+                Some(line) => self.write_line(pen, line, settled),
+                None if self.trouble().is_some() => pen.try_out().map_err(self.failed()),
+                None => Ok(()),
+            }
         });
         self.hangs.store(false, Ordering::Relaxed);
         self.reserve.store(pen.reserve(), Ordering::Relaxed);
@@ -162,8 +168,7 @@ impl Journal {
     /// Whoever settles it first, this or the one that gives up, decides whether the line counts.
     fn write_line(&self, pen: &mut Pen, line: Line, settled: &AtomicBool) -> Result<(), JournalError> {
         let end = pen.end();
-        let written = pen.append(line.text()).map_err(JournalError::io("cannot be written", &self.path));
-        let written = written.and_then(|()| {
+        let written = pen.append(line.text()).map_err(self.failed()).and_then(|()| {
             let mut lines = self.lines();
             if settled.swap(true, Ordering::Relaxed) {
                 return Err(self.hanging());
@@ -180,7 +185,11 @@ impl Journal {
 
     fn hanging(&self) -> JournalError {
         let why = format!("the disk has not answered for {}", Human(DISK));
-        JournalError::io("cannot be written", &self.path)(io::Error::new(io::ErrorKind::TimedOut, why))
+        self.failed()(io::Error::new(io::ErrorKind::TimedOut, why))
+    }
+
+    fn failed(&self) -> impl FnOnce(io::Error) -> JournalError + use<> {
+        JournalError::io("cannot be written", &self.path)
     }
 
     /// Bytes that can be written though the disk be full.
@@ -486,10 +495,13 @@ mod tests {
         let journal = open(dir.path()).unwrap();
         let (line, given_up) = (Line::of(&deed("c1", "shop", 5)).unwrap(), AtomicBool::new(true));
         let mut pen = journal.pen.blocking_lock();
-        assert!(journal.write(&mut pen, Some(line), &given_up).is_err());
+        assert!(journal.write(&mut pen, Some(line), &given_up).is_err() && journal.trouble().is_some());
         drop(pen);
         assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), text);
         assert_eq!(last(&journal, "shop").unwrap().step, 4);
+        in_held_time(journal.put(None)).unwrap();
+        assert_eq!(journal.trouble(), None, "it is tried out, and leaves nothing");
+        assert_eq!(fs::read(dir.path().join(FILE)).unwrap(), text);
         append(&journal, &deed("c1", "shop", 6)).unwrap();
         drop(journal);
         assert_eq!(last(&open(dir.path()).unwrap(), "shop").unwrap().step, 6);

@@ -116,6 +116,15 @@ impl Pen {
         Ok(())
     }
 
+    /// Whether a line could be written now: behind the end, where it goes again, and as long as few are.
+    pub fn try_out(&mut self) -> io::Result<()> {
+        let end = self.end;
+        let tried = self.append(&[b'\n'; 4096]);
+        self.take_back(end);
+        self.keep_reserve();
+        tried
+    }
+
     pub fn end(&self) -> u64 {
         self.end
     }

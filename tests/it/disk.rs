@@ -97,9 +97,8 @@ async fn a_journal_that_somebody_removes_cuts_or_replaces_is_soon_whole_again() 
     for (before, harm) in harms.into_iter().enumerate() {
         harm();
         // Nobody gives an order.
-        let noticed = || async {
-            proxy.metrics().await.value("cutover_journal_rewritten_total", &[]) == before as f64 + 1.0
-        };
+        let noticed =
+            || async { proxy.metrics().await.value("cutover_journal_rewritten_total", &[]) == before as f64 + 1.0 };
         assert!(eventually(PATIENCE, noticed).await, "{}", proxy.stderr());
         assert_eq!(fs::read(&file).unwrap().escape_ascii().to_string(), last.escape_ascii().to_string());
     }
@@ -139,10 +138,19 @@ async fn another_proxys_journal_in_the_place_of_its_own_is_left_alone() {
 async fn a_limit_on_the_length_of_files_refuses_a_switch_and_ends_nothing() {
     let (_blue, _green, proxy) = shop_and_blog("").await;
     let switch = || order(&proxy, "shop", "switch", json!({ "to": "green" }));
-    let (status, refused) = proxy.limited(Resource::Fsize, 64, switch()).await;
+    let failing = async || proxy.metrics().await.value("cutover_journal_failing", &[]);
+    let limited = async {
+        let refused = switch().await;
+        assert_eq!(failing().await, 1.0);
+        refused
+    };
+    let (status, refused) = proxy.limited(Resource::Fsize, 64, limited).await;
     let says = refused["detail"].as_str().unwrap();
     assert!(status == 507 && says.contains("File too large") && says.contains("LimitFSIZE="), "{says}");
     assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
+    // Nobody gives an order.
+    let is_good = || async { failing().await == 0.0 };
+    assert!(eventually(PATIENCE, is_good).await, "{:#}", proxy.status().await);
     assert_eq!(switch().await.0, 200);
 }
 
