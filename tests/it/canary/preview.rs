@@ -352,7 +352,7 @@ async fn no_link_comes_back_with_a_later_preview_though_the_clock_be_set_back_wh
     let mut opened: Opened = journal.last(&"shop".parse().unwrap()).expect("the opening is written down");
     // The clock that is set back by an hour is one that was an hour ahead.
     opened.at = opened.at.checked_add(Duration::from_secs(3600)).unwrap();
-    journal.append(&opened).unwrap();
+    journal.append(&opened).await.unwrap();
     drop(journal);
     proxy.restart().await;
     until_up(&proxy).await;
