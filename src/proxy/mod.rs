@@ -189,6 +189,10 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Carried, Stop> {
         let limits = &visitor.edge.rules.limits;
+        if visitor.is_told.get() && !visitor.http2 {
+            // Of trailers that came behind the beginning of the answer it could not be told any more.
+            return Err(Refusal::BadRequest("the request before it had trailers").into());
+        }
         if visitor.http2 && self.streams.get() > limits.http2_requests.div_ceil(self.workers) {
             return Err(Refusal::Overloaded.into());
         }

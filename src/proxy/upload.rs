@@ -166,6 +166,7 @@ impl Upload {
         // been meant as another request, so that none is taken from this connection.
         if frame.is_trailers() && !self.visitor.http2 {
             self.visitor.is_told.set(true);
+            self.visitor.pulse.ask_to_leave();
         }
         headers::clean_trailers(frame, self.trailers).map_err(|_| Fault::LongTrailers)
     }

@@ -1,7 +1,9 @@
 //! Pipelines: requests that are sent before the answers to those in front of them. Each has its own answer, in its turn.
 
+use std::io::{Read, Write};
+
 use super::{held, open};
-use crate::harness::{Backend, PATIENCE, Raw, eventually};
+use crate::harness::{Backend, PATIENCE, Raw, RawBackend, eventually};
 
 #[tokio::test]
 async fn a_hundred_requests_sent_at_once_are_answered_in_their_order() {
@@ -66,6 +68,31 @@ async fn nothing_is_taken_from_behind_a_body_that_was_refused_unread() {
         assert_eq!(raw.until_closed().await, b"", "{body}");
     }
     assert_eq!(blue.requests(), 0);
+}
+
+/// Of trailers that come behind the beginning of the answer its client cannot be told any more that they are the end.
+#[tokio::test]
+async fn nothing_is_taken_from_behind_trailers_though_the_answer_had_begun() {
+    let blue = RawBackend::start(|head, socket| {
+        if head.starts_with("GET ") {
+            return socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nanother").unwrap();
+        }
+        socket.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n").unwrap();
+        let (mut came, mut byte) = (Vec::new(), [0]);
+        while !came.ends_with(b"x: 1\r\n\r\n") {
+            socket.read_exact(&mut byte).unwrap();
+            came.push(byte[0]);
+        }
+        socket.write_all(b"0\r\n\r\n").unwrap();
+    });
+    let proxy = held(&blue, "", "", "").start().await;
+    let begin = "Host: shop.test\r\nContent-Type: application/grpc\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut raw = Raw::saying(&proxy, format!("POST / HTTP/1.1\r\n{begin}")).await;
+    assert!(raw.head().await.starts_with("HTTP/1.1 200 "));
+    let plain = "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n";
+    raw.write(format!("0\r\nX: 1\n\n{plain}{plain}")).await;
+    let rest = String::from_utf8(raw.until_closed().await).unwrap();
+    assert!(rest.starts_with("3\r\none\r\n0\r\n\r\n") && !rest.contains("another"), "{rest}");
 }
 
 #[tokio::test]
