@@ -77,7 +77,7 @@ pub fn vet(head: &request::Parts, edge: &Edge) -> Result<Vetted, Refusal> {
     }
     match () {
         () if size > limits.head || fields > limits.fields => Err(Refusal::HeadTooLarge),
-        // Each field is held against each of them: what names more than there may be is after the time that takes.
+        // Each field is held against each of them, which takes what both numbers make together.
         () if named > limits.fields => Err(Refusal::HeadTooLarge),
         () if hosts > 1 => Err(Refusal::BadRequest("more than one Host field")),
         () if hosts == 0 && has_no_host(head) => Err(Refusal::BadRequest("no Host field")),
