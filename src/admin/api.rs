@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Json;
@@ -24,7 +23,7 @@ use super::problem::Problem;
 use super::view::{AdminView, Outcome, Past, ServiceView, Status};
 use super::{Scene, discover, events, names, reload, scrape, stacks};
 use crate::config;
-use crate::cutover::{Cutover, Denied, Desk, Granted, Plan, Until, Wish};
+use crate::cutover::{Cutover, Denied, Desk, Granted, Plan, Stage, Until, Wish};
 use crate::names::{BadName, Color};
 
 /// What every route may look at.
@@ -32,14 +31,12 @@ pub struct State {
     pub scene: Arc<Scene>,
     pub address: Option<SocketAddr>,
     pub socket: PathBuf,
-    /// The proxy has been asked to end.
-    pub leaving: AtomicBool,
 }
 
 impl State {
     /// A problem where the proxy is about to end: what began now would be somebody else's to finish.
     pub fn stays(&self) -> Result<(), Denied> {
-        if self.leaving.load(Ordering::Relaxed) { Err(Denied::Stopping) } else { Ok(()) }
+        if *self.scene.stage.borrow() == Stage::Ending { Err(Denied::Stopping) } else { Ok(()) }
     }
 
     /// Who asks for a write; a problem where he may not.
@@ -184,7 +181,7 @@ async fn reload_config(
     let ask: AskReload = read(&body)?;
     // A rehearsal changes nothing, but it reads files: not for everyone who can connect.
     let by = state.writer(&peer, &headers)?;
-    state.stays()?;
+    until_started(&state, "the reload").await?;
     say(reload::ask(&state.scene.reload, by, ask.dry_run).await?)
 }
 
@@ -256,7 +253,7 @@ async fn ready(Shared(state): App) -> Response {
 
 /// What clients and orders wait for, where clients are not let in yet.
 fn starting(state: &State) -> Option<Vec<String>> {
-    if state.scene.open.load(Ordering::Relaxed) {
+    if *state.scene.stage.borrow() != Stage::Starting {
         return None;
     }
     let services = now(state).services;
@@ -264,18 +261,41 @@ fn starting(state: &State) -> Option<Vec<String>> {
     Some(std::iter::once("the proxy is starting".to_owned()).chain(services.iter().filter_map(warming)).collect())
 }
 
-/// The wish stays where it was handed in, and is granted or denied in its turn.
-fn waits(state: &State, desk: &Desk) -> Answer {
+/// Hands in the wish; a problem where it has been dropped, since its turn did not come in time.
+async fn hand_in(state: &State, desk: &Desk, wish: Wish, within: Duration) -> Result<Option<Granted>, Problem> {
+    match desk.ask(wish, within).await {
+        Err(denied @ Denied::NotBegun(_)) => Err(not_begun(state, denied)),
+        word => Ok(word?),
+    }
+}
+
+/// What it would have had to wait for.
+fn not_begun(state: &State, denied: Denied) -> Problem {
+    let busy = || vec!["the service is busy: an order or a reload is not over".to_owned()];
+    Problem::from(denied).because(starting(state).unwrap_or_else(busy))
+}
+
+/// For what begins only once the start is over: where that is not soon, it does not wait.
+pub async fn until_started(state: &State, what: &str) -> Result<(), Problem> {
+    let mut stage = state.scene.stage.subscribe();
+    match tokio::time::timeout(AT_ONCE, Stage::after_start(&mut stage)).await {
+        Ok(()) => Ok(state.stays()?),
+        Err(_) => Err(not_begun(state, Denied::NotBegun(what.to_owned()))),
+    }
+}
+
+/// There is no word on the wish yet, and there will be one.
+fn undecided(desk: &Desk) -> Answer {
     let live = desk.entry().ok_or(Denied::Gone)?.live;
-    let busy = || vec!["the service is busy: an order, a reload or a look at its health is not over".to_owned()];
-    so_far(Outcome::waiting(desk, live, starting(state).unwrap_or_else(busy)))
+    so_far(Outcome::undecided(desk, live, "the health of a color is being looked at, or the disk is slow"))
 }
 
 /// Hands in the wish, and tells what is so at once.
 async fn granted(state: &State, desk: &Desk, wish: Wish) -> Answer {
-    match desk.ask(wish, AT_ONCE).await? {
-        None => waits(state, desk),
+    match hand_in(state, desk, wish, AT_ONCE).await? {
+        None => undecided(desk),
         Some(Granted::Already { live, .. }) => say(Outcome::unchanged(desk, live)),
+        Some(Granted::TakenBack { live, orders }) => say(Outcome::taken_back(desk, live, orders)),
         Some(Granted::Begun(cutover) | Granted::Turned(cutover) | Granted::Approved(cutover)) => {
             say(Outcome::of(desk, *cutover))
         }
@@ -285,9 +305,10 @@ async fn granted(state: &State, desk: &Desk, wish: Wish) -> Answer {
 /// Hands in the wish and waits for what becomes of it.
 async fn carry_out(state: &State, desk: &Desk, wish: Wish, (until, within): (Until, Duration)) -> Answer {
     // Whoever does not want to wait is to learn the id of what has begun all the same.
-    let (begun, turned) = match desk.ask(wish, within.max(AT_ONCE)).await? {
-        None => return waits(state, desk),
+    let (begun, turned) = match hand_in(state, desk, wish, within.max(AT_ONCE)).await? {
+        None => return undecided(desk),
         Some(Granted::Already { live, .. }) => return say(Outcome::unchanged(desk, live)),
+        Some(Granted::TakenBack { live, orders }) => return say(Outcome::taken_back(desk, live, orders)),
         Some(Granted::Begun(cutover) | Granted::Approved(cutover)) => (*cutover, false),
         Some(Granted::Turned(cutover)) => (*cutover, true),
     };

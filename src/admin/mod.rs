@@ -21,11 +21,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener as InheritedSocket;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 
 pub use self::access::Token;
 pub use self::discover::Discovered;
@@ -40,7 +39,7 @@ pub use self::view::{
 };
 use crate::access_log::Shelf;
 use crate::config;
-use crate::cutover::{Desk, Told};
+use crate::cutover::{Desk, Stage, Told};
 use crate::discovery;
 use crate::dns;
 use crate::journal::Journal;
@@ -92,8 +91,7 @@ pub struct Scene {
     pub stacks_told: broadcast::Sender<stack::Status>,
     pub told: broadcast::Sender<Told>,
     pub tails: broadcast::Sender<tail::Told>,
-    /// Clients are let in.
-    pub open: AtomicBool,
+    pub stage: watch::Sender<Stage>,
     pub started: Timestamp,
 }
 
@@ -153,8 +151,7 @@ impl Admin {
         };
         let bound = unix.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
         let socket = bound.filter(|_| !own).unwrap_or(config.socket.clone());
-        let leaving = AtomicBool::new(false);
-        let state = Arc::new(api::State { scene, address, socket, leaving });
+        let state = Arc::new(api::State { scene, address, socket });
         let routes = api::routes(state.clone());
         let scene = &state.scene;
         tokio::spawn(serve::serve(unix, routes.clone(), scene.clone()));
@@ -166,7 +163,7 @@ impl Admin {
 
     /// Takes no more orders, and says that the proxy is not ready: it is about to end.
     pub fn leave(&self) {
-        self.state.leaving.store(true, Ordering::Relaxed);
+        self.state.scene.stage.send_replace(Stage::Ending);
     }
 
     /// Takes the socket away, so that nobody knocks at a door without a house. An inherited one stays: who bound it

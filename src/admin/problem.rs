@@ -60,6 +60,12 @@ impl Problem {
         Problem::new(StatusCode::CONFLICT, "failed", detail)
     }
 
+    /// With what it is for.
+    pub fn because(self, reasons: Vec<String>) -> Problem {
+        let detail = format!("{}: {}", self.detail, reasons.join("; "));
+        Problem { detail, ..self }.with(json!({ "reasons": reasons }))
+    }
+
     /// With the fields of this too.
     pub fn with(mut self, more: impl Serialize) -> Problem {
         if let Ok(Value::Object(more)) = serde_json::to_value(more) {
@@ -99,6 +105,10 @@ impl From<Denied> for Problem {
             Denied::Stuck(cutover) => Problem::failed(detail).with(json!({ "reasons": cutover.evidence.reasons })),
             Denied::NothingToAbort | Denied::NothingToApprove(_) | Denied::TooLate(_) | Denied::LiveAlready(_) => {
                 Problem::failed(detail)
+            }
+            Denied::TakenBack { .. } => Problem::failed(detail),
+            Denied::NotBegun(_) | Denied::Crowded(_) => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-begun", detail)
             }
             Denied::Journal(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "journal", detail),
             Denied::Gone => Problem::not_found(detail),

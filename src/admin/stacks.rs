@@ -7,7 +7,7 @@ use axum::extract::State as Shared;
 use axum::routing::{get, post};
 use serde::Deserialize;
 
-use super::api::{Answer, App, State, patience, say, short, so_far};
+use super::api::{Answer, App, State, patience, say, short, so_far, until_started};
 use super::ask::{Asked, Nothing, Of, Subject};
 use super::problem::Problem;
 use crate::cutover;
@@ -71,7 +71,7 @@ async fn carry_out(verb: Verb, Shared(state): App, asked: Asked<stack::Desk, Ask
     }
     let (_, within) = patience(None, timeout.as_deref())?;
     let (reason, force) = (short(reason)?, short(force)?);
-    state.stays()?;
+    until_started(&state, "the order").await?;
     let order = stacks.ask(Wish::Order { verb, color, by, reason, force }).await?;
     let ended = match wait {
         Some(false) => None,

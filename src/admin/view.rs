@@ -429,14 +429,19 @@ impl From<&EndpointHealth> for EndpointView {
 }
 
 impl Outcome {
-    /// The order has been taken and its turn has not come, for these reasons: nothing is known of it yet.
-    pub fn waiting(desk: &Desk, live: Color, reasons: Vec<String>) -> Outcome {
-        Outcome { outcome: None, reasons, ..Outcome::unchanged(desk, live) }
+    /// The order has begun, and for this reason there is no word on it yet.
+    pub fn undecided(desk: &Desk, live: Color, reason: &str) -> Outcome {
+        Outcome { outcome: None, reasons: vec![reason.to_owned()], ..Outcome::unchanged(desk, live) }
     }
 
-    /// As after `waiting`.
-    pub fn is_waiting(&self) -> bool {
+    /// As after `undecided`.
+    pub fn is_undecided(&self) -> bool {
         self.id.is_none() && self.outcome.is_none()
+    }
+
+    /// These had not begun, and do not.
+    pub fn taken_back(desk: &Desk, live: Color, orders: Vec<String>) -> Outcome {
+        Outcome { outcome: Some("taken_back".to_owned()), reasons: orders, ..Outcome::unchanged(desk, live) }
     }
 
     /// There was nothing to do.

@@ -6,6 +6,7 @@ use super::plan::{Fate, Opened, Plan};
 use super::reload::Reloader;
 use super::running::Running;
 use super::warmth::{Cold, warm_up};
+use crate::admin::Scene;
 use crate::names::Color;
 use crate::table::{Edge, Entry, Published, Routes};
 
@@ -87,7 +88,8 @@ impl Reloader {
         let known = scene.desks.load_full();
         let desks = services.into_iter().filter_map(|fate| match fate {
             Fate::Begins(draft) => {
-                let (desk, mut tasks) = draft.seat(&scene.switchboard, &scene.journal, &scene.listeners, &scene.told);
+                let Scene { switchboard, journal, listeners, told, stage, .. } = &*self.scene;
+                let (desk, mut tasks) = draft.seat(switchboard, journal, listeners, told, stage.subscribe());
                 tasks.check();
                 tasks.drive();
                 Some(desk)

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
 use crate::config;
-use crate::cutover::{Cutover, Desk, Driver, Told, given};
+use crate::cutover::{Cutover, Desk, Driver, Stage, Told, given};
 use crate::journal::Journal;
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor};
@@ -62,8 +62,9 @@ impl Draft {
         journal: &Arc<Journal>,
         listeners: &Arc<Listeners>,
         told: &broadcast::Sender<Told>,
+        stage: watch::Receiver<Stage>,
     ) -> (Desk, Tasks) {
-        let (driver, desk) = Driver::new(&self.service, switchboard, journal, listeners, told.clone());
+        let (driver, desk) = Driver::new(&self.service, switchboard, journal, listeners, told.clone(), stage);
         (desk, Tasks { keepers: self.keepers, driver })
     }
 }
@@ -74,7 +75,7 @@ impl Tasks {
         self.keepers.drain(..).for_each(|keeper| drop(tokio::spawn(keeper.run())));
     }
 
-    /// Begins to take orders, and goes on with a cutover that was under way.
+    /// Begins to take orders; a cutover that was under way goes on once the start is over.
     pub fn drive(self) {
         drop(tokio::spawn(self.driver.run()));
     }

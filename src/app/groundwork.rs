@@ -4,11 +4,10 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use super::build::{Draft, Met, Tasks, sheets};
@@ -17,7 +16,7 @@ use crate::access_log::{AccessLog, Shelf};
 use crate::admin::{AskReload, ConfigState, Scene, Token};
 use crate::aws::Account;
 use crate::config::{Config, EdgeLimits};
-use crate::cutover::Cutover;
+use crate::cutover::{Cutover, Stage};
 use crate::journal::{Journal, JournalError, Vital};
 use crate::process::{self, Handed, Inherited};
 use crate::proxy::{Capacity, Listener, Listeners};
@@ -92,8 +91,9 @@ impl Taken {
         let (told, _) = broadcast::channel(EVENTS);
         let listeners = sockets.iter().map(|(listener, _)| listener.clone()).collect();
         let listeners = Arc::new(Listeners::from_pointee(listeners));
-        let seated = services.into_iter().map(|service| service.seat(&switchboard, &journal, &listeners, &told));
-        let (desks, tasks): (Vec<_>, Vec<_>) = seated.unzip();
+        let stage = watch::Sender::new(Stage::Starting);
+        let seat = |service: Draft| service.seat(&switchboard, &journal, &listeners, &told, stage.subscribe());
+        let (desks, tasks): (Vec<_>, Vec<_>) = services.into_iter().map(seat).unzip();
         let (reload, asks) = mpsc::channel(RELOADS);
         let scene = Scene {
             desks: ArcSwap::from_pointee(desks),
@@ -116,7 +116,7 @@ impl Taken {
             stacks_told: broadcast::channel(EVENTS).0,
             told,
             tails: broadcast::channel(EVENTS).0,
-            open: AtomicBool::new(false),
+            stage,
             started: time::now(),
         };
         Groundwork { config, scene: Arc::new(scene), sockets, admin, tasks, asks }

@@ -18,7 +18,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -37,7 +36,7 @@ use self::watch::Watch;
 use crate::access_log::{AccessError, Shelf};
 use crate::admin::{Admin, AdminError, AskReload, Scene};
 use crate::config::{Config, EdgeTimeouts};
-use crate::cutover::Desk;
+use crate::cutover::{Desk, Stage};
 use crate::journal::{Journal, JournalError};
 use crate::process::{InheritError, Inherited, Notifier, status, watch};
 use crate::proxy::{ListenError, Listener, Workers};
@@ -86,15 +85,14 @@ impl App {
         tasks.iter_mut().for_each(Tasks::check);
         first_checks(&scene.switchboard.table()).await;
         let crew = crew(&scene).map_err(AppError::Workers)?;
+        tasks.into_iter().for_each(Tasks::drive);
         let cold = scene.switchboard.table().entries.iter().filter_map(Cold::at_start).collect();
-        warm_up(&scene.switchboard, cold, &notifier, hurry).await;
+        let is_to_end = warm_up(&scene.switchboard, cold, &notifier, hurry).await;
         let doors = crew.doors();
         for (listener, sockets) in sockets {
             doors.open(&listener, sockets).await;
         }
-        scene.open.store(true, Ordering::Relaxed);
-        // Not before that: a cutover that goes on has a warm-up of its own, and its figures are of clients.
-        tasks.into_iter().for_each(Tasks::drive);
+        scene.stage.send_replace(if is_to_end { Stage::Ending } else { Stage::Serving });
         let mut followers = Followers::default();
         followers.follow(&config, &scene, &mut accounts).await;
         foremen.begin();

@@ -15,12 +15,18 @@ use crate::table::{Entry, Service, Switchboard, Warming};
 use crate::time::Human;
 
 /// Warms all of these up, side by side, and says in the log what came of it. Whatever fails keeps no client out: each has
-/// its deadline, and `hurry` ends all of it at once.
-pub async fn warm_up(switchboard: &Switchboard, cold: Vec<Cold>, notifier: &Notifier, hurry: impl Future<Output = ()>) {
-    let Some(longest) = cold.iter().map(|cold| cold.rules.deadline).max() else { return };
+/// its deadline, and `hurry` ends all of it at once: whether it did.
+pub async fn warm_up(
+    switchboard: &Switchboard,
+    cold: Vec<Cold>,
+    notifier: &Notifier,
+    hurry: impl Future<Output = ()>,
+) -> bool {
+    let Some(longest) = cold.iter().map(|cold| cold.rules.deadline).max() else { return false };
     notifier.warming(longest + MARGIN);
     let hurry = hurry.shared();
     join_all(cold.iter().map(|cold| cold.warm_up(switchboard, hurry.clone()))).await;
+    hurry.peek().is_some()
 }
 
 /// A service before its first client, the colors that clients will be led to, and what each is to be given.

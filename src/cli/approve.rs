@@ -39,8 +39,8 @@ impl Approve {
             let path = format!("/v1/services/{service}/approve");
             let answer = client.post(&path, &body, Some(Duration::ZERO)).await.map_err(client.fails())?;
             let outcome: Outcome = answer.read().map_err(client.fails())?;
-            if outcome.is_waiting() {
-                return verdict::waiting("approval", false, &outcome).end(global.json.then_some(answer.text));
+            if outcome.is_undecided() {
+                return verdict::undecided("approval", &outcome).end(global.json.then_some(answer.text));
             }
             if global.json {
                 return out::line(&answer.text);

@@ -25,7 +25,8 @@ use crate::names::{Color, ServiceName};
         color.\n\n\
         Gates, a warm-up, canary steps and a ramp come before that where the config asks for them, a bake and names \
         after it. Where the cutover pauses for an operator, the command ends with 1 and says how to go on.\n\n\
-        The cutover belongs to the proxy: it goes on even where this command is ended.",
+        The cutover belongs to the proxy: it goes on even where this command is ended. Where that happens before the \
+        cutover has begun, since the proxy is starting or busy, it never begins.",
     after_help = "Examples:
   cutover switch green                      the only service there is
   cutover switch green shop --dry-run       what would happen, step by step; changes nothing
@@ -219,10 +220,10 @@ async fn left(client: &Client, service: &ServiceName) -> Failure {
     };
     let view = tokio::time::timeout(LAST_LOOK, look).await.ok().flatten();
     let text = match view.map(|view| (view.warming, view.cutover)) {
-        // The order waits behind it, whether or not a cutover has come over a restart.
+        // Nothing begins before that is over, whether or not a cutover has come over a restart.
         Some((Some(warming), _)) => format!(
-            "{service}: not waited for any longer; the proxy is starting: {warming}; what was asked for begins then without us\n  \
-             follow it: cutover status {service} --watch\n  take it back: cutover abort {service}"
+            "{service}: not waited for any longer; the proxy is starting: {warming}; the order has not begun and is dropped, and \
+             nothing has changed"
         ),
         Some((None, Some(cutover))) => format!(
             "{service}: not waited for any longer; cutover {} to {} goes on without us\n  follow it: cutover status {service} --watch\n  \

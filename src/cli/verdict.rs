@@ -71,7 +71,11 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
     let good = |text: String| Verdict { text: format!("{service}: {text}"), code: 0 };
     let bad = |text: String| Verdict { text: format!("{service}: {text}"), code: 1 };
     match (order, outcome.outcome.as_deref()) {
-        _ if outcome.is_waiting() => waiting(&order.to_string(), order != Order::Abort, outcome),
+        _ if outcome.is_undecided() => undecided(&order.to_string(), outcome),
+        (_, Some("taken_back")) => good(format!(
+            "nothing had begun, and {live} stays live; taken back before its turn:{}",
+            indented(&outcome.reasons)
+        )),
         (_, Some("unchanged")) => good(format!("{live} is live already; nothing to do")),
         (_, None) => match over {
             Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),
@@ -210,19 +214,14 @@ fn drained(outcome: &Outcome, id: &str) -> Verdict {
     }
 }
 
-/// The proxy has the order and has not come to it; it stays there whoever waits.
-pub fn waiting(order: &str, can_be_aborted: bool, outcome: &Outcome) -> Verdict {
+/// The proxy has come to the order and there is no word on it yet; there will be one whoever waits.
+pub fn undecided(order: &str, outcome: &Outcome) -> Verdict {
     let Outcome { service, reasons, .. } = outcome;
     let (why, follow) = (indented(reasons), follow(service));
-    let back = if can_be_aborted {
-        format!("\n  take it back: cutover abort {service}, which waits behind it")
-    } else {
-        String::new()
-    };
-    let text = format!(
-        "{service}: the {order} has not begun; it waits for its turn at the proxy, and begins then without us{why}{follow}{back}"
-    );
-    Verdict { text, code: 1 }
+    Verdict {
+        text: format!("{service}: there is no word on the {order} yet; it goes on without us{why}{follow}"),
+        code: 1,
+    }
 }
 
 /// Nothing moves until somebody says how to go on.

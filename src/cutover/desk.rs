@@ -1,15 +1,18 @@
 //! The desk of a service: where wishes are handed in, and where everyone sees how far the cutover is.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
 
 use super::driver::Mail;
 use super::figures::Figures;
 use super::follow::{Names, Told};
 use super::judge::Judgement;
+use super::order::Order;
 use super::pause::{Ask, Matter, Paused};
 use super::preview::{self, PreviewAsk, Want};
 use super::recorder::Recorder;
@@ -46,6 +49,25 @@ pub enum Wish {
     },
 }
 
+impl Wish {
+    pub fn by(&self) -> &str {
+        let (Wish::Switch { by, .. } | Wish::Rollback { by, .. } | Wish::Abort { by } | Wish::Approve { by, .. }) =
+            self;
+        by
+    }
+}
+
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wish::Switch { to, .. } => write!(f, "the switch to {to}"),
+            Wish::Rollback { .. } => f.write_str("the rollback"),
+            Wish::Abort { .. } => f.write_str("the abort"),
+            Wish::Approve { .. } => f.write_str("the approval"),
+        }
+    }
+}
+
 /// What has become of a wish.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Granted {
@@ -57,6 +79,8 @@ pub enum Granted {
     Approved(Box<Cutover>),
     /// The color is live already: nothing to do, and nothing done.
     Already { live: Color, since: Timestamp },
+    /// These orders waited for their turn, and are taken back.
+    TakenBack { live: Color, orders: Vec<String> },
 }
 
 /// Why a wish is not granted. Nothing has changed.
@@ -89,6 +113,12 @@ pub enum Denied {
     Gone,
     #[error("the proxy is stopping")]
     Stopping,
+    #[error("{0} has not begun, and is dropped")]
+    NotBegun(String),
+    #[error("{what} was taken back by {by} before it began; nothing has changed")]
+    TakenBack { what: String, by: String },
+    #[error("{0} orders wait for their turn already; nothing has changed")]
+    Crowded(usize),
 }
 
 /// How far a cutover should be before the one who waits for it goes on.
@@ -155,12 +185,25 @@ impl Desk {
     }
 
     /// Hands in a wish and waits for the word on it, which comes at once except for a rollback, whose color is checked, and
-    /// before clients are let in. `None` where `within` is over first: the wish stays, and is granted in its turn.
+    /// before clients are let in. Where `within` is over before its turn, or this is dropped, it never begins; `None` where
+    /// it has begun and there is no word on it yet.
     pub async fn ask(&self, wish: Wish, within: Duration) -> Result<Option<Granted>, Denied> {
-        let (reply, answer) = oneshot::channel();
-        self.mail.send(Mail::Wish(wish, reply)).await.map_err(|_| Denied::Stopping)?;
-        match tokio::time::timeout(within, answer).await {
-            Ok(answer) => answer.map_err(|_| Denied::Stopping)?.map(Some),
+        let (what, asked) = (wish.to_string(), Instant::now());
+        let (order, mut turn) = Order::new(wish);
+        let taken = async {
+            self.mail.send(Mail::Order(order)).await.map_err(|_| Denied::Stopping)?;
+            (&mut turn).await.map_err(|_| Denied::Stopping)
+        };
+        let word = match timeout(within, taken).await {
+            Ok(word) => word?,
+            Err(_) => {
+                turn.close();
+                // It may have come at this moment.
+                turn.try_recv().map_err(|_| Denied::NotBegun(what))?
+            }
+        };
+        match timeout(within.saturating_sub(asked.elapsed()), word).await {
+            Ok(word) => word.map_err(|_| Denied::Stopping)?.map(Some),
             Err(_) => Ok(None),
         }
     }

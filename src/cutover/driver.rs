@@ -8,16 +8,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use self::grant::WayBack;
-use super::desk::{Denied, Desk, Granted, Wish};
+use super::desk::{Denied, Desk, Wish};
 use super::evidence::Evidence;
 use super::figures::Figures;
 use super::hands::Hands;
 use super::machine::{self, Effect, Event};
+use super::order::{Order, Queue, Stage};
 use super::pause::{Ask, Paused};
 use super::preview::{Opened, PreviewAsk, moment, wake_at_the_end};
 use super::recorder::Recorder;
@@ -33,7 +34,7 @@ use crate::time::{self, Timestamp};
 
 /// What comes into a driver's mailbox.
 pub enum Mail {
-    Wish(Wish, Reply),
+    Order(Order),
     /// Something happened to the cutover with this id.
     Event(String, Event),
     /// Somebody is about to change the service.
@@ -41,8 +42,6 @@ pub enum Mail {
     /// The color that is not live is to be seen by some, or no longer.
     Preview(PreviewAsk),
 }
-
-pub type Reply = oneshot::Sender<Result<Granted, Denied>>;
 
 /// What the world is told about a cutover: each state it enters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,6 +61,12 @@ pub struct Driver {
     mail: mpsc::Sender<Mail>,
     newest: watch::Sender<Option<Cutover>>,
     told: broadcast::Sender<Told>,
+    stage: watch::Receiver<Stage>,
+    /// The start is over. Before that nothing moves: what a cutover under way measures are clients, and an entry has one
+    /// warm-up at a time.
+    has_begun: bool,
+    /// Orders that wait for that.
+    queue: Queue,
     /// The rollbacks that wait for the old color's health.
     returning: Vec<WayBack>,
     /// When the time for getting as far as the switch is over.
@@ -85,6 +90,7 @@ impl Driver {
         journal: &Arc<Journal>,
         listeners: &Arc<Listeners>,
         told: broadcast::Sender<Told>,
+        stage: watch::Receiver<Stage>,
     ) -> (Driver, Desk) {
         let (mail, mailbox) = mpsc::channel(MAILBOX);
         let (newest, seen) = watch::channel(journal.last(&service.name));
@@ -124,6 +130,9 @@ impl Driver {
             mail,
             newest,
             told,
+            stage,
+            has_begun: false,
+            queue: Queue::default(),
             returning: Vec::new(),
             deadline: None,
             unwritten,
@@ -136,14 +145,6 @@ impl Driver {
     }
 
     pub async fn run(mut self) {
-        // It ends with the last who holds the recorder: this driver and its effects.
-        tokio::spawn(Recorder::run(Arc::downgrade(&self.hands.recorder)));
-        if let Some(cutover) = self.current() {
-            tracing::info!(id = %cutover.id, phase = cutover.phase.as_str(), "an unfinished cutover goes on");
-            self.set_deadline(&cutover);
-            let (_, effects) = machine::step(&cutover, Event::Resume);
-            effects.into_iter().for_each(|effect| self.start(&cutover.id, effect));
-        }
         // Its turns come also while mail does, however often that is.
         let mut again = tokio::time::interval(CATCH_UP);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -156,8 +157,9 @@ impl Driver {
                 }
             };
             tokio::select! {
+                () = Stage::after_start(&mut self.stage), if !self.has_begun => self.take_up().await,
                 mail = self.mailbox.recv() => match mail {
-                    Some(Mail::Wish(wish, reply)) => self.grant(wish, reply).await,
+                    Some(Mail::Order(order)) => self.take(order).await,
                     Some(Mail::Event(id, event)) => self.happen(&id, event).await,
                     Some(Mail::Preview(ask)) => self.preview(ask).await,
                     Some(Mail::Pause(ask)) => if let Some(drain) = self.pause(ask).await {
@@ -176,6 +178,22 @@ impl Driver {
                     }
                 }
             }
+        }
+    }
+
+    /// The start is over: an unfinished cutover goes on, and the orders that have waited have their turn.
+    async fn take_up(&mut self) {
+        self.has_begun = true;
+        // It ends with the last who holds the recorder: this driver and its effects.
+        tokio::spawn(Recorder::run(Arc::downgrade(&self.hands.recorder)));
+        if let Some(cutover) = self.current() {
+            tracing::info!(id = %cutover.id, phase = cutover.phase.as_str(), "an unfinished cutover goes on");
+            self.set_deadline(&cutover);
+            let (_, effects) = machine::step(&cutover, Event::Resume);
+            effects.into_iter().for_each(|effect| self.start(&cutover.id, effect));
+        }
+        for order in self.queue.take() {
+            self.take(order).await;
         }
     }
 
@@ -219,7 +237,7 @@ impl Driver {
         self.mailbox.close();
         while let Some(mail) = self.mailbox.recv().await {
             match mail {
-                Mail::Wish(_, reply) => drop(reply.send(Err(Denied::Gone))),
+                Mail::Order(order) => order.deny(Denied::Gone),
                 Mail::Pause(ask) => ask.answer(Err(Denied::Gone)),
                 Mail::Preview(ask) => ask.answer(Err(Denied::Gone)),
                 Mail::Event(..) => {}
@@ -289,7 +307,8 @@ impl Driver {
     }
 
     async fn enter(&mut self, next: Cutover, effects: Vec<Effect>) {
-        if next.phase != Phase::Warm && self.current().is_some_and(|cutover| cutover.phase == Phase::Warm) {
+        let is_warm_up_over = next.phase != Phase::Warm && self.current().is_some_and(|it| it.phase == Phase::Warm);
+        if self.has_begun && is_warm_up_over {
             self.end_warm_up(next.to).await;
         }
         if self.current().is_some_and(|cutover| (cutover.phase, cutover.step) != (next.phase, next.step)) {
@@ -397,8 +416,12 @@ impl Driver {
         }
     }
 
-    /// Begins an effect beside the driver; what comes of it arrives in the mailbox.
+    /// Begins an effect beside the driver; what comes of it arrives in the mailbox. Before the driver has begun it does not:
+    /// then it begins with what the cutover goes on with.
     fn start(&mut self, id: &str, effect: Effect) {
+        if !self.has_begun {
+            return;
+        }
         let Some(cutover) = self.newest.borrow().clone() else { return };
         let (hands, mail, id) = (self.hands.clone(), self.mail.clone(), id.to_owned());
         let is_later = matches!(effect, Effect::CheckLater(..));
@@ -414,7 +437,7 @@ impl Driver {
     }
 }
 
-/// Wishes and events that may wait at a driver.
+/// Orders and events that may wait at a driver.
 const MAILBOX: usize = 64;
 /// Between two tries to write down what could not be.
 const CATCH_UP: Duration = Duration::from_secs(1);

@@ -4,8 +4,9 @@ use super::super::desk::{Denied, Granted, Wish};
 use super::super::evidence::Evidence;
 use super::super::gate::{Gate, GateKind};
 use super::super::machine::{self, Event};
+use super::super::order::{Order, Reply, Stage};
 use super::super::state::{Cutover, Kind, Outline, Phase};
-use super::{Driver, Reply};
+use super::Driver;
 use crate::config::{self, Question};
 use crate::names::Color;
 use crate::pool::Readiness;
@@ -20,6 +21,30 @@ pub struct WayBack {
 }
 
 impl Driver {
+    /// An order's turn, where it has come: not before the start is over, but for what can be answered already, and never
+    /// once the proxy has been asked to end.
+    pub(super) async fn take(&mut self, order: Order) {
+        let stage = *self.stage.borrow();
+        match &order.wish {
+            Wish::Abort { .. } => {}
+            _ if stage == Stage::Ending => return order.deny(Denied::Stopping),
+            wish if !self.has_begun && self.begins_something(wish) => return self.queue.push(order),
+            _ => {}
+        }
+        if let Some((wish, reply)) = order.begin() {
+            self.grant(wish, reply).await;
+        }
+    }
+
+    /// Whether there may be more to do about it than to answer.
+    fn begins_something(&self, wish: &Wish) -> bool {
+        match (wish, self.current()) {
+            (Wish::Switch { .. }, Some(current)) => current.phase == Phase::Dns,
+            (Wish::Approve { .. }, current) => current.is_some(),
+            _ => true,
+        }
+    }
+
     pub(super) async fn grant(&mut self, wish: Wish, reply: Reply) {
         let current = self.after_names(&wish).await;
         let answer = match (wish, current) {
@@ -31,19 +56,28 @@ impl Driver {
             (Wish::Rollback { by, reason, from }, Some(current)) => {
                 return self.turn_back(&current, WayBack { by, reason, from, reply }).await;
             }
-            (Wish::Abort { .. }, None) => Err(Denied::NothingToAbort),
-            // It is on its way to where an abort leads.
-            (Wish::Abort { .. }, Some(current)) if current.is_back() => Ok(Granted::Turned(Box::new(current))),
-            (Wish::Abort { by }, Some(current)) if can_abort(&current) => {
-                self.happen(&current.id, Event::Abort { by }).await;
-                Ok(Granted::Turned(Box::new(self.newest_of(current))))
-            }
-            (Wish::Abort { .. }, Some(current)) => Err(Denied::TooLate(Box::new(current))),
+            (Wish::Abort { by }, current) => self.abort(by, current).await,
             (Wish::Approve { by, gate }, Some(current)) => self.approve(current, by, gate).await,
             (Wish::Approve { .. }, None) => Err(Denied::NothingToApprove(None)),
         };
         // Whoever asked may have gone; what was begun goes on.
         let _ = reply.send(answer);
+    }
+
+    /// Ends what is under way, and takes back what waits for its turn: that would move what is to stay.
+    async fn abort(&mut self, by: String, current: Option<Cutover>) -> Result<Granted, Denied> {
+        let orders = self.queue.take_back(&by);
+        match (current, self.live()) {
+            // It is on its way to where an abort leads.
+            (Some(current), _) if current.is_back() => Ok(Granted::Turned(Box::new(current))),
+            (Some(current), _) if can_abort(&current) => {
+                self.happen(&current.id, Event::Abort { by }).await;
+                Ok(Granted::Turned(Box::new(self.newest_of(current))))
+            }
+            (_, Some((live, _))) if !orders.is_empty() => Ok(Granted::TakenBack { live, orders }),
+            (Some(current), _) => Err(Denied::TooLate(Box::new(current))),
+            (None, _) => Err(Denied::NothingToAbort),
+        }
     }
 
     /// The cutover under way. One that only waits for names is over where somebody wants to move again.

@@ -5,12 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use super::{GREEN, Shop};
 use crate::harness::{
-    Address, Backend, Client, Cutover, Health, Metrics, PATIENCE, Raw, Service, Settings, eventually,
+    Address, Backend, Client, Cutover, Health, Metrics, PATIENCE, Process, Raw, Service, Settings, eventually,
 };
 
 const BLUE: [(&str, &str); 2] = [("service", "shop"), ("color", "blue")];
@@ -149,46 +150,96 @@ async fn who_is_told_to_end_in_its_middle_lets_in_who_waits_and_ends_in_order() 
     assert!(!proxy.admin_socket().exists(), "it knocks at a door without a house");
 }
 
-#[tokio::test]
-async fn orders_that_come_in_its_middle_wait_for_its_end() {
+/// A proxy that is starting, for as long as blue holds the first request, and a green to switch to.
+async fn starting() -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
     let proxy = shop(&blue, HANGING).service("shop", |service| service.green([&green])).start_unready().await;
     blue.waiting(1).await;
-    let switch = proxy.spawn(&["switch", "green", "--wait", "live", "--json"]);
-    let reload = proxy.spawn(&["reload"]);
-    let told = || async { switch.stderr().contains(WAITS_FOR_BLUE) };
-    assert!(eventually(PATIENCE, told).await, "it does not say what it waits for: {}", switch.stderr());
+    (blue, green, proxy)
+}
+
+/// An order that the proxy has and whose turn has not come.
+async fn given(proxy: &Cutover, order: &[&str]) -> Process {
+    let order = proxy.spawn(order);
+    let told = || async { order.stderr().contains(WAITS_FOR_BLUE) };
+    assert!(eventually(PATIENCE, told).await, "it does not say what it waits for: {}", order.stderr());
+    order
+}
+
+/// The start is over, and with it the turn of every order that has waited for that.
+async fn assert_nothing_begins(proxy: &Cutover, blue: &Backend) {
+    blue.release();
+    assert_eq!(waiting(proxy).await.answer().await.status, 200);
+    let (status, told) = proxy.api("POST", "/v1/services/shop/switch", json!({ "to": "blue" })).await;
+    assert_eq!((status, &told["outcome"]), (200, &json!("unchanged")), "{told:#}");
+    assert_eq!(proxy.api("GET", "/v1/history", json!(null)).await.1, json!([]));
+}
+
+#[tokio::test]
+async fn an_order_that_comes_in_its_middle_and_is_waited_for_begins_with_its_end() {
+    let (blue, green, proxy) = starting().await;
+    let switch = given(&proxy, &["switch", "green", "--wait", "live", "--json"]).await;
     blue.release();
     green.waiting(1).await;
     green.release();
-    reload.ended().await.assert_code(0);
     let told = switch.ended().await.assert_code(0).json();
     assert_eq!(told["proof"]["last_request_to_old"], json!(null), "no client has asked for anything: {told:#}");
     assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("green"));
 }
 
 #[tokio::test]
-async fn orders_that_nobody_waits_for_any_longer_say_so_and_are_carried_out_when_the_start_is_over() {
-    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
-    let proxy = shop(&blue, HANGING).service("shop", |service| service.green([&green])).start_unready().await;
-    blue.waiting(1).await;
+async fn an_order_that_nobody_waits_for_any_longer_is_dropped_and_says_so() {
+    let (blue, _green, proxy) = starting().await;
+    let (left, killed) = tokio::join!(given(&proxy, &["switch", "green"]), given(&proxy, &["rollback"]));
+    left.signal(Signal::INT);
+    killed.signal(Signal::KILL);
+    let says = left.ended().await.assert_code(1).stderr;
+    assert!(says.contains("the order has not begun and is dropped, and nothing has changed"), "{says}");
     let switch = proxy.run(&["switch", "green", "--timeout", "1ms"]).await.assert_code(1);
-    let says = ["the switch to green has not begun", "the proxy is starting", WAITS_FOR_BLUE, "cutover abort shop"];
+    let says = ["the switch to green has not begun, and is dropped", "nothing has changed", WAITS_FOR_BLUE];
     assert!(says.iter().all(|says| switch.stderr.contains(says)), "{switch:#?}");
-    let (approve, abort) = tokio::join!(proxy.run(&["approve"]), proxy.run(&["abort", "--json"]));
-    let told = abort.assert_code(1).json();
-    assert_eq!(
-        (&told["id"], &told["outcome"], &told["live"]),
-        (&json!(null), &json!(null), &json!("blue")),
-        "{told:#}"
-    );
+    let (status, told) = proxy.api("POST", "/v1/services/shop/rollback", json!({ "timeout": "1ms" })).await;
+    assert_eq!((status, &told["type"]), (503, &json!("urn:cutover:problem:not-begun")), "{told:#}");
     assert!(told["reasons"].to_string().contains(WAITS_FOR_BLUE), "{told:#}");
-    assert!(approve.assert_code(1).stderr.contains("the approval has not begun"));
+    assert_nothing_begins(&proxy, &blue).await;
+}
 
+#[tokio::test]
+async fn in_its_middle_a_preview_is_opened_and_a_reload_says_what_it_would_wait_for() {
+    let (blue, _green, proxy) = starting().await;
+    let (reload, preview) = tokio::join!(proxy.run(&["reload"]), proxy.run(&["preview", "green", "--json"]));
+    let says = reload.assert_code(1).stderr;
+    assert!(says.contains("the reload has not begun, and is dropped") && says.contains(WAITS_FOR_BLUE), "{says}");
+    let header = preview.assert_code(0).json()["header"][1].as_str().unwrap().to_owned();
     blue.release();
-    let over = || async { proxy.api("GET", "/v1/history", json!(null)).await.1[0]["outcome"] == "aborted" };
-    assert!(eventually(PATIENCE, over).await, "{:#}", proxy.service("shop").await);
-    assert_eq!(proxy.service("shop").await["live"], "blue");
+    let asks = format!("GET / HTTP/1.1\r\nHost: shop.test\r\nCutover-Preview: {header}\r\n\r\n");
+    let seen = Raw::saying(&proxy, asks).await.answer().await;
+    assert!(seen.status == 200 && seen.head.contains("cutover-color: green\r\n"), "{}", seen.head);
+    assert_eq!(proxy.run(&["reload"]).await.assert_code(0).stderr, "");
+}
+
+#[tokio::test]
+async fn an_abort_in_its_middle_takes_back_the_orders_that_wait() {
+    let (blue, _green, proxy) = starting().await;
+    let (approve, abort) = tokio::join!(proxy.run(&["approve"]), proxy.run(&["abort"]));
+    assert!(approve.assert_code(1).stderr.contains("there is no cutover to approve"));
+    assert!(abort.assert_code(1).stderr.contains("there is no cutover to abort"));
+    let switch = given(&proxy, &["switch", "green"]).await;
+    let abort = proxy.run(&["abort"]).await.assert_code(0).stdout;
+    assert!(abort.contains("blue stays live") && abort.contains("\n  the switch to green by uid "), "{abort}");
+    let says = switch.ended().await.assert_code(1).stderr;
+    assert!(says.contains("the switch to green by uid ") && says.contains(" was taken back by uid "), "{says}");
+    assert_nothing_begins(&proxy, &blue).await;
+}
+
+#[tokio::test]
+async fn a_switch_that_waits_does_not_begin_where_the_proxy_is_told_to_end() {
+    let (_blue, _green, mut proxy) = starting().await;
+    let switch = given(&proxy, &["switch", "green"]).await;
+    proxy.terminate().await.assert_code(0);
+    assert_ne!(switch.ended().await.code, 0);
+    proxy.restart_unready().await;
+    assert_eq!(proxy.api("GET", "/v1/history", json!(null)).await.1, json!([]));
 }
 
 #[tokio::test]
@@ -217,6 +268,51 @@ async fn after_a_crash_in_a_canary_both_colors_have_their_connections_before_the
     assert_eq!((opened(&metrics, BLUE), opened(&metrics, GREEN)), (4.0, 8.0), "{}", shop.proxy.stderr());
     let service = shop.service().await;
     assert_eq!((&service["phase"], &service["green"]["weight"]), (&json!("canary"), &json!(0.5)), "{service:#}");
+}
+
+#[tokio::test]
+async fn a_cutover_that_a_crash_has_cut_off_can_be_aborted_before_the_start_is_over() {
+    let canary = "canary = [{ weight = \"50%\", for = \"20m\" }]\ndeadline = \"2h\"";
+    let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let split = |service: Service| service.green([&green]).extra("cutover", canary);
+    let mut proxy = shop(&blue, HANGING).service("shop", split).start_unready().await;
+    blue.waiting(1).await;
+    let switch = given(&proxy, &["switch", "green"]).await;
+    blue.release();
+    green.waiting(1).await;
+    proxy.kill9().await;
+    drop(switch);
+
+    proxy.restart_unready().await;
+    blue.waiting(1).await;
+    assert_eq!(proxy.service("shop").await["phase"], "warm");
+    proxy.run(&["switch", "green"]).await.assert_code(4);
+    let abort = proxy.run(&["abort"]).await.assert_code(0).stdout;
+    assert!(abort.contains("blue stays live, nothing has changed"), "{abort}");
+    assert_eq!(proxy.service("shop").await["warming"]["color"], "blue", "the start goes on");
+    blue.release();
+    assert_eq!(waiting(&proxy).await.answer().await.status, 200);
+    let switch = proxy.spawn(&["switch", "green"]);
+    let steps = || async {
+        green.release();
+        proxy.service("shop").await["phase"] == "canary"
+    };
+    assert!(eventually(PATIENCE, steps).await, "{:#}", proxy.service("shop").await);
+    proxy.kill9().await;
+    drop(switch);
+
+    proxy.restart_unready().await;
+    blue.waiting(1).await;
+    let abort = proxy.run(&["abort"]).await.assert_code(0).stdout;
+    assert!(abort.contains("its share goes to blue again as soon as that can take it"), "{abort}");
+    let all_on_blue = || async {
+        blue.release();
+        green.release();
+        let service = proxy.service("shop").await;
+        (&service["phase"], &service["blue"]["weight"]) == (&json!("idle"), &json!(1.0))
+    };
+    assert!(eventually(PATIENCE, all_on_blue).await, "{:#}", proxy.service("shop").await);
+    assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
 }
 
 #[tokio::test]
