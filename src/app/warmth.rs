@@ -102,11 +102,13 @@ impl Cold {
     fn tell(&self, color: Color, end: End, warmed: &Warmed) {
         let (name, rules) = (&self.service.name, &self.rules);
         let (endpoints, took) = (warmed.endpoints, Human(Duration::from_millis(warmed.warm_ms)));
-        let against = warmed.against(color, rules.max_error_share);
+        // What a signal has cut off has not failed.
+        let is_judged = end != End::CutShort;
+        let against = if is_judged { warmed.against(color, rules.max_error_share) } else { Vec::new() };
         let reasons = if against.is_empty() { &warmed.failures } else { &against };
         let says: Vec<String> = [figures(warmed)].into_iter().chain(reasons.iter().cloned()).collect();
         let says = says.join("; ");
-        if end == End::CutShort {
+        if !is_judged {
             tracing::info!(endpoints, "{name}: the warm-up of {color} was cut short after {took}: {says}");
         } else if against.is_empty() {
             tracing::info!(endpoints, "{name}: {color} was warmed up in {took} before its first client: {says}");
