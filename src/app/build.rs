@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{broadcast, watch};
 
 use crate::config;
-use crate::cutover::{Cutover, Desk, Driver, Stage, Told, given};
+use crate::cutover::{Cutover, Desk, Driver, Opened, Stage, Told, given};
 use crate::journal::Journal;
 use crate::metrics::RefusalSheet;
 use crate::names::{Color, PerColor};
@@ -43,8 +43,8 @@ impl Draft {
         Draft { service: Arc::new(service), keepers }
     }
 
-    /// The live color is what the journal says, and so is the share that the other one has been given; a service it has never
-    /// heard of begins with blue. Live it has been since the newest cutover that moved traffic, or for as long as is known.
+    /// The live color is what the journal says, and so are the share that the other one has been given and whether anybody has
+    /// been invited; a service it has never heard of begins with blue. Live it has been since the newest cutover that moved traffic, or for as long as is known.
     pub fn entry(&self, journal: &Journal) -> Entry {
         let history = journal.history::<Cutover>(Some(&self.service.name));
         let since = history.iter().find_map(Cutover::since).or(history.last().map(|oldest| oldest.started));
@@ -52,7 +52,8 @@ impl Draft {
         let split = last.and_then(|last| given(last, &self.service.rules.cutover.canary));
         let (live, generation) = last.map_or((Color::Blue, 0), |last| (last.live(), last.generation()));
         let since = since.unwrap_or_else(time::now);
-        Entry { split, ..Entry::new(self.service.clone(), live, generation, since) }
+        let invited = journal.last::<Opened>(&self.service.name).is_some();
+        Entry { split, invited, ..Entry::new(self.service.clone(), live, generation, since) }
     }
 
     /// Its desk, and the tasks that have to run for it.

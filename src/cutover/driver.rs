@@ -223,8 +223,8 @@ impl Driver {
             if preview.is_some()
                 && let Err(error) = self.journal.append(&Opened::new(&self.service.name, at)).await
             {
-                // It could come true only of a clock that is set back before the next start, which is no reason to refuse.
-                tracing::warn!("{error}; a link of today may lead to a preview that is opened after a restart");
+                // No reason to refuse: it matters only to links that are older than the next start.
+                tracing::warn!("{error}; after a restart links of now reach backends, and may lead to a later preview");
             }
             self.switchboard.preview(&self.service.name, preview).await;
             preview.into_iter().for_each(|open| wake_at_the_end(open, self.mail.downgrade()));

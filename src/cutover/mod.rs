@@ -34,6 +34,7 @@ pub use self::guard::stand as stand_guard;
 pub use self::judge::{Judgement, Measure, Verdict};
 pub use self::order::Stage;
 pub use self::pause::{Matter, Paused};
+pub use self::preview::Opened;
 pub use self::recorder::{Figures as SecondOf, Flight, Frame, Span};
 pub use self::rehearsal::Plan;
 pub use self::share::given;

@@ -33,7 +33,8 @@ pub enum Want {
     Expire,
 }
 
-/// The last opening of a service's previews, which the next start has to know: links from before it are over.
+/// The last opening of a service's previews. The next start has to know it: links from before it are over, and cookies and
+/// links that are about are kept from backends.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Opened {
     id: String,

@@ -67,7 +67,7 @@ pub struct Entry {
     pub preview: Option<Preview>,
     /// Of either color. It opens a pool to nobody but the proxy's own requests.
     pub warming: Option<Arc<Warming>>,
-    /// There has been a preview since the start: some may come with an invitation that is over.
+    /// There has been a preview, if only before a restart: some may come with an invitation that is over.
     pub invited: bool,
 }
 

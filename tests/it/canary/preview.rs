@@ -193,6 +193,22 @@ async fn a_link_is_to_the_preview_it_was_made_for_and_does_not_come_back_with_a_
 }
 
 #[tokio::test]
+async fn after_a_restart_endpoints_see_no_more_of_an_invitation_than_before() {
+    let (blue, _green, mut proxy) = shop(|s| s).await;
+    let previewed = preview(&proxy, &[]).await;
+    let link = path_of(&previewed["link"]);
+    let cookie = given(&Client::http1(&proxy).await.get(&link).await, "cutover-preview-shop").unwrap();
+    proxy.kill9().await;
+    proxy.restart().await;
+    for mut client in [Client::http1(&proxy).await, Client::http2(&proxy).await] {
+        assert_eq!(ask(&mut client, Some(&format!("a=1; {cookie}"))).await.backend(), Some("blue"));
+        assert_eq!(blue.last_head().header("cookie").as_deref(), Some("a=1"));
+        let answer = client.get(&link).await;
+        assert_eq!((answer.status, answer.header("cutover-error")), (403, Some("preview-over")));
+    }
+}
+
+#[tokio::test]
 async fn a_link_that_is_over_is_refused_while_the_color_has_a_share_of_the_clients() {
     let (_blue, _green, proxy) = shop(|s| s.extra("cutover", "canary = [{ weight = \"1%\", for = \"10m\" }]")).await;
     let over = preview(&proxy, &[]).await;
