@@ -72,10 +72,9 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
     let bad = |text: String| Verdict { text: format!("{service}: {text}"), code: 1 };
     match (order, outcome.outcome.as_deref()) {
         _ if outcome.is_undecided() => undecided(&order.to_string(), outcome),
-        (_, Some("taken_back")) => good(format!(
-            "nothing had begun, and {live} stays live; taken back before its turn:{}",
-            indented(&outcome.reasons)
-        )),
+        (_, Some("taken_back")) => {
+            good(format!("{live} stays live; before its turn was taken back{}", indented(&outcome.reasons)))
+        }
         (_, Some("unchanged")) => good(format!("{live} is live already; nothing to do")),
         (_, None) => match over {
             Some(over) => bad(format!("after {} the {what} to {to} is not over{}", Human(over), goes_on(outcome, id))),

@@ -51,9 +51,9 @@ pub enum Wish {
 
 impl Wish {
     pub fn by(&self) -> &str {
-        let (Wish::Switch { by, .. } | Wish::Rollback { by, .. } | Wish::Abort { by } | Wish::Approve { by, .. }) =
-            self;
-        by
+        match self {
+            Wish::Switch { by, .. } | Wish::Rollback { by, .. } | Wish::Abort { by } | Wish::Approve { by, .. } => by,
+        }
     }
 }
 

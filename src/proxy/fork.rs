@@ -15,7 +15,7 @@ use crate::seal::{Invitation, Seal};
 use crate::table::{Entry, Preview, Service, Split};
 use crate::time::Moment;
 
-/// One for each service that is split, has ever been previewed, or says in its config that it may be; made anew with each table.
+/// One for each service that is split, has been previewed, or says in its config that it may be; made anew with each table.
 pub struct Fork {
     pub live: Color,
     pub split: Option<Split>,

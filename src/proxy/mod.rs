@@ -218,7 +218,7 @@ impl Proxy {
         let admitted = self.lanes.admit(host, head.uri.path(), begun, |fork| guest.place(fork))?;
         let Admission { lane, pass, generation, mut side } = admitted;
         if vetted.invited && side.is_none() {
-            // Nobody has been invited here, but perhaps by a proxy with the same key: who checks one color must not be shown the other.
+            // Nobody has been invited here: who checks one color must not be shown the other.
             record.addressed(&lane);
             return Err(Refusal::PreviewOver.into());
         }
