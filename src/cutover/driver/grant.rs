@@ -85,7 +85,9 @@ impl Driver {
         let current = self.current()?;
         match wish {
             Wish::Switch { to, .. } if *to != current.to => self.after_all_names().await,
-            Wish::Rollback { .. } => self.after_all_names().await,
+            Wish::Rollback { from, .. } if from.is_none_or(|from| from == current.left_by_rollback()) => {
+                self.after_all_names().await
+            }
             _ => Some(current),
         }
     }

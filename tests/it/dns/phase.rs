@@ -104,6 +104,7 @@ async fn whoever_wants_to_move_on_need_not_wait_for_names() {
     stage.proxy.run(&["abort"]).await.assert_code(1);
     let again = stage.proxy.run(&["switch", "green"]).await.assert_code(0);
     assert!(again.stdout.contains("green is live already"), "{again:#?}");
+    stage.proxy.run(&["rollback", "--from", "blue"]).await.assert_code(4);
     assert_eq!(stage.proxy.service("shop").await["phase"], "dns", "names are waited for all the same");
     stage.proxy.run(&["switch", "blue"]).await.assert_code(0);
     let past = history(&stage).await;
