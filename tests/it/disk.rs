@@ -8,15 +8,20 @@ use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::Resource;
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Client, Cutover, HangingDisk, Health, PATIENCE, SmallDisk, cutover, eventually};
+use crate::harness::{
+    Backend, Client, Cutover, HangingDisk, Health, PATIENCE, Service, SmallDisk, cutover, eventually,
+};
 
-/// Two services of the same two backends.
-async fn shop_and_blog(rules: &str) -> (Backend, Backend, Cutover) {
+/// Three services of the same two backends.
+async fn services(rules: &str) -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
+    let service = |s: Service| s.blue([&blue]).green([&green]).health("/healthz");
     let proxy = Cutover::with()
-        .service("shop", |s| s.blue([&blue]).green([&green]).health("/healthz").extra("cutover", rules))
-        .service("blog", |s| s.hosts(&["blog.test"]).blue([&blue]).green([&green]).health("/healthz"));
-    (blue, green, proxy.start().await)
+        .service("shop", |s| service(s).extra("cutover", rules))
+        .service("blog", |s| service(s).hosts(&["blog.test"]))
+        .service("wiki", |s| service(s).hosts(&["wiki.test"]));
+    let proxy = proxy.start().await;
+    (blue, green, proxy)
 }
 
 async fn order(proxy: &Cutover, service: &str, verb: &str, body: Value) -> (u16, Value) {
@@ -34,7 +39,7 @@ async fn until_phase(proxy: &Cutover, phase: &str) {
 
 #[tokio::test]
 async fn while_the_disk_hangs_everything_but_what_has_to_be_written_goes_on() {
-    let (_blue, green, mut proxy) = shop_and_blog("gate = [{ name = \"qa\", approve = true }]").await;
+    let (_blue, green, mut proxy) = services("gate = [{ name = \"qa\", approve = true }]").await;
     proxy.kill9().await;
     let Some(disk) = HangingDisk::at(&proxy.state_dir()) else { return };
     proxy.restart().await;
@@ -53,16 +58,15 @@ async fn while_the_disk_hangs_everything_but_what_has_to_be_written_goes_on() {
         assert!(eventually(PATIENCE, is_seen).await, "endpoints are not checked");
         assert_eq!(Client::http1(&proxy).await.get("/").await.backend(), Some("blue"));
     };
-    let (approved, switched, ()) = tokio::join!(
-        order(&proxy, "shop", "approve", Value::Null),
-        order(&proxy, "blog", "switch", json!({ "to": "green" })),
-        asked
-    );
-    for (status, refused) in [approved, switched] {
+    let switch = |service| order(&proxy, service, "switch", json!({ "to": "green" }));
+    let (blog, wiki, ()) = tokio::join!(switch("blog"), switch("wiki"), asked);
+    // By now it is known to hang, and all else is refused at once.
+    let approve = order(&proxy, "shop", "approve", Value::Null).await;
+    for (status, refused) in [blog, wiki, approve] {
         let says = refused["detail"].as_str().unwrap();
         assert!(status == 507 && says.contains("has not answered") && says.contains("nothing has changed"), "{says}");
     }
-    // The second word on it comes at once, and what is safe is done.
+    // What is safe is done.
     let (status, aborted) = order(&proxy, "shop", "abort", Value::Null).await;
     assert_eq!((status, &aborted["outcome"]), (200, &json!("aborted")), "{aborted}");
     assert!(aborted["unwritten"].as_str().unwrap().contains("has not answered"), "{aborted}");
@@ -74,13 +78,15 @@ async fn while_the_disk_hangs_everything_but_what_has_to_be_written_goes_on() {
     proxy.restart().await;
     let history = proxy.api("GET", "/v1/history", Value::Null).await.1;
     assert_eq!((history.as_array().unwrap().len(), &history[0]["outcome"]), (1, &json!("aborted")), "{history:#}");
-    assert_eq!(proxy.service("blog").await["live"], "blue", "what was refused does not come true");
+    for service in ["blog", "wiki"] {
+        assert_eq!(proxy.service(service).await["live"], "blue", "what was refused does not come true");
+    }
     proxy.kill9().await;
 }
 
 #[tokio::test]
 async fn a_journal_that_somebody_removes_cuts_or_replaces_is_soon_whole_again() {
-    let (_blue, _green, mut proxy) = shop_and_blog("").await;
+    let (_blue, _green, mut proxy) = services("").await;
     assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 200);
     let file = journal(&proxy);
     let text = fs::read(&file).unwrap();
@@ -117,13 +123,12 @@ async fn a_journal_that_somebody_removes_cuts_or_replaces_is_soon_whole_again() 
 
 #[tokio::test]
 async fn another_proxys_journal_in_the_place_of_its_own_is_left_alone() {
-    let (_blue, _green, proxy) = shop_and_blog("").await;
-    // Somebody has removed all of it, and started another.
-    let lock = proxy.state_dir().join("lock");
-    fs::remove_file(&lock).unwrap();
-    let lock = fs::File::create(lock).unwrap();
-    lock.try_lock().unwrap();
+    let (_blue, _green, proxy) = services("").await;
+    // Somebody has put all of another's in its place.
     let theirs = proxy.state_dir().join("theirs");
+    let lock = fs::File::create(&theirs).unwrap();
+    lock.try_lock().unwrap();
+    fs::rename(&theirs, proxy.state_dir().join("lock")).unwrap();
     fs::write(&theirs, "theirs").unwrap();
     fs::rename(&theirs, journal(&proxy)).unwrap();
     let (status, refused) = order(&proxy, "shop", "switch", json!({ "to": "green" })).await;
@@ -136,7 +141,7 @@ async fn another_proxys_journal_in_the_place_of_its_own_is_left_alone() {
 
 #[tokio::test]
 async fn a_limit_on_the_length_of_files_refuses_a_switch_and_ends_nothing() {
-    let (_blue, _green, proxy) = shop_and_blog("").await;
+    let (_blue, _green, proxy) = services("").await;
     let switch = || order(&proxy, "shop", "switch", json!({ "to": "green" }));
     let failing = async || proxy.metrics().await.value("cutover_journal_failing", &[]);
     let limited = async {
@@ -156,7 +161,7 @@ async fn a_limit_on_the_length_of_files_refuses_a_switch_and_ends_nothing() {
 
 #[tokio::test]
 async fn on_a_disk_that_is_read_only_at_the_start_the_live_color_is_served_and_orders_are_refused_until_it_is_not() {
-    let (_blue, _green, mut proxy) = shop_and_blog("").await;
+    let (_blue, _green, mut proxy) = services("").await;
     proxy.kill9().await;
     let Some(disk) = SmallDisk::at(&proxy.state_dir()) else { return };
     proxy.restart().await;
@@ -194,7 +199,7 @@ async fn on_a_disk_that_is_read_only_at_the_start_the_live_color_is_served_and_o
 
 #[tokio::test]
 async fn what_is_no_file_is_no_journal_and_holds_up_no_start() {
-    let (_blue, _green, mut proxy) = shop_and_blog("").await;
+    let (_blue, _green, mut proxy) = services("").await;
     proxy.kill9().await;
     for name in ["journal.jsonl", "lock"] {
         let path = proxy.state_dir().join(name);
@@ -215,7 +220,7 @@ async fn what_is_no_file_is_no_journal_and_holds_up_no_start() {
 
 #[tokio::test]
 async fn a_last_line_that_lacks_only_its_end_is_kept() {
-    let (_blue, _green, mut proxy) = shop_and_blog("").await;
+    let (_blue, _green, mut proxy) = services("").await;
     assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 200);
     proxy.kill9().await;
     let text = fs::read(journal(&proxy)).unwrap();
