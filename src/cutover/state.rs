@@ -176,7 +176,8 @@ impl Cutover {
             Kind::Switch => matches!(self.phase, Phase::Aborted | Phase::RolledBack),
             Kind::Rollback => self.succeeded(),
         };
-        is_back && self.ended.is_some_and(|ended| now.duration_since(ended).as_secs() < JUST_NOW)
+        // Also where the clock has been set back a little, and not for hours where it was much.
+        is_back && self.ended.is_some_and(|ended| now.duration_since(ended).as_secs().abs() < JUST_NOW)
     }
 
     /// The color that a rollback leaves while this is under way.
@@ -338,7 +339,9 @@ mod tests {
         for (kind, phase) in [("switch", "done"), ("rollback", "aborted")] {
             assert!(!is_fresh(kind, phase, early), "{kind} {phase}");
         }
-        assert!(is_fresh("rollback", "done", "2026-11-22T22:00:00Z"), "the clock has been set back");
+        for (at, fresh) in [("2026-11-22T22:28:00Z", true), ("2026-11-22T22:00:00Z", false)] {
+            assert_eq!(is_fresh("rollback", "done", at), fresh, "the clock has been set back to {at}");
+        }
     }
 
     #[test]
