@@ -8,7 +8,10 @@
 //! wrong. So the limit is held by a bound that is right at all times at once (Ville 1939, with the estimator of Krichevsky
 //! and Trofimov 1981): of a thousand colors that keep just to the limit, one at the most is ever sent back for it, however
 //! long it is watched. Against the old color it is the likelihood ratio of two shares and one, at one in a thousand as well;
-//! where the old color keeps to the limit it decides nothing but whether enough of the old one has been seen.
+//! where little of an old color that keeps to the limit has been seen, that takes longer, and in the end it is undecided.
+//!
+//! **Who has not ended is among them.** Failures are quick to end, and what takes its time would be left out if only those
+//! that have ended were counted: so failures are held against all requests that have begun.
 //!
 //! **Slow requests come in heaps.** A bound of that kind counts each request as a trial of its own, and those that one stall
 //! has held up are one event. So they are a reason only where they remain one whichever two of the seconds are left out:
@@ -36,6 +39,9 @@ pub struct Sample {
     pub tally: Tally,
     /// Requests that have waited for their answer for too long, and still do.
     pub unanswered: u64,
+    /// Requests that have not ended, those among them.
+    #[serde(default)]
+    pub open: u64,
 }
 
 /// What one color did in some time, in all and part by part: a second each, or more where that is long.
@@ -214,7 +220,12 @@ impl Fault {
     }
 
     fn among(self, sample: &Sample) -> (u64, u64) {
-        self.counted(&sample.tally, sample.unanswered)
+        let (bad, of) = self.counted(&sample.tally, sample.unanswered);
+        match self {
+            Fault::Slower(_) => (bad, of),
+            // Who fails is quick to end. What takes its time and has not failed is not left out for that.
+            _ => (bad, of + sample.open.saturating_sub(sample.unanswered)),
+        }
     }
 
     /// How many have it, and of how many. Those that wait have failed, and have taken that long too.
@@ -296,7 +307,9 @@ enum Looks {
 impl Held {
     fn word(&self, new: (u64, u64)) -> Word {
         let mut known = self.old.iter().filter(|old| old.1 >= LEAST_BASELINE);
-        let does_it_too = |old: &(u64, u64)| share(*old) > self.limit && beyond(new, *old) < IN_TWENTY;
+        // Where it is likely to break the limit, and not only in what little has been seen of it.
+        let breaks_it = |old: (u64, u64)| share(old) > self.limit && of_limit(old, self.limit) > IN_TWENTY;
+        let does_it_too = |old: &(u64, u64)| breaks_it(*old) && beyond(new, *old) < IN_TWENTY;
         if share(new) <= self.limit || known.clone().any(does_it_too) {
             return Word::Good;
         }
@@ -310,10 +323,9 @@ impl Held {
     /// the rest, and whatever he bets, where the share is no more than the limit he wins a thousand times his stake once in
     /// a thousand times at the most (Ville).
     fn odds(&self, new: (u64, u64)) -> f64 {
-        let of = new.1 as f64;
-        let odds = of * divergence(share(new), self.limit);
+        let odds = of_limit(new, self.limit);
         match self.looks {
-            Looks::Together => odds - (2.0 * of.sqrt()).ln(),
+            Looks::Together => odds - (2.0 * (new.1 as f64).sqrt()).ln(),
             Looks::Each => odds,
         }
     }
@@ -334,6 +346,11 @@ fn beyond(new: (u64, u64), old: (u64, u64)) -> f64 {
     let both = share((new.0 + old.0, new.1 + old.1));
     let part = |one: (u64, u64)| one.1 as f64 * divergence(share(one), both);
     if share(new) > share(old) { part(new) + part(old) } else { 0.0 }
+}
+
+/// How much more likely what was seen is at the share that was seen than at the limit: the natural logarithm.
+fn of_limit(seen: (u64, u64), limit: f64) -> f64 {
+    seen.1 as f64 * divergence(share(seen), limit)
 }
 
 fn share((bad, of): (u64, u64)) -> f64 {
@@ -382,7 +399,7 @@ mod tests {
                 sheet.count(*status, Duration::from_millis(*millis), Some(Duration::from_millis(*millis)))
             });
         }
-        Sample { tally: Tally::of([&sheet]), unanswered: 0 }
+        Sample { tally: Tally::of([&sheet]), ..Sample::default() }
     }
 
     fn rules() -> Bake {
@@ -397,7 +414,7 @@ mod tests {
     fn course(seconds: &[&[(u16, u64, u64)]]) -> Course {
         let parts: Vec<_> = seconds.iter().map(|second| Arc::new(sample(second).tally)).collect();
         let tally = parts.iter().fold(Tally::default(), |sum, part| sum.and(part));
-        Course { all: Sample { tally, unanswered: 0 }, parts }
+        Course { all: Sample { tally, ..Sample::default() }, parts }
     }
 
     #[test]
@@ -623,6 +640,20 @@ mod tests {
         let old = &[(200, 20, 156)][..];
         assert_eq!(verdict(&[(200, 20, 90), (500, 20, 10)], old, Clock::Running), Verdict::Bad);
         assert_eq!(verdict(&[(200, 20, 980), (500, 20, 20)], old, Clock::Final), Verdict::Undecided);
+    }
+
+    #[test]
+    fn two_failures_by_chance_before_the_switch_make_no_limit_softer() {
+        let old = &[(200, 20, 104), (500, 20, 2)][..];
+        assert_eq!(verdict(&[(200, 20, 951), (500, 20, 49)], old, Clock::Final), Verdict::Undecided);
+    }
+
+    #[test]
+    fn who_fails_fast_is_held_against_all_that_have_begun_and_not_only_against_who_has_ended() {
+        let old = sample(&[(200, 20, 5_000)]).into();
+        let with_open = |open| Look::from(Sample { open, ..sample(&[(500, 20, 5)]) });
+        let judge = |open| judge(&with_open(open), &old, &rules(), Clock::Running).verdict;
+        assert_eq!((judge(5), judge(245)), (Verdict::Bad, Verdict::Watching), "2 % of all, and all that has ended");
     }
 
     #[test]

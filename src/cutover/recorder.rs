@@ -151,7 +151,9 @@ impl Recorder {
         let done = seconds.iter().filter_map(|second| second.done[color].as_deref());
         done.for_each(|done| tally = tally.and(&done.tally));
         drop(seconds);
-        Sample { tally, unanswered: self.read(color).waiting.longer_than(patience, &Waiters::default()) }
+        let reading = self.read(color);
+        let unanswered = reading.waiting.longer_than(patience, &Waiters::default());
+        Sample { tally, unanswered, open: reading.inside }
     }
 
     fn seconds(&self) -> MutexGuard<'_, VecDeque<Second>> {
@@ -229,7 +231,7 @@ impl Watch {
     pub fn look(&mut self) -> Look {
         let (now, reading) = (Moment::now(), self.recorder.read(self.color));
         let unanswered = reading.waiting.longer_than(self.patience, &self.start.waiting);
-        self.past.look(now, Sample { tally: reading.tally_since(&self.start), unanswered })
+        self.past.look(now, Sample { tally: reading.tally_since(&self.start), unanswered, open: reading.inside })
     }
 }
 
@@ -271,7 +273,7 @@ impl Past {
     fn since(&self, mark: &Mark, sample: &Sample) -> Sample {
         // Otherwise many are found at one moment to have waited so long, who began in a minute.
         let more = if self.is_exact { sample.unanswered.saturating_sub(mark.sample.unanswered) } else { 0 };
-        Sample { tally: sample.tally.since(&mark.sample.tally), unanswered: more }
+        Sample { tally: sample.tally.since(&mark.sample.tally), unanswered: more, open: sample.open }
     }
 }
 
@@ -354,7 +356,7 @@ mod tests {
             }
             self.looks += 1;
             let now = Moment::from_nanos(self.looks * 200_000_000);
-            self.past.look(now, Sample { tally: Tally::of([&self.sheet]), unanswered: self.unanswered })
+            self.past.look(now, Sample { tally: Tally::of([&self.sheet]), unanswered: self.unanswered, open: 0 })
         }
 
         fn judged(&mut self, requests: &[(u16, u64, u64)], old: &Look) -> Judgement {
@@ -380,7 +382,7 @@ mod tests {
                 sheet.count(*status, Duration::from_millis(*millis), Some(Duration::from_millis(*millis)))
             });
         }
-        Sample { tally: Tally::of([&sheet]), unanswered: 0 }.into()
+        Sample { tally: Tally::of([&sheet]), ..Sample::default() }.into()
     }
 
     #[test]
@@ -448,7 +450,7 @@ mod tests {
             for (requests, millis) in steps {
                 (0..requests).for_each(|_| sheet.count(200, SECOND, Some(SECOND)));
                 now += millis * 1_000_000;
-                let look = past.look(Moment::from_nanos(now), Sample { tally: Tally::of([&sheet]), unanswered: 0 });
+                let look = past.look(Moment::from_nanos(now), Sample { tally: Tally::of([&sheet]), ..Sample::default() });
                 let whole = (None, &look.whole);
                 for (window, course) in look.lately.iter().map(|(window, course)| (Some(window), course)).chain([whole]) {
                     let parts: u64 = course.parts.iter().map(|part| part.requests()).sum();
