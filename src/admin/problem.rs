@@ -90,7 +90,10 @@ impl From<Denied> for Problem {
         let detail = denied.to_string();
         match denied {
             Denied::Held(cutover) => {
-                let more = json!({ "holder": cutover.by, "since": cutover.started, "cutover": cutover.id });
+                let switched = !cutover.comes_to_its_switch();
+                let more = json!({
+                    "holder": cutover.by, "since": cutover.started, "cutover": cutover.id, "switched": switched,
+                });
                 Problem::new(StatusCode::CONFLICT, "held", detail).with(more)
             }
             Denied::Left { live, since, .. } => {

@@ -107,6 +107,11 @@ fn of_course(order: Order, outcome: &Outcome, over: Option<Duration>) -> Verdict
                     follow(service)
                 ))
             }
+            None if matches!(order, Order::Switch(wanted) if wanted != *live) => bad(format!(
+                "the {what} to {to} is rolled back; {live} is live again, and {to} is draining (cutover {id}){}{}",
+                indented(&outcome.reasons),
+                follow(service)
+            )),
             None => good(format!(
                 "{live} is live, {} is draining (cutover {id}){}{}",
                 live.other(),
@@ -314,10 +319,14 @@ pub fn in_millis(millis: u64) -> String {
 fn refused(service: &ServiceName, problem: &Problem) -> Verdict {
     let detail = &problem.detail;
     if problem.kind == HELD {
-        let text = format!(
-            "{service}: {detail}\n  see how far it is:  cutover status {service}\n  end it before it has switched:  cutover abort {service}\n  \
-             go back after that:  cutover rollback {service}"
-        );
+        let see = format!("see how far it is:  cutover status {service}");
+        let end = match problem.more.get("switched") {
+            Some(Value::Bool(true)) => format!("go back:  cutover rollback {service}"),
+            _ => format!(
+                "end it before it has switched:  cutover abort {service}\n  go back after that:  cutover rollback {service}"
+            ),
+        };
+        let text = format!("{service}: {detail}\n  {see}\n  {end}");
         return Verdict { text, code: 4 };
     }
     let mut reasons: Vec<String> = problem
@@ -422,6 +431,7 @@ mod tests {
         let turned = json!({"outcome": "rolled_back", "phase": "rolled_back", "live": "blue"});
         let undrained = json!({"drained": false, "requests_left": 1});
         let under_way = json!({"outcome": null, "phase": "drain", "drained": null, "drain_ms": null});
+        let sent_back = json!({"outcome": null, "phase": "drain_back", "live": "blue", "drained": null});
         for (order, differing, code, says) in [
             (green, &aborted, 1, "was aborted; nothing has changed, blue is live"),
             (abort, &aborted, 0, "is aborted; blue stays live"),
@@ -452,6 +462,8 @@ mod tests {
             ),
             (green, &undrained, 1, "1 request is still running and is left to finish"),
             (green, &under_way, 0, "green is live, blue is draining"),
+            (green, &sent_back, 1, "is rolled back; blue is live again, and green is draining"),
+            (back, &sent_back, 0, "blue is live, green is draining"),
             (green, &json!({"tunnels_closed": 2}), 0, "2 tunnels to blue did not end by the deadline"),
         ] {
             let verdict = of(order, &outcome(differing.clone()), None);

@@ -321,7 +321,9 @@ async fn of_two_rollbacks_before_the_switch_the_second_does_not_go_where_nobody_
     proxy.api("POST", "/v1/services/shop/switch", json!({ "to": "green", "timeout": "1ms" })).await;
     let (status, problem) = rollback(&proxy, json!({ "from": "blue" })).await;
     assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:held")), "{problem}");
-    let (status, answer) = rollback(&proxy, json!({ "from": "green" })).await;
+    let (status, problem) = rollback(&proxy, json!({ "from": "green" })).await;
+    assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:back-already")), "{problem}");
+    let (status, answer) = rollback(&proxy, Value::Null).await;
     assert_eq!((status, &answer["outcome"]), (200, &json!("aborted")), "{answer}");
     let (status, problem) = rollback(&proxy, Value::Null).await;
     assert_eq!((status, &problem["type"]), (409, &json!("urn:cutover:problem:back-already")), "{problem}");

@@ -144,11 +144,18 @@ impl Driver {
         if let Some(from) = from.filter(|from| *from != live) {
             return Err(Denied::Left { from, live, since });
         }
-        let newest = self.newest.borrow().clone();
-        if let Some(back) = newest.filter(|newest| from.is_none() && newest.is_back_just_now(time::now())) {
+        if from.is_none()
+            && let Some(back) = self.last_move().filter(|last| last.is_back_just_now(time::now()))
+        {
             return Err(Denied::BackAlready(Box::new(back)));
         }
         self.begin(Kind::Rollback, live.other(), by, reason).await
+    }
+
+    /// The newest cutover but for rollbacks that came to nothing.
+    fn last_move(&self) -> Option<Cutover> {
+        let past: Vec<Cutover> = self.journal.history(Some(&self.service.name));
+        past.into_iter().find(|past| past.kind == Kind::Switch || past.succeeded())
     }
 
     /// A rollback while a cutover is under way: before the switch it is an abort; after it, the old color's health
@@ -183,7 +190,9 @@ impl Driver {
     /// What a rollback comes to that does not turn this cutover.
     fn without_a_turn(&self, current: &Cutover, from: Option<Color>) -> Option<Result<Granted, Denied>> {
         let held = || Err(Denied::Held(Box::new(current.clone())));
-        if let Some(from) = from.filter(|from| *from != current.left_by_rollback()) {
+        // Before a switch nobody has been led to the new color, unless that has a share.
+        let is_left = current.kind == Kind::Switch && current.comes_to_its_switch() && current.share.is_none();
+        if let Some(from) = from.filter(|from| is_left || *from != current.left_by_rollback()) {
             let left = self.live().filter(|(live, _)| *live != from);
             return Some(left.map_or_else(held, |(live, since)| Err(Denied::Left { from, live, since })));
         }
