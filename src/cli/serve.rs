@@ -43,13 +43,19 @@ impl Serve {
         let inherited = Inherited::take().context("sockets that were handed over cannot be used")?;
         let filter = EnvFilter::try_from_env("CUTOVER_LOG").unwrap_or_else(|_| EnvFilter::new(LOGGED));
         let colour = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none();
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).init();
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+        // What cannot be written is lost: to say so on stderr as well would end the task that had something to tell.
+        log.log_internal_errors(false).init();
         for Mistake { line, message, help, .. } in &report.warnings {
             tracing::warn!("{}:{line}: {message}: {}", report.path, help.as_deref().unwrap_or_default());
         }
         process::raise_open_files();
         let outside = Outside { file: Some(file), inherited, notifier: Notifier::from_env() };
-        Ok(runtime()?.block_on(serve(&config, workers(self.workers), outside))?)
+        let runtime = runtime()?;
+        let served = runtime.block_on(serve(&config, workers(self.workers), outside));
+        // Whoever waits for a disk that hangs is not waited for.
+        runtime.shutdown_timeout(LAST_WRITES);
+        Ok(served?)
     }
 }
 
@@ -122,6 +128,8 @@ pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     builder.worker_threads(2).thread_name("decide").enable_all().build().context("the runtime cannot be built")
 }
 
+/// What is still being written when all else has ended has so long.
+const LAST_WRITES: Duration = Duration::from_secs(3);
 /// What ending takes beyond the time for clients and requests, at the most.
 const MARGIN: Duration = Duration::from_secs(5);
 /// What is logged unless CUTOVER_LOG says otherwise. What the protocols' libraries warn of is what a client did, as often as

@@ -20,7 +20,7 @@ use super::hands::Hands;
 use super::machine::{self, Effect, Event};
 use super::order::{Order, Queue, Stage};
 use super::pause::{Ask, Paused};
-use super::preview::{Opened, PreviewAsk, moment, wake_at_the_end};
+use super::preview::{Opened, PreviewAsk, Want, moment, wake_at_the_end};
 use super::recorder::Recorder;
 use super::share;
 use super::state::{Cutover, Phase};
@@ -216,20 +216,26 @@ impl Driver {
     async fn preview(&mut self, ask: PreviewAsk) {
         let at = moment(self.previewed);
         self.previewed = at;
-        let table = self.switchboard.table();
-        let decided = table.entry(&self.service.name).ok_or(Denied::Gone);
-        let decided = decided.and_then(|entry| ask.want.decide(entry, self.current(), at));
-        if let Ok(Some(preview)) = decided {
-            if preview.is_some()
-                && let Err(error) = self.journal.append(&Opened::new(&self.service.name, at)).await
-            {
-                // No reason to refuse: it matters only to links that are older than the next start.
-                tracing::warn!("{error}; after a restart links of now reach backends, and may lead to a later preview");
+        let done = self.change_preview(ask.want, at).await;
+        ask.answer(done.map(|()| at));
+    }
+
+    async fn change_preview(&self, want: Want, at: Timestamp) -> Result<(), Denied> {
+        let (table, name) = (self.switchboard.table(), &self.service.name);
+        let entry = table.entry(name).ok_or(Denied::Gone)?;
+        let Some(preview) = want.decide(entry, self.current(), at)? else { return Ok(()) };
+        if preview.is_some()
+            && let Err(error) = self.journal.append(&Opened::new(name, at)).await
+        {
+            if !entry.invited {
+                return Err(Denied::Journal(error.to_string()));
             }
-            self.switchboard.preview(&self.service.name, preview).await;
-            preview.into_iter().for_each(|open| wake_at_the_end(open, self.mail.downgrade()));
+            // That some have been invited is known; the moment matters only to a clock that is set back.
+            tracing::warn!("{error}; links of now may lead to a preview that is opened after a restart");
         }
-        ask.answer(decided.map(|_| at));
+        self.switchboard.preview(name, preview).await;
+        preview.into_iter().for_each(|open| wake_at_the_end(open, self.mail.downgrade()));
+        Ok(())
     }
 
     /// The service is out of the table, and no cutover is under way: what is inside its pools is given its time.

@@ -16,7 +16,7 @@ pub fn given(cutover: &Cutover, canary: &[CanaryStep]) -> Option<Split> {
 pub fn split(cutover: &Cutover, canary: &[CanaryStep]) -> Option<Split> {
     // A journal that knows the step alone leaves the share to the config.
     let share = cutover.share.or_else(|| share_of(cutover.step?, cutover.outline, canary))?;
-    Some(Split { to: cutover.to, share, salt: xxh3_64(cutover.id.as_bytes()) })
+    Some(Split { to: cutover.to, share: share.min(Share::ALL), salt: xxh3_64(cutover.id.as_bytes()) })
 }
 
 /// The share that the step it has come to begins with. It does not fall, whatever a reload has made of the steps: no client

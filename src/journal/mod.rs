@@ -138,8 +138,8 @@ impl Journal {
         let mut writing = std::pin::pin!(writing);
         match timeout(DISK, &mut writing).await {
             Ok(written) => written,
-            // It has come true at this very moment.
-            Err(_) if settled.swap(true, Ordering::Relaxed) => writing.await,
+            // It is on disk, and what comes behind it, such as the reserve, need not be waited for.
+            Err(_) if settled.swap(true, Ordering::Relaxed) => Ok(()),
             Err(_) => {
                 self.hangs.store(true, Ordering::Relaxed);
                 let error = self.hanging();
@@ -184,7 +184,11 @@ impl Journal {
     }
 
     fn hanging(&self) -> JournalError {
-        let why = format!("the disk has not answered for {}", Human(DISK));
+        let why = format!(
+            "the disk has not answered for {}; should the proxy end before it does, the next start may find what was to be \
+             written, and go by it",
+            Human(DISK)
+        );
         self.failed()(io::Error::new(io::ErrorKind::TimedOut, why))
     }
 
@@ -289,7 +293,7 @@ fn remember(lines: &mut Vec<Line>, line: Line) {
 
 /// How long a line may take before the disk is one that hangs: longer than where it is only busy, and shorter than the word
 /// on an order may take.
-const DISK: Duration = Duration::from_secs(3);
+const DISK: Duration = Duration::from_secs(4);
 /// Between two looks at the file.
 const LOOK: Duration = Duration::from_secs(5);
 /// Entries kept of each topic.

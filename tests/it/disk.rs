@@ -160,6 +160,26 @@ async fn a_limit_on_the_length_of_files_refuses_a_switch_and_ends_nothing() {
 }
 
 #[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nobody_who_has_something_to_say() {
+    let (blue, _green, proxy) = services("").await;
+    let blue_is = async |state: &str| {
+        let is_so = || async { proxy.service("shop").await.pointer("/blue/endpoints/0/state") == Some(&json!(state)) };
+        assert!(eventually(PATIENCE, is_so).await, "blue is not {state}: {:#}", proxy.service("shop").await);
+    };
+    let said = proxy.stderr();
+    let limited = async {
+        blue.health(Health::Failing(500));
+        blue_is("down").await;
+        assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 507);
+    };
+    proxy.limited(Resource::Fsize, 64, limited).await;
+    assert_eq!(proxy.stderr(), said, "it could not be written");
+    assert_eq!(order(&proxy, "shop", "switch", json!({ "to": "green" })).await.0, 200);
+    blue.health(Health::Passing);
+    blue_is("up").await;
+}
+
+#[tokio::test]
 async fn on_a_disk_that_is_read_only_at_the_start_the_live_color_is_served_and_orders_are_refused_until_it_is_not() {
     let (_blue, _green, mut proxy) = services("").await;
     proxy.kill9().await;
