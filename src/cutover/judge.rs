@@ -30,7 +30,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::Bake;
-use crate::metrics::{LatencySum, Tally};
+use crate::metrics::{LatencySum, Tally, Waiters};
 use crate::time::Human;
 
 /// What one color did, in some time.
@@ -42,6 +42,9 @@ pub struct Sample {
     /// Requests that have not ended, those among them.
     #[serde(default)]
     pub open: u64,
+    /// Who has no answer yet, and since when.
+    #[serde(skip)]
+    pub waiting: Waiters,
 }
 
 /// What one color did in some time, in all and part by part: a second each, or more where that is long.
@@ -133,7 +136,8 @@ pub fn judge(new: &Look, old: &Look, rules: &Bake, clock: Clock) -> Judgement {
     let bad: Vec<String> = who_say(Word::Bad).collect();
     let few = (requests < rules.min_requests)
         .then(|| format!("{requests} requests so far, and {} are needed to say anything", rules.min_requests));
-    let open: Vec<String> = few.into_iter().chain(who_say(Word::Doubtful)).collect();
+    let late = late(&new.whole.all, &old.whole.all, rules);
+    let open: Vec<String> = few.into_iter().chain(late).chain(who_say(Word::Doubtful)).collect();
     let (verdict, reasons) = match clock {
         _ if !bad.is_empty() => (Verdict::Bad, bad),
         Clock::Running => (Verdict::Watching, Vec::new()),
@@ -142,6 +146,16 @@ pub fn judge(new: &Look, old: &Look, rules: &Bake, clock: Clock) -> Judgement {
         Clock::Final => (Verdict::Undecided, open),
     };
     Judgement { verdict, requests, baseline: old.whole.all.requests(), measures, reasons }
+}
+
+/// Why nothing good can be said of a color of whose requests more are late than may fail: they have not failed yet, and for
+/// how many of them it is a matter of time will be known soon.
+fn late(new: &Sample, old: &Sample, rules: &Bake) -> Option<String> {
+    let usual = Some(&old.tally.answers).filter(|answers| answers.count() >= LEAST_BASELINE)?.quantile(0.99)?;
+    let patience = (2 * usual).max(LATE).min(rules.unanswered);
+    let late = new.waiting.longer_than(patience, &Waiters::default());
+    let may = f64::from(rules.max_error_share.0) / 1e4 * (new.requests() + late) as f64;
+    (late as f64 > may).then(|| format!("{late} requests have waited for an answer for {} or longer", Human(patience)))
 }
 
 /// One thing that may speak against a color.
@@ -374,6 +388,8 @@ const IN_A_THOUSAND: f64 = 6.907_756;
 const IN_A_MILLION: f64 = 13.815_511;
 /// Parts of a course that one stall may lie in.
 const LEFT_OUT: usize = 2;
+/// Who has waited for less is not late.
+const LATE: Duration = Duration::from_secs(2);
 /// With fewer bad requests than these nobody goes back.
 const LEAST_BAD: u64 = 5;
 /// So many of the old color's requests are needed to compare with.
@@ -390,6 +406,7 @@ mod tests {
     use super::*;
     use crate::config::Share;
     use crate::metrics::ColorSheet;
+    use crate::time::Moment;
 
     /// So many requests in each of these ways: status, milliseconds, number.
     fn sample(requests: &[(u16, u64, u64)]) -> Sample {
@@ -646,6 +663,28 @@ mod tests {
     fn two_failures_by_chance_before_the_switch_make_no_limit_softer() {
         let old = &[(200, 20, 104), (500, 20, 2)][..];
         assert_eq!(verdict(&[(200, 20, 951), (500, 20, 49)], old, Clock::Final), Verdict::Undecided);
+    }
+
+    #[test]
+    fn one_that_hangs_at_the_end_of_its_time_is_not_called_good_though_nobody_has_waited_for_too_long_yet() {
+        let (sheet, second) = (ColorSheet::default(), 1_000_000_000);
+        let hanging_since = |seconds: u64| {
+            (0..20).for_each(|_| sheet.waiting.come(Moment::from_nanos(100 * second)));
+            let waiting = Waiters::of([&sheet.waiting], Moment::from_nanos((101 + seconds) * second));
+            (0..20).for_each(|_| sheet.waiting.go(Moment::from_nanos(100 * second)));
+            Look::from(Sample { waiting, open: 20, ..sample(&[(200, 20, 1_000)]) })
+        };
+        let judge =
+            |new: &Look, old: &[(u16, u64, u64)], clock| judge(new, &sample(old).into(), &rules(), clock).verdict;
+        let old = &[(200, 20, 1_000)][..];
+        assert_eq!(judge(&hanging_since(1), old, Clock::Over), Verdict::Good, "that may be");
+        assert_eq!(judge(&hanging_since(3), old, Clock::Over), Verdict::Watching);
+        assert_eq!(judge(&hanging_since(3), old, Clock::Final), Verdict::Undecided);
+        assert_eq!(
+            judge(&hanging_since(3), &[(200, 5_000, 1_000)], Clock::Over),
+            Verdict::Good,
+            "they always take so long"
+        );
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl Recorder {
         drop(seconds);
         let reading = self.read(color);
         let unanswered = reading.waiting.longer_than(patience, &Waiters::default());
-        Sample { tally, unanswered, open: reading.inside }
+        Sample { tally, unanswered, open: reading.inside, waiting: reading.waiting }
     }
 
     fn seconds(&self) -> MutexGuard<'_, VecDeque<Second>> {
@@ -231,7 +231,15 @@ impl Watch {
     pub fn look(&mut self) -> Look {
         let (now, reading) = (Moment::now(), self.recorder.read(self.color));
         let unanswered = reading.waiting.longer_than(self.patience, &self.start.waiting);
-        self.past.look(now, Sample { tally: reading.tally_since(&self.start), unanswered, open: reading.inside })
+        self.past.look(
+            now,
+            Sample {
+                tally: reading.tally_since(&self.start),
+                unanswered,
+                open: reading.inside,
+                waiting: reading.waiting,
+            },
+        )
     }
 }
 
@@ -273,7 +281,12 @@ impl Past {
     fn since(&self, mark: &Mark, sample: &Sample) -> Sample {
         // Otherwise many are found at one moment to have waited so long, who began in a minute.
         let more = if self.is_exact { sample.unanswered.saturating_sub(mark.sample.unanswered) } else { 0 };
-        Sample { tally: sample.tally.since(&mark.sample.tally), unanswered: more, open: sample.open }
+        Sample {
+            tally: sample.tally.since(&mark.sample.tally),
+            unanswered: more,
+            open: sample.open,
+            ..Sample::default()
+        }
     }
 }
 
@@ -356,7 +369,8 @@ mod tests {
             }
             self.looks += 1;
             let now = Moment::from_nanos(self.looks * 200_000_000);
-            self.past.look(now, Sample { tally: Tally::of([&self.sheet]), unanswered: self.unanswered, open: 0 })
+            self.past
+                .look(now, Sample { tally: Tally::of([&self.sheet]), unanswered: self.unanswered, ..Sample::default() })
         }
 
         fn judged(&mut self, requests: &[(u16, u64, u64)], old: &Look) -> Judgement {
