@@ -151,7 +151,8 @@ pub fn judge(new: &Look, old: &Look, rules: &Bake, clock: Clock) -> Judgement {
 /// Why nothing good can be said of a color of whose requests more are late than may fail: they have not failed yet, and for
 /// how many of them it is a matter of time will be known soon.
 fn late(new: &Sample, old: &Sample, rules: &Bake) -> Option<String> {
-    let usual = Some(&old.tally.answers).filter(|answers| answers.count() >= LEAST_BASELINE)?.quantile(0.99)?;
+    let known = Some(&old.tally.answers).filter(|answers| answers.count() >= LEAST_BASELINE);
+    let usual = known.and_then(|answers| answers.quantile(0.99)).unwrap_or_default();
     let patience = (2 * usual).max(LATE).min(rules.unanswered);
     let late = new.waiting.longer_than(patience, &Waiters::default());
     let may = f64::from(rules.max_error_share.0) / 1e4 * (new.requests() + late) as f64;
@@ -680,6 +681,7 @@ mod tests {
         assert_eq!(judge(&hanging_since(1), old, Clock::Over), Verdict::Good, "that may be");
         assert_eq!(judge(&hanging_since(3), old, Clock::Over), Verdict::Watching);
         assert_eq!(judge(&hanging_since(3), old, Clock::Final), Verdict::Undecided);
+        assert_eq!(judge(&hanging_since(3), &[], Clock::Over), Verdict::Watching, "nobody knows how long they take");
         assert_eq!(
             judge(&hanging_since(3), &[(200, 5_000, 1_000)], Clock::Over),
             Verdict::Good,

@@ -25,7 +25,7 @@ async fn until(house: &House, outcome: Mirrored, count: u64) {
 
 #[tokio::test]
 async fn safe_requests_without_a_body_are_copied_marked_and_compared_and_not_counted_as_clients() {
-    let (blue, green, house) = house(mirrored("timeout = \"10s\"")).await;
+    let (blue, green, house) = house(mirrored("timeout = \"10s\", concurrency = 32")).await;
     house.split(0).await;
     let [mut http1, mut http2] = [Client::http1(&house).await, Client::http2(&house).await];
     for client in [&mut http1, &mut http2] {
