@@ -44,7 +44,8 @@ impl Draft {
     }
 
     /// The live color is what the journal says, and so are the share that the other one has been given and whether anybody has
-    /// been invited; a service it has never heard of begins with blue. Live it has been since the newest cutover that moved traffic, or for as long as is known.
+    /// been invited; a service it has never heard of begins with blue. Live it has been since the newest cutover that moved
+    /// traffic, or for as long as is known.
     pub fn entry(&self, journal: &Journal) -> Entry {
         let history = journal.history::<Cutover>(Some(&self.service.name));
         let since = history.iter().find_map(Cutover::since).or(history.last().map(|oldest| oldest.started));

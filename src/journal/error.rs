@@ -52,7 +52,7 @@ fn remedy(error: &io::Error) -> &'static str {
         }
         FileTooLarge => "raise `LimitFSIZE=` of the unit, or `ulimit -f`",
         NotFound => "create the folder again, owned by the user the proxy runs as",
-        _ if [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error())).contains(&error.raw_os_error()) => {
+        _ if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
             "raise `LimitNOFILE=` of the unit, or `ulimit -n`"
         }
         _ => "the kernel's log may say what is wrong with that disk",

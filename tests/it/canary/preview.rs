@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use cutover::journal::{Journal, Topic};
-use cutover::names::ServiceName;
-use cutover::time::Timestamp;
+use cutover::cutover::Opened;
+use cutover::journal::Journal;
 use http::Request;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{ask, bare, checked, given};
@@ -378,24 +376,4 @@ async fn no_link_comes_back_with_a_later_preview_though_the_clock_be_set_back_wh
     let mut client = Client::http1(&proxy).await;
     assert_eq!(with_header(&mut client, &new).await.backend(), Some("green"));
     assert_eq!(with_header(&mut client, &old).await.status, 403);
-}
-
-/// A line about a preview, as the journal has it.
-#[derive(Serialize, Deserialize)]
-struct Opened {
-    id: String,
-    service: ServiceName,
-    at: Timestamp,
-}
-
-impl Topic for Opened {
-    const NAME: &'static str = "preview";
-
-    fn id(&self) -> &str {
-        &self.id
-    }
-
-    fn service(&self) -> &ServiceName {
-        &self.service
-    }
 }
