@@ -424,6 +424,19 @@ mod tests {
     }
 
     #[test]
+    fn who_is_held_up_is_told_what_ends_it_at_that_point() {
+        let told = |switched: bool| {
+            let problem =
+                json!({"type": HELD, "title": "Conflict", "status": 409, "detail": "held", "switched": switched});
+            refused(&"shop".parse().unwrap(), &serde_json::from_value(problem).unwrap())
+        };
+        let (before, behind) = (told(false), told(true));
+        assert!(before.code == 4 && before.text.contains("cutover abort shop"), "{before:?}");
+        assert!(behind.code == 4 && behind.text.ends_with("go back:  cutover rollback shop"), "{behind:?}");
+        assert!(!behind.text.contains("abort"), "there is nothing to abort any more: {behind:?}");
+    }
+
+    #[test]
     fn the_same_outcome_is_worth_what_was_asked_for() {
         let (green, back, abort) = (Order::Switch(Color::Green), Order::Rollback(None), Order::Abort);
         let aborted = json!({"outcome": "aborted", "phase": "aborted", "live": "blue", "proof": null});
