@@ -5,15 +5,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use http::HeaderValue;
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Proxy;
+use super::arrival::{Arrival, Entrance};
 use super::capacity::{Capacity, NoPlace, Place};
 use super::converse::{self, Visitor};
+use super::deferral::Deferral;
 use super::greet::{greet, hear};
 use super::headers::Client;
 use super::leave::{Leave, Stage};
@@ -34,25 +34,30 @@ pub struct Station {
 /// Accepts on one worker's socket until the worker leaves or the listener is shut; every connection becomes a task of
 /// the same worker.
 pub async fn accept(
-    socket: tokio::net::TcpListener,
+    entrance: Entrance,
     listener: Arc<Listener>,
     station: Rc<Station>,
     mut shut: oneshot::Receiver<()>,
 ) {
     let (mut silence, mut waited, mut told) = (Silence::default(), false, None::<Instant>);
+    let mut deferral = Deferral::new();
     loop {
         // Whoever waits in the socket when it is told something has inherited nothing of it.
-        waited |= silence.follow(&socket, &station.proxy.edge().rules.timeouts);
+        waited |= silence.follow(&entrance, &station.proxy.edge().rules.timeouts);
         let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+            accepted = entrance.accept() => accepted,
+            () = deferral.due() => {
+                deferral.look(&entrance);
+                continue;
+            }
             () = station.leave.reached(Stage::Closing) => break,
             _ = &mut shut => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                waited |= silence.follow(&socket, &station.proxy.edge().rules.timeouts);
+            Ok((arrival, peer)) => {
+                waited |= silence.follow(&entrance, &station.proxy.edge().rules.timeouts);
                 if waited {
-                    silence.bound(&stream);
+                    bound(&silence, &arrival);
                 }
                 // Only now that somebody has come is anybody asked to make room.
                 let is_shut = tokio::select! {
@@ -61,11 +66,13 @@ pub async fn accept(
                     () = station.leave.reached(Stage::Closing) => false,
                     _ = &mut shut => true,
                 };
-                receive(stream, peer, &listener, &station);
+                receive(arrival, peer, &listener, &station);
                 if is_shut {
                     break;
                 }
-                waited &= !receive_more(&socket, &listener, &station, waited.then_some(silence));
+                let (more, is_last) = receive_more(&entrance, &listener, &station, waited.then_some(silence));
+                waited &= !is_last;
+                deferral.came(1 + more, &entrance);
             }
             // Out of descriptors, most likely: connections that end will free some.
             Err(error) => {
@@ -78,41 +85,48 @@ pub async fn accept(
             }
         }
     }
-    // Who has been let in by the kernel already would be turned away with the socket. It is asked itself: the runtime
-    // may not have heard of the last of them.
-    let Ok(socket) = socket.into_std() else { return };
-    while let Ok((stream, peer)) = socket.accept() {
-        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        stream.into_iter().for_each(|stream| receive(stream, peer, &listener, &station));
+    if let Some(until) = deferral.end(&entrance) {
+        let all = async {
+            while let Ok((arrival, peer)) = entrance.accept().await {
+                receive(arrival, peer, &listener, &station);
+            }
+        };
+        let _ = tokio::time::timeout_at(until, all).await;
     }
+    entrance.shut(|arrival, peer| receive(arrival, peer, &listener, &station));
 }
 
 /// Takes what else has come by now, without waiting: under load most connections are taken here. Each is told of the
-/// silence, if there is something to tell. Whether nobody waits any more.
+/// silence, if there is something to tell. How many they were, and whether nobody waits any more.
 fn receive_more(
-    socket: &tokio::net::TcpListener,
+    entrance: &Entrance,
     listener: &Arc<Listener>,
     station: &Rc<Station>,
     silence: Option<Silence>,
-) -> bool {
+) -> (usize, bool) {
     let edge = station.proxy.edge();
-    for _ in 0..AT_ONCE {
+    for taken in 0..AT_ONCE {
         if station.capacity.is_full(&edge.rules.limits) {
-            return false;
+            return (taken, false);
         }
-        match socket.accept().now_or_never() {
-            None => return true,
-            Some(Err(_)) => return false,
-            Some(Ok((stream, peer))) => {
-                silence.iter().for_each(|silence| silence.bound(&stream));
-                receive(stream, peer, listener, station);
+        match entrance.accept_now() {
+            None => return (taken, true),
+            Some(Err(_)) => return (taken, false),
+            Some(Ok((arrival, peer))) => {
+                silence.iter().for_each(|silence| bound(silence, &arrival));
+                receive(arrival, peer, listener, station);
             }
         }
     }
-    false
+    (AT_ONCE, false)
 }
 
-fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, station: &Rc<Station>) {
+/// Tells one that has waited of the silence.
+fn bound(silence: &Silence, arrival: &Arrival) {
+    arrival.options().iter().for_each(|socket| silence.bound(&**socket));
+}
+
+fn receive(arrival: Arrival, peer: SocketAddr, listener: &Arc<Listener>, station: &Rc<Station>) {
     let edge = station.proxy.edge();
     let ip = peer.ip().to_canonical();
     let trusted = edge.rules.trusted_proxies.iter().any(|network| network.contains(&ip));
@@ -132,11 +146,11 @@ fn receive(stream: TcpStream, peer: SocketAddr, listener: &Arc<Listener>, statio
     // a task about six times.
     match identity {
         None => drop(tokio::task::spawn_local(Box::pin(async move {
-            let Some((stream, ahead, visitor)) = Box::pin(hear(stream, visitor, &station)).await else { return };
+            let Some((stream, ahead, visitor)) = Box::pin(hear(arrival, visitor, &station)).await else { return };
             converse::hold(stream, ahead, visitor, &station).await;
         }))),
         Some(identity) => drop(tokio::task::spawn_local(Box::pin(async move {
-            let Some((stream, visitor)) = Box::pin(greet(stream, visitor, &station, identity)).await else { return };
+            let Some((stream, visitor)) = Box::pin(greet(arrival, visitor, &station, identity)).await else { return };
             converse::hold(stream, Vec::new(), visitor, &station).await;
         }))),
     }

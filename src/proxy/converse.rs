@@ -14,12 +14,12 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::accept::{Open, Station};
+use super::arrival::Arrival;
 use super::body::Answer;
 use super::capacity::Capacity;
 use super::headers::{self, Client};
@@ -157,7 +157,9 @@ where
 }
 
 /// Waits beside a parked connection; false where it is to be closed.
-async fn wakes(socket: &TcpStream, since: Instant, visitor: &Visitor, station: &Station) -> bool {
+async fn wakes(socket: &mut Arrival, since: Instant, visitor: &Visitor, station: &Station) -> bool {
+    let Ok(socket) = socket.heard() else { return false };
+    let socket = &*socket;
     tokio::select! {
         biased;
         _ = socket.readable() => true,
@@ -210,7 +212,7 @@ async fn http1<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     let (mut stream, unread) = parts.io.into_inner().into_parts();
     if pulse.is_torn() {
         // An end would be that of the answer; a reset is one to nobody.
-        let _ = SockRef::from(stream.socket()).set_linger(Some(Duration::ZERO));
+        let _ = stream.socket().options().map(|socket| socket.set_linger(Some(Duration::ZERO)));
         return None;
     }
     if let (Ended::Quiet(since), None) = (ended, unread) {

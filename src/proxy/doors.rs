@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Proxy;
 use super::accept::{self, Station};
+use super::arrival::Entrance;
 use super::capacity::Capacity;
 use super::leave::{Leave, Stage};
 use super::listen::Listener;
@@ -107,8 +108,8 @@ impl Porter {
     /// Accepts on this socket, as a task of the same worker.
     pub fn open(&self, listener: Arc<Listener>, socket: TcpListener) {
         let Porter { worker, .. } = *self;
-        let socket = match tokio::net::TcpListener::from_std(socket) {
-            Ok(socket) => socket,
+        let entrance = match Entrance::new(socket) {
+            Ok(entrance) => entrance,
             Err(error) => return tracing::error!(listener = %listener.address, worker, "cannot listen: {error}"),
         };
         let leave = Rc::new(Leave::default());
@@ -116,7 +117,7 @@ impl Porter {
         let (proxy, capacity) = (self.proxy.clone(), self.capacity.clone());
         let station = Rc::new(Station { worker, proxy, leave: leave.clone(), capacity });
         let (shut, told) = oneshot::channel();
-        let accepting = tokio::task::spawn_local(accept::accept(socket, listener.clone(), station, told));
+        let accepting = tokio::task::spawn_local(accept::accept(entrance, listener.clone(), station, told));
         self.doors.borrow_mut().push(Door { listener, leave, open: Some(Open { shut, accepting }) });
     }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::accept::Station;
+use super::arrival::Arrival;
 use super::converse::Visitor;
 use super::leave::Stage;
 use super::loss::Loss;
@@ -18,11 +18,7 @@ use super::meter::PREFACE;
 use super::tls::Identity;
 
 /// Waits for the first bytes, which tell the protocol.
-pub async fn hear(
-    mut stream: TcpStream,
-    visitor: Visitor,
-    station: &Station,
-) -> Option<(TcpStream, Vec<u8>, Rc<Visitor>)> {
+pub async fn hear(mut stream: Arrival, visitor: Visitor, station: &Station) -> Option<(Arrival, Vec<u8>, Rc<Visitor>)> {
     let opening = visitor.edge.rules.timeouts.opening;
     let sniffed = match in_time(station, opening, sniff(&mut stream)).await {
         Ok(sniffed) => sniffed,
@@ -37,11 +33,11 @@ pub async fn hear(
 
 /// Shakes hands, which tells the protocol and the certificate.
 pub async fn greet(
-    stream: TcpStream,
+    stream: Arrival,
     visitor: Visitor,
     station: &Station,
     identity: Arc<Identity>,
-) -> Option<(TlsStream<TcpStream>, Rc<Visitor>)> {
+) -> Option<(TlsStream<Arrival>, Rc<Visitor>)> {
     let handshake = visitor.edge.rules.timeouts.handshake;
     let accepted = TlsAcceptor::from(identity.server.clone()).accept(stream);
     let stream = match in_time(station, handshake, accepted).await {
@@ -96,7 +92,7 @@ impl Missed {
 }
 
 /// Reads just enough to tell HTTP/2 with prior knowledge from HTTP/1.1 (RFC 9113, 3.4); what was read comes along.
-async fn sniff(stream: &mut TcpStream) -> io::Result<(Vec<u8>, bool)> {
+async fn sniff(stream: &mut Arrival) -> io::Result<(Vec<u8>, bool)> {
     let mut ahead = Vec::with_capacity(SNIFF);
     while ahead.len() < PREFACE.len() {
         if stream.read_buf(&mut ahead).await? == 0 {

@@ -1,9 +1,11 @@
 //! The proxy: carries each request to the live color and its answer back. This file is the path of one request.
 
 mod accept;
+mod arrival;
 mod body;
 mod capacity;
 mod converse;
+mod deferral;
 mod doors;
 mod fork;
 mod forward;

@@ -40,6 +40,10 @@ pub struct Pulse {
     leaving: AtomicBool,
     /// The client has said that this request is its last.
     last: AtomicBool,
+    /// What comes next on the socket is not listened for.
+    deaf: AtomicBool,
+    /// It has to be.
+    listening: AtomicBool,
     /// HTTP/2 requests that have come of the heads that came.
     accepted: AtomicU32,
     /// Bytes that have come since the connection last had its turn.
@@ -181,6 +185,28 @@ impl Pulse {
     /// The end of the connection's last answer is what is written now: the body is done, and nothing comes behind it.
     pub fn ends_with_this(&self) -> bool {
         self.last.load(Ordering::Relaxed) && self.requests.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether the runtime may go on knowing nothing of the connection's socket: it may until it is to listen.
+    pub fn stays_deaf(&self) -> bool {
+        let stays = !self.listening.load(Ordering::Relaxed);
+        self.deaf.store(stays, Ordering::Relaxed);
+        stays
+    }
+
+    pub fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
+    }
+
+    /// Nothing can come any more but the client's end: the last request is under way, and has come whole.
+    pub fn has_heard_all(&self) -> bool {
+        self.last.load(Ordering::Relaxed)
+            && self.requests.load(Ordering::Relaxed) > 0
+            && !self.unread.load(Ordering::Relaxed)
+    }
+
+    pub fn listen(&self) {
+        self.listening.store(true, Ordering::Relaxed);
     }
 
     pub fn is_leaving(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Clients that vanish without a word: what the system is told, so that it asks whether they are there.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -23,7 +24,7 @@ impl Silence {
     }
 
     /// Takes over what a reload has changed; whether there was anything.
-    pub fn follow(&mut self, socket: &tokio::net::TcpListener, timeouts: &config::EdgeTimeouts) -> bool {
+    pub fn follow(&mut self, socket: &impl AsFd, timeouts: &config::EdgeTimeouts) -> bool {
         let now = Silence::of(timeouts);
         let is_other = *self != now;
         if is_other {
@@ -34,7 +35,7 @@ impl Silence {
     }
 
     /// Where the system does not know of it, other timers still bound the connection.
-    pub fn bound(&self, socket: &impl std::os::fd::AsFd) {
+    pub fn bound(&self, socket: &impl AsFd) {
         let socket = SockRef::from(socket);
         // The system counts whole seconds.
         let interval = (self.probe / PROBES).max(Duration::from_secs(1));
@@ -52,7 +53,6 @@ const PROBES: u32 = 4;
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::os::fd::AsFd;
 
     use tokio::net::{TcpListener, TcpStream};
 

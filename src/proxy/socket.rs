@@ -6,12 +6,11 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::SendFlags;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::yield_now;
 use tokio_rustls::server::TlsStream;
 
+use super::arrival::Arrival;
 use super::loss::Loss;
 use super::meter::Meter;
 use super::pulse::Pulse;
@@ -77,7 +76,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Socketed + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if self.meter.is_some() && self.pulse.has_had_its_turn() {
@@ -85,6 +84,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
             return pin!(yield_now()).poll(cx).map(Ok);
         }
         if self.ahead.is_empty() {
+            if self.meter.is_none() && self.stream.is_unheard() && self.pulse.stays_deaf() {
+                return Poll::Pending;
+            }
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf)).map_err(|error| self.failed(error))?;
         } else {
             let take = self.ahead.len().min(buf.remaining());
@@ -147,9 +149,14 @@ impl<S: Socketed + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-/// A stream whose socket can be waited for without reading from it.
+/// A stream over a client's socket.
 pub trait Socketed: AsyncWrite {
-    fn socket(&self) -> &TcpStream;
+    fn socket(&mut self) -> &mut Arrival;
+
+    /// Whether it may be left to the system to hear what comes.
+    fn is_unheard(&self) -> bool {
+        false
+    }
 
     /// Writes what the end of the connection comes right behind.
     fn poll_write_last(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
@@ -157,27 +164,23 @@ pub trait Socketed: AsyncWrite {
     }
 }
 
-impl Socketed for TcpStream {
-    fn socket(&self) -> &TcpStream {
+impl Socketed for Arrival {
+    fn socket(&mut self) -> &mut Arrival {
         self
     }
 
-    /// Bytes and end go in one packet, and the client acknowledges both with one.
+    fn is_unheard(&self) -> bool {
+        self.is_unheard()
+    }
+
     fn poll_write_last(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let send = || Ok(rustix::net::send(&*self, buf, SendFlags::MORE | SendFlags::NOSIGNAL)?);
-        loop {
-            ready!(self.poll_write_ready(cx))?;
-            match self.try_io(Interest::WRITABLE, send) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
-            }
-        }
+        self.get_mut().poll_write_last(cx, buf)
     }
 }
 
-impl Socketed for TlsStream<TcpStream> {
-    fn socket(&self) -> &TcpStream {
-        self.get_ref().0
+impl Socketed for TlsStream<Arrival> {
+    fn socket(&mut self) -> &mut Arrival {
+        self.get_mut().0
     }
 }
 

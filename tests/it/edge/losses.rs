@@ -1,5 +1,7 @@
 //! What never became a request is seen all the same: connections that are lost are counted, each with its reason.
 
+use std::time::Duration;
+
 use super::held;
 use crate::harness::frames::{DATA, END_STREAM, Frames, HEADERS, PING, RST_STREAM, frame};
 use crate::harness::{Backend, Ca, Client, Cutover, PATIENCE, Raw, eventually};
@@ -109,4 +111,19 @@ async fn a_client_that_is_there_and_says_nothing_is_not_lost() {
     tokio::time::sleep(std::time::Duration::from_millis(3500)).await;
     blue.release();
     assert_eq!(raw.answer().await.status, 200);
+}
+
+/// Nothing more is heard of a client whose last request has come, but that he goes.
+#[tokio::test]
+async fn whoever_goes_while_his_last_request_is_under_way_frees_its_backend() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    // At once, and when the runtime has been told of his socket.
+    for stays in [0, 200].map(Duration::from_millis) {
+        let client = Raw::saying(&proxy, "GET /slow HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+        blue.waiting(1).await;
+        tokio::time::sleep(stays).await;
+        drop(client);
+        assert!(eventually(PATIENCE, || async { blue.held() == 0 }).await, "the backend still works for nobody");
+    }
 }

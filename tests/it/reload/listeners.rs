@@ -93,6 +93,37 @@ async fn who_waits_in_the_queue_of_a_listener_that_goes_is_let_in() {
     assert!(eventually(PATIENCE, || is_refused(goes)).await);
 }
 
+/// Many come, so that the system may hold back who has said nothing yet.
+#[tokio::test]
+async fn who_has_said_nothing_when_a_busy_listener_goes_is_let_in() {
+    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    proxy.reload_with(|settings| settings.listener()).await;
+    let goes = proxy.address_of(1);
+    let crowd = (0..8).map(|_| {
+        tokio::spawn(async move {
+            for _ in 0..500 {
+                let request = "GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n";
+                let mut raw = Raw::saying(goes, request).await;
+                assert_eq!(raw.answer().await.status, 200);
+                raw.until_closed().await;
+            }
+        })
+    });
+    for one in crowd.collect::<Vec<_>>() {
+        one.await.unwrap();
+    }
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(Raw::connect(goes).await);
+    }
+    proxy.reload_with(|settings| settings.without_listener(goes)).await;
+    assert!(is_refused(goes).await);
+    for mut raw in silent {
+        raw.write("GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await;
+        assert_eq!(raw.answer().await.status, 200);
+    }
+}
+
 #[tokio::test]
 async fn a_listener_can_give_way_to_one_that_its_address_overlaps_with() {
     let (_blue, _green, mut proxy) = shop(|s| s).await;
