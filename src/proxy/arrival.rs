@@ -3,8 +3,8 @@
 //! Whoever asks one thing and leaves is most often never waited for, and to tell the runtime and have it forget again is
 //! two system calls and a wake-up: a tenth of such a connection, measured.
 
-use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream as StdStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,12 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A listening socket, and who arrives by it.
-pub struct Entrance(AsyncFd<std::net::TcpListener>);
+pub struct Entrance(AsyncFd<TcpListener>);
 
 impl Entrance {
     /// Of a socket that does not block.
     #[expect(deprecated, reason = "safe code may name another descriptor from call to call; std's listener does not")]
-    pub fn new(socket: std::net::TcpListener) -> io::Result<Entrance> {
+    pub fn new(socket: TcpListener) -> io::Result<Entrance> {
         AsyncFd::with_interest(socket, Interest::READABLE).map(Entrance)
     }
 
@@ -50,7 +50,7 @@ impl AsFd for Entrance {
     }
 }
 
-fn accept(socket: &std::net::TcpListener) -> io::Result<(Arrival, SocketAddr)> {
+fn accept(socket: &TcpListener) -> io::Result<(Arrival, SocketAddr)> {
     let (arrived, peer) = rustix::net::acceptfrom_with(socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let peer = peer.ok_or(io::ErrorKind::AddrNotAvailable)?.try_into()?;
     Ok((Arrival { known: Known::ToSystem(Some(arrived.into())), was_read: false }, peer))
@@ -65,7 +65,7 @@ pub struct Arrival {
 
 enum Known {
     /// Nothing where the runtime could not be told of it.
-    ToSystem(Option<std::net::TcpStream>),
+    ToSystem(Option<StdStream>),
     ToRuntime(TcpStream),
 }
 
@@ -95,7 +95,7 @@ impl Arrival {
         }
     }
 
-    fn unheard(&self) -> Option<&std::net::TcpStream> {
+    fn unheard(&self) -> Option<&StdStream> {
         match &self.known {
             Known::ToSystem(socket) => socket.as_ref(),
             Known::ToRuntime(_) => None,
@@ -105,14 +105,14 @@ impl Arrival {
     /// Writes what the end of the connection comes right behind: both go in one packet, and the client acknowledges them
     /// with one.
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(written) = self.write_now(buf, SendFlags::MORE) {
+        if let Some(written) = self.write_now(|socket| send(socket, buf, SendFlags::MORE)) {
             return Poll::Ready(written);
         }
         let stream = self.heard()?;
         loop {
             ready!(stream.poll_write_ready(cx))?;
-            let send = || Ok(rustix::net::send(&*stream, buf, SendFlags::MORE | SendFlags::NOSIGNAL)?);
-            if let Some(written) = unless_it_would_block(stream.try_io(Interest::WRITABLE, send)) {
+            let sent = stream.try_io(Interest::WRITABLE, || send(&*stream, buf, SendFlags::MORE));
+            if let Some(written) = unless_it_would_block(sent) {
                 return Poll::Ready(written);
             }
         }
@@ -125,9 +125,8 @@ impl Arrival {
     }
 
     /// Writes what there is room for. There is none, or the runtime knows of the socket: it is to be waited for.
-    fn write_now(&self, buf: &[u8], flags: SendFlags) -> Option<io::Result<usize>> {
-        let written = rustix::net::send(self.unheard()?, buf, flags | SendFlags::NOSIGNAL);
-        unless_it_would_block(written.map_err(io::Error::from))
+    fn write_now(&self, write: impl FnOnce(&StdStream) -> io::Result<usize>) -> Option<io::Result<usize>> {
+        unless_it_would_block(write(self.unheard()?))
     }
 }
 
@@ -145,7 +144,7 @@ impl AsyncRead for Arrival {
 
 impl AsyncWrite for Arrival {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.write_now(buf, SendFlags::empty()) {
+        match self.write_now(|socket| send(socket, buf, SendFlags::empty())) {
             Some(written) => Poll::Ready(written),
             None => Pin::new(self.heard()?).poll_write(cx, buf),
         }
@@ -156,7 +155,11 @@ impl AsyncWrite for Arrival {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.heard()?).poll_write_vectored(cx, bufs)
+        // A last word, such as a TLS alert, is said once: the runtime, just told, would not know yet that it can be.
+        match self.write_now(|mut socket| socket.write_vectored(bufs)) {
+            Some(written) => Poll::Ready(written),
+            None => Pin::new(self.heard()?).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -176,6 +179,10 @@ impl AsyncWrite for Arrival {
     }
 }
 
+fn send(socket: impl AsFd, buf: &[u8], flags: SendFlags) -> io::Result<usize> {
+    Ok(rustix::net::send(socket, buf, flags | SendFlags::NOSIGNAL)?)
+}
+
 fn unless_it_would_block<T>(done: io::Result<T>) -> Option<io::Result<T>> {
     match done {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
@@ -190,7 +197,7 @@ mod tests {
     use super::*;
 
     fn entrance() -> (Entrance, SocketAddr) {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
         let address = socket.local_addr().unwrap();
         (Entrance::new(socket).unwrap(), address)

@@ -22,6 +22,8 @@ pub struct Watched<S> {
     stream: S,
     ahead: Vec<u8>,
     pulse: Arc<Pulse>,
+    /// The runtime may not have been told of the socket.
+    is_unheard: bool,
     /// Runs while the client takes nothing of what is written.
     stall: Stall,
     /// On HTTP/2, where what comes is not always a request's head, and hyper makes no answers.
@@ -29,15 +31,18 @@ pub struct Watched<S> {
     refusal: Option<Refusal>,
 }
 
-impl<S> Watched<S> {
+impl<S: Socketed> Watched<S> {
     /// An HTTP/1.1 connection's socket.
-    pub fn http1(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall) -> Watched<S> {
-        Watched { stream, ahead, pulse, stall, meter: None, refusal: None }
+    pub fn http1(mut stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall) -> Watched<S> {
+        let is_unheard = stream.socket().is_unheard();
+        Watched { stream, ahead, pulse, is_unheard, stall, meter: None, refusal: None }
     }
+}
 
+impl<S> Watched<S> {
     /// An HTTP/2 connection's.
     pub fn http2(stream: S, ahead: Vec<u8>, pulse: Arc<Pulse>, stall: Stall, meter: Meter) -> Watched<S> {
-        Watched { stream, ahead, pulse, stall, meter: Some(meter), refusal: None }
+        Watched { stream, ahead, pulse, is_unheard: false, stall, meter: Some(meter), refusal: None }
     }
 
     /// The stream, and why the connection ended where hyper could not read a head: what to tell the client is ours.
@@ -76,7 +81,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Socketed + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         if self.meter.is_some() && self.pulse.has_had_its_turn() {
@@ -84,7 +89,7 @@ impl<S: AsyncRead + Socketed + Unpin> AsyncRead for Watched<S> {
             return pin!(yield_now()).poll(cx).map(Ok);
         }
         if self.ahead.is_empty() {
-            if self.meter.is_none() && self.stream.is_unheard() && self.pulse.stays_deaf() {
+            if self.is_unheard && self.pulse.stays_deaf() {
                 return Poll::Pending;
             }
             ready!(Pin::new(&mut self.stream).poll_read(cx, buf)).map_err(|error| self.failed(error))?;
@@ -153,11 +158,6 @@ impl<S: Socketed + Unpin> AsyncWrite for Watched<S> {
 pub trait Socketed: AsyncWrite {
     fn socket(&mut self) -> &mut Arrival;
 
-    /// Whether it may be left to the system to hear what comes.
-    fn is_unheard(&self) -> bool {
-        false
-    }
-
     /// Writes what the end of the connection comes right behind.
     fn poll_write_last(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_write(cx, buf)
@@ -167,10 +167,6 @@ pub trait Socketed: AsyncWrite {
 impl Socketed for Arrival {
     fn socket(&mut self) -> &mut Arrival {
         self
-    }
-
-    fn is_unheard(&self) -> bool {
-        self.is_unheard()
     }
 
     fn poll_write_last(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
