@@ -1,5 +1,6 @@
 //! Accepting: each connection finds a place, and becomes a task of the worker that it came to.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,91 +40,112 @@ pub async fn accept(
     station: Rc<Station>,
     mut shut: oneshot::Receiver<()>,
 ) {
-    let (mut silence, mut waited, mut told) = (Silence::default(), false, None::<Instant>);
-    let mut deferral = Deferral::new();
+    let (silence, deferral) = (Silence::default(), Deferral::new());
+    let mut usher = Usher { entrance, listener, station, silence, is_unsaid: false, deferral, told: None };
+    let leave = usher.station.leave.clone();
     loop {
-        // Whoever waits in the socket when it is told something has inherited nothing of it.
-        waited |= silence.follow(&entrance, &station.proxy.edge().rules.timeouts);
+        usher.follow();
         let accepted = tokio::select! {
-            accepted = entrance.accept() => accepted,
-            () = deferral.due() => {
-                deferral.look(&entrance);
+            accepted = usher.entrance.accept() => accepted,
+            () = usher.deferral.due() => {
+                usher.deferral.look(&usher.entrance);
                 continue;
             }
-            () = station.leave.reached(Stage::Closing) => break,
+            () = leave.reached(Stage::Closing) => break,
             _ = &mut shut => break,
         };
-        match accepted {
-            Ok((arrival, peer)) => {
-                waited |= silence.follow(&entrance, &station.proxy.edge().rules.timeouts);
-                if waited {
-                    bound(&silence, &arrival);
-                }
-                // Only now that somebody has come is anybody asked to make room.
-                let is_shut = tokio::select! {
-                    biased;
-                    () = station.capacity.room(|| station.proxy.edge()) => false,
-                    () = station.leave.reached(Stage::Closing) => false,
-                    _ = &mut shut => true,
-                };
-                receive(arrival, peer, &listener, &station);
-                if is_shut {
-                    break;
-                }
-                let (more, is_last) = receive_more(&entrance, &listener, &station, waited.then_some(silence));
-                waited &= !is_last;
-                deferral.came(1 + more, &entrance);
-            }
-            // Out of descriptors, most likely: connections that end will free some.
+        let (arrival, peer) = match accepted {
+            Ok(arrived) => arrived,
             Err(error) => {
-                if told.is_none_or(|told| told.elapsed() > ACCEPT_TOLD) {
-                    tracing::warn!(listener = %listener.address, "cannot accept: {error}");
-                    told = Some(Instant::now());
-                }
-                station.capacity.ask_for_room();
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    if let Some(until) = deferral.end(&entrance) {
-        let all = async {
-            while let Ok((arrival, peer)) = entrance.accept().await {
-                receive(arrival, peer, &listener, &station);
+                usher.fails(&error).await;
+                continue;
             }
         };
-        let _ = tokio::time::timeout_at(until, all).await;
+        // Only now that somebody has come is anybody asked to make room.
+        let is_shut = tokio::select! {
+            biased;
+            () = usher.station.capacity.room(|| usher.station.proxy.edge()) => false,
+            () = leave.reached(Stage::Closing) => false,
+            _ = &mut shut => true,
+        };
+        usher.follow();
+        usher.receives(arrival, peer);
+        if is_shut {
+            break;
+        }
+        usher.receives_more();
     }
-    entrance.shut(|arrival, peer| receive(arrival, peer, &listener, &station));
+    usher.shuts().await;
 }
 
-/// Takes what else has come by now, without waiting: under load most connections are taken here. Each is told of the
-/// silence, if there is something to tell. How many they were, and whether nobody waits any more.
-fn receive_more(
-    entrance: &Entrance,
-    listener: &Arc<Listener>,
-    station: &Rc<Station>,
-    silence: Option<Silence>,
-) -> (usize, bool) {
-    let edge = station.proxy.edge();
-    for taken in 0..AT_ONCE {
-        if station.capacity.is_full(&edge.rules.limits) {
-            return (taken, false);
+/// Who lets in, at one worker, whoever comes by one listener.
+struct Usher {
+    entrance: Entrance,
+    listener: Arc<Listener>,
+    station: Rc<Station>,
+    silence: Silence,
+    /// Whoever waits in the socket when it is told something has inherited nothing of it, and has to be told apart.
+    is_unsaid: bool,
+    deferral: Deferral,
+    /// When it was last told that nobody can be let in.
+    told: Option<Instant>,
+}
+
+impl Usher {
+    /// Takes over what a reload has changed.
+    fn follow(&mut self) {
+        self.is_unsaid |= self.silence.follow(&self.entrance, &self.station.proxy.edge().rules.timeouts);
+    }
+
+    fn receives(&self, arrival: Arrival, peer: SocketAddr) {
+        if self.is_unsaid {
+            arrival.options().iter().for_each(|socket| self.silence.bound(&**socket));
         }
-        match entrance.accept_now() {
-            None => return (taken, true),
-            Some(Err(_)) => return (taken, false),
-            Some(Ok((arrival, peer))) => {
-                silence.iter().for_each(|silence| bound(silence, &arrival));
-                receive(arrival, peer, listener, station);
+        receive(arrival, peer, &self.listener, &self.station);
+    }
+
+    /// Takes what else has come by now, without waiting: under load most connections are taken here.
+    fn receives_more(&mut self) {
+        let edge = self.station.proxy.edge();
+        let mut came = 1;
+        while came <= AT_ONCE && !self.station.capacity.is_full(&edge.rules.limits) {
+            match self.entrance.accept_now() {
+                Some(Ok((arrival, peer))) => self.receives(arrival, peer),
+                // Out of descriptors, for one: the next who is waited for will tell.
+                Some(Err(_)) => break,
+                None => {
+                    self.is_unsaid = false;
+                    break;
+                }
             }
+            came += 1;
         }
+        self.deferral.came(came, &self.entrance);
     }
-    (AT_ONCE, false)
-}
 
-/// Tells one that has waited of the silence.
-fn bound(silence: &Silence, arrival: &Arrival) {
-    arrival.options().iter().for_each(|socket| silence.bound(&**socket));
+    /// Out of descriptors, most likely: connections that end will free some.
+    async fn fails(&mut self, error: &io::Error) {
+        if self.told.is_none_or(|told| told.elapsed() > ACCEPT_TOLD) {
+            tracing::warn!(listener = %self.listener.address, "cannot accept: {error}");
+            self.told = Some(Instant::now());
+        }
+        self.station.capacity.ask_for_room();
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+
+    /// Shuts the socket once everybody is in who is in as far as he knows.
+    async fn shuts(self) {
+        let Usher { entrance, listener, station, deferral, .. } = self;
+        if let Some(until) = deferral.end(&entrance) {
+            let held = async {
+                while let Ok((arrival, peer)) = entrance.accept().await {
+                    receive(arrival, peer, &listener, &station);
+                }
+            };
+            let _ = tokio::time::timeout_at(until, held).await;
+        }
+        entrance.shut(|arrival, peer| receive(arrival, peer, &listener, &station));
+    }
 }
 
 fn receive(arrival: Arrival, peer: SocketAddr, listener: &Arc<Listener>, station: &Rc<Station>) {
