@@ -40,10 +40,9 @@ pub async fn accept(
     station: Rc<Station>,
     mut shut: oneshot::Receiver<()>,
 ) {
-    let (silence, deferral) = (Silence::default(), Deferral::new());
-    let mut usher = Usher { entrance, listener, station, silence, is_unsaid: false, deferral, told: None };
-    let leave = usher.station.leave.clone();
-    loop {
+    let (leave, mut is_shut) = (station.leave.clone(), false);
+    let mut usher = Usher::new(entrance, listener, station);
+    while !is_shut || usher.deferral.holds() {
         usher.follow();
         let accepted = tokio::select! {
             accepted = usher.entrance.accept() => accepted,
@@ -51,8 +50,15 @@ pub async fn accept(
                 usher.deferral.look(&usher.entrance);
                 continue;
             }
+            () = leave.reached(Stage::Telling), if !usher.deferral.is_over() => {
+                usher.deferral.stop(&usher.entrance);
+                continue;
+            }
             () = leave.reached(Stage::Closing) => break,
-            _ = &mut shut => break,
+            _ = &mut shut, if !is_shut => {
+                is_shut = true;
+                continue;
+            }
         };
         let (arrival, peer) = match accepted {
             Ok(arrived) => arrived,
@@ -62,20 +68,19 @@ pub async fn accept(
             }
         };
         // Only now that somebody has come is anybody asked to make room.
-        let is_shut = tokio::select! {
+        tokio::select! {
             biased;
-            () = usher.station.capacity.room(|| usher.station.proxy.edge()) => false,
-            () = leave.reached(Stage::Closing) => false,
-            _ = &mut shut => true,
-        };
+            () = usher.station.capacity.room(|| usher.station.proxy.edge()) => {}
+            () = leave.reached(Stage::Closing) => {}
+            _ = &mut shut, if !is_shut => is_shut = true,
+            () = usher.deferral.due(), if is_shut => usher.deferral.look(&usher.entrance),
+        }
         usher.follow();
         usher.receives(arrival, peer);
-        if is_shut {
-            break;
-        }
         usher.receives_more();
     }
-    usher.shuts().await;
+    // Who has been let in by the system already would be turned away with the socket.
+    usher.entrance.shut(|arrival, peer| receive(arrival, peer, &usher.listener, &usher.station));
 }
 
 /// Who lets in, at one worker, whoever comes by one listener.
@@ -92,6 +97,11 @@ struct Usher {
 }
 
 impl Usher {
+    fn new(entrance: Entrance, listener: Arc<Listener>, station: Rc<Station>) -> Usher {
+        let deferral = Deferral::new(station.capacity.clone(), &entrance);
+        Usher { entrance, listener, station, silence: Silence::default(), is_unsaid: false, deferral, told: None }
+    }
+
     /// Takes over what a reload has changed.
     fn follow(&mut self) {
         self.is_unsaid |= self.silence.follow(&self.entrance, &self.station.proxy.edge().rules.timeouts);
@@ -131,20 +141,6 @@ impl Usher {
         }
         self.station.capacity.ask_for_room();
         tokio::time::sleep(ACCEPT_PAUSE).await;
-    }
-
-    /// Shuts the socket once everybody is in who is in as far as he knows.
-    async fn shuts(self) {
-        let Usher { entrance, listener, station, deferral, .. } = self;
-        if let Some(until) = deferral.end(&entrance) {
-            let held = async {
-                while let Ok((arrival, peer)) = entrance.accept().await {
-                    receive(arrival, peer, &listener, &station);
-                }
-            };
-            let _ = tokio::time::timeout_at(until, held).await;
-        }
-        entrance.shut(|arrival, peer| receive(arrival, peer, &listener, &station));
     }
 }
 

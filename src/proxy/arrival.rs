@@ -34,8 +34,8 @@ impl Entrance {
         unless_it_would_block(self.0.try_io(Interest::READABLE, accept))
     }
 
-    /// Shuts it once everybody is in whom the system has let in: they would be turned away with the socket. It is asked
-    /// itself, as the runtime may not have heard of the last of them.
+    /// Shuts it once everybody is in whom the system has let in. It is asked itself, as the runtime may not have heard of
+    /// the last of them.
     pub fn shut(self, mut receive: impl FnMut(Arrival, SocketAddr)) {
         let socket = self.0.into_inner();
         while let Ok((arrival, peer)) = accept(&socket) {
@@ -116,6 +116,15 @@ impl Arrival {
                 return Poll::Ready(written);
             }
         }
+    }
+
+    /// Whether something has come that nobody has listened for. To close on that would reset the connection, and take from
+    /// the client what he has not read yet.
+    pub fn has_unread(&self) -> bool {
+        self.unheard().is_some_and(|socket| {
+            let peeked = rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK);
+            peeked.is_ok_and(|(read, _)| read > 0)
+        })
     }
 
     /// Reads what has come. Nothing has, or the runtime knows of the socket: it is to be waited for.

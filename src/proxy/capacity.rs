@@ -19,6 +19,8 @@ pub struct Capacity {
     /// More than that there cannot be, whatever the limits say.
     most: usize,
     open: AtomicUsize,
+    /// Sockets whose clients the system may hold back.
+    held: AtomicUsize,
     clients: Box<[Mutex<HashMap<IpAddr, usize>>]>,
     /// Connections closed at once, since their client had too many.
     turned_away: AtomicU64,
@@ -58,6 +60,7 @@ impl Capacity {
         Capacity {
             most: descriptors.map_or(usize::MAX, most),
             open: AtomicUsize::new(0),
+            held: AtomicUsize::new(0),
             clients: (0..SHARDS).map(|_| Mutex::default()).collect(),
             turned_away: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
@@ -122,9 +125,9 @@ impl Capacity {
         self.left.notify_waiters();
     }
 
-    /// Resolves when no connection is open.
+    /// Resolves when no connection is open, and nobody takes himself for connected who is not let in yet.
     pub async fn emptied(&self) {
-        self.until(|open| open == 0).await;
+        self.until(|open| open == 0 && self.held.load(Ordering::SeqCst) == 0).await;
     }
 
     /// A connection that carries nothing waits here; resolves when it should leave, so that another finds a place.
@@ -146,6 +149,13 @@ impl Capacity {
         }
     }
 
+    /// There are fewer.
+    fn tell(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.left.notify_waiters();
+        }
+    }
+
     fn shard(&self, client: IpAddr) -> &Mutex<HashMap<IpAddr, usize>> {
         &self.clients[FixedState::default().hash_one(client) as usize % SHARDS]
     }
@@ -161,9 +171,24 @@ impl Drop for Place {
             }
         }
         self.capacity.open.fetch_sub(1, Ordering::SeqCst);
-        if self.capacity.waiting.load(Ordering::SeqCst) > 0 {
-            self.capacity.left.notify_waiters();
-        }
+        self.capacity.tell();
+    }
+}
+
+/// A listening socket whose clients the system may hold back.
+pub struct Held(Arc<Capacity>);
+
+impl Held {
+    pub fn of(capacity: &Arc<Capacity>) -> Held {
+        capacity.held.fetch_add(1, Ordering::SeqCst);
+        Held(capacity.clone())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::SeqCst);
+        self.0.tell();
     }
 }
 

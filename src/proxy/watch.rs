@@ -113,6 +113,11 @@ struct Guard<'a, 'b, C> {
 
 impl<C: Connection> Guard<'_, '_, C> {
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let is_late = self.seen.is_none() && self.station.leave.stage() >= self.watch.terms.leaves_at;
+        // hyper closes on whoever has not begun: what has come is heard before it is asked to leave.
+        if is_late && let Some(ended) = self.drive(cx) {
+            return Poll::Ready(ended);
+        }
         self.hear_the_bell(cx);
         let ended = self.drive(cx).or_else(|| self.make_room(cx)).or_else(|| self.look_at_the_clock(cx));
         ended.map_or(Poll::Pending, Poll::Ready)
