@@ -4,6 +4,7 @@
 //! two system calls and a wake-up: a tenth of such a connection, measured.
 
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream as StdStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -118,13 +119,11 @@ impl Arrival {
         }
     }
 
-    /// Whether something has come that nobody has listened for. To close on that would reset the connection, and take from
-    /// the client what he has not read yet.
+    /// Whether something has come that has not been read. To close on that would reset the connection, and take from the
+    /// client what he has not read yet.
     pub fn has_unread(&self) -> bool {
-        self.unheard().is_some_and(|socket| {
-            let peeked = rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK);
-            peeked.is_ok_and(|(read, _)| read > 0)
-        })
+        let peeked = self.options().map(|socket| socket.peek(&mut [MaybeUninit::uninit()]));
+        peeked.is_some_and(|peeked| peeked.is_ok_and(|bytes| bytes > 0))
     }
 
     /// Reads what has come. Nothing has, or the runtime knows of the socket: it is to be waited for.

@@ -223,7 +223,8 @@ async fn http1<S: AsyncRead + Socketed + Unpin + Send + 'static>(
     if let Some(refusal) = refusal {
         station.proxy.refuse_unread(&visitor, refusal);
     }
-    if refusal.is_some() || pulse.was_interrupted() || stream.socket().has_unread() {
+    let is_unheard = pulse.is_deaf() && stream.socket().has_unread();
+    if refusal.is_some() || pulse.was_interrupted() || is_unheard {
         let words = refusal.map(Refusal::bytes).unwrap_or_default();
         // A client that does not read it has its connection closed all the same.
         let linger = visitor.timeouts().linger;

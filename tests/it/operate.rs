@@ -1,9 +1,11 @@
 //! Operating the proxy as a person or a script does: the commands, their exit codes, their JSON, and who may do what.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Backend, Client, Cutover, Health, PATIENCE, Process, Raw, Service, cutover, eventually};
+use crate::harness::{Backend, Client, Cutover, Health, PATIENCE, Process, Raw, Service, cutover, eventually, rush};
 
 async fn shop(describe: impl FnOnce(Service) -> Service) -> (Backend, Backend, Cutover) {
     let (blue, green) = (Backend::start("blue").await, Backend::start("green").await);
@@ -200,6 +202,38 @@ async fn asked_to_end_it_finishes_what_is_under_way_and_waits_for_nobody_else() 
     assert_eq!(slow.await.unwrap().backend(), Some("blue"));
     assert_eq!(proxy.ended().await.code, 0);
     drop((silent, idle));
+}
+
+/// Whoever is connected as far as he knows is answered: he waits in the queue, or in the system, and has said something or not.
+#[tokio::test]
+async fn asked_to_end_in_a_rush_it_answers_whoever_was_let_in_by_the_system() {
+    const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    proxy.pause().await;
+    let mut waiting = Vec::new();
+    for _ in 0..16 {
+        waiting.push(Raw::saying(&proxy, REQUEST).await);
+    }
+    proxy.ask_to_end();
+    proxy.resume();
+    for mut raw in waiting {
+        assert_eq!(raw.answer().await.status, 200);
+    }
+    assert_eq!(proxy.ended().await.code, 0);
+    proxy.restart().await;
+    rush(&proxy).await;
+    let mut silent = Vec::new();
+    for _ in 0..8 {
+        silent.push(Raw::connect(&proxy).await);
+    }
+    proxy.ask_to_end();
+    for (place, raw) in silent.iter_mut().enumerate() {
+        // The first at once, the last when all have been let in.
+        tokio::time::sleep(Duration::from_millis(40 * place as u64)).await;
+        raw.write(REQUEST).await;
+        assert_eq!(raw.answer().await.status, 200);
+    }
+    assert_eq!(proxy.ended().await.code, 0);
 }
 
 /// A green that never rises: a switch to it waits for as long as a story takes.

@@ -137,3 +137,17 @@ async fn what_stands_behind_an_upgrade_is_the_tunnels() {
     assert_eq!(raw.bytes(10).await, (b"\x81\x04blue\x81\x02hi".to_vec(), true));
     assert_eq!(blue.requests(), 2);
 }
+
+#[tokio::test]
+async fn what_is_sent_behind_the_last_request_takes_nothing_of_its_answer() {
+    let blue = Backend::start("blue").await;
+    let proxy = held(&blue, "", "", "").start().await;
+    for behind in ["\r\n", "GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n"] {
+        let request = "GET /bytes/4194304 HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n";
+        let mut raw = Raw::saying(&proxy, request).await;
+        assert!(raw.head().await.starts_with("HTTP/1.1 200"));
+        raw.write(behind).await;
+        assert_eq!(raw.bytes(4 << 20).await.1, true, "the answer was cut");
+        assert_eq!(raw.until_closed().await, b"");
+    }
+}

@@ -9,7 +9,7 @@ use http::Request;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::{Address, Client, body, within};
+use super::{Address, Client, Raw, body, within};
 
 /// What kind of crowd it is; `start` sets it loose.
 #[derive(Clone)]
@@ -180,3 +180,17 @@ impl Member {
 
 /// So that clients of a dead proxy do not spin.
 const AFTER_A_FAILURE: Duration = Duration::from_millis(5);
+
+/// Thousands of connections, each for one request, as fast as they come: so many that the proxy may have the system hold back who
+/// says nothing.
+pub async fn rush(address: impl Address) {
+    let address = address.address();
+    let clients = (0..8).map(|_| async move {
+        for _ in 0..500 {
+            let mut raw = Raw::saying(address, "GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
+            assert_eq!(raw.answer().await.status, 200);
+            raw.until_closed().await;
+        }
+    });
+    futures_util::future::join_all(clients).await;
+}

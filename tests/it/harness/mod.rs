@@ -37,7 +37,7 @@ use std::time::Duration;
 
 pub use backend::{Address, Backend, Health};
 pub use client::{Answer, Client};
-pub use crowd::{Crowd, Running};
+pub use crowd::{Crowd, Running, rush};
 pub use fault::{Fault, FaultProxy, Seen};
 pub use hanging_disk::HangingDisk;
 pub use house::House;

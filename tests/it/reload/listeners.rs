@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{checked, says, shop};
-use crate::harness::{Backend, Ca, Client, Cutover, PATIENCE, Raw, WebSocket, eventually};
+use crate::harness::{Backend, Ca, Client, Cutover, PATIENCE, Raw, WebSocket, eventually, rush};
 
 async fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).await.is_err()
@@ -99,19 +99,7 @@ async fn who_has_said_nothing_when_a_busy_listener_goes_is_let_in() {
     let (_blue, _green, mut proxy) = shop(|s| s).await;
     proxy.reload_with(|settings| settings.listener()).await;
     let goes = proxy.address_of(1);
-    let crowd = (0..8).map(|_| {
-        tokio::spawn(async move {
-            for _ in 0..500 {
-                let request = "GET / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n";
-                let mut raw = Raw::saying(goes, request).await;
-                assert_eq!(raw.answer().await.status, 200);
-                raw.until_closed().await;
-            }
-        })
-    });
-    for one in crowd.collect::<Vec<_>>() {
-        one.await.unwrap();
-    }
+    rush(goes).await;
     let mut silent = Vec::new();
     for _ in 0..8 {
         silent.push(Raw::connect(goes).await);
