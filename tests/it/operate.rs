@@ -208,7 +208,9 @@ async fn asked_to_end_it_finishes_what_is_under_way_and_waits_for_nobody_else() 
 #[tokio::test]
 async fn asked_to_end_in_a_rush_it_answers_whoever_was_let_in_by_the_system() {
     const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-    let (_blue, _green, mut proxy) = shop(|s| s).await;
+    let blue = Backend::start("blue").await;
+    let settings = Cutover::with().service("shop", |s| s.blue([&blue])).section("edge.timeouts", "notice = \"20s\"");
+    let mut proxy = settings.start().await;
     proxy.pause().await;
     let mut waiting = Vec::new();
     for _ in 0..16 {
@@ -227,12 +229,13 @@ async fn asked_to_end_in_a_rush_it_answers_whoever_was_let_in_by_the_system() {
         silent.push(Raw::connect(&proxy).await);
     }
     proxy.ask_to_end();
-    for (place, raw) in silent.iter_mut().enumerate() {
-        // The first at once, the last when all have been let in.
-        tokio::time::sleep(Duration::from_millis(40 * place as u64)).await;
+    // The first speaks at once, the last when all have been let in.
+    let answers = silent.into_iter().zip(0..).map(|(mut raw, place)| async move {
+        tokio::time::sleep(Duration::from_millis(200 * place)).await;
         raw.write(REQUEST).await;
-        assert_eq!(raw.answer().await.status, 200);
-    }
+        raw.answer().await.status
+    });
+    assert_eq!(futures_util::future::join_all(answers).await, [200; 8]);
     assert_eq!(proxy.ended().await.code, 0);
 }
 
