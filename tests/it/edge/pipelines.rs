@@ -147,7 +147,7 @@ async fn what_is_sent_behind_the_last_request_takes_nothing_of_its_answer() {
         let mut raw = Raw::saying(&proxy, request).await;
         assert!(raw.head().await.starts_with("HTTP/1.1 200"));
         raw.write(behind).await;
-        assert_eq!(raw.bytes(4 << 20).await.1, true, "the answer was cut");
+        assert!(raw.bytes(4 << 20).await.1, "the answer was cut");
         assert_eq!(raw.until_closed().await, b"");
     }
 }
