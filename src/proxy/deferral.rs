@@ -120,14 +120,12 @@ impl Deferral {
 /// So many within [`WINDOW`] are many: below that it would save less than a hundredth of a core.
 const MANY: usize = 1000;
 const WINDOW: Duration = Duration::from_secs(1);
-/// The system asks whoever it has held back for a second whether he is there, and lets him in with his answer. Where the question
-/// is lost, it is asked again two seconds later: that is not waited for.
+/// The system asks whoever it has held back for a second whether he is there, and lets him in with his answer. Where the
+/// question is lost, it is asked again two seconds later: that is not waited for.
 const HELD: Duration = Duration::from_millis(1500);
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use nix::sys::socket::GetSockOpt;
     use nix::sys::socket::sockopt::GetUsize;
     use tokio::io::AsyncWriteExt;
@@ -138,20 +136,13 @@ mod tests {
 
     nix::getsockopt_impl!(DeferAccept, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, usize, GetUsize);
 
-    fn entrance() -> (Entrance, SocketAddr) {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        socket.set_nonblocking(true).unwrap();
-        let address = socket.local_addr().unwrap();
-        (Entrance::new(socket).unwrap(), address)
-    }
-
     fn is_on(entrance: &Entrance) -> bool {
         DeferAccept.get(entrance).unwrap() > 0
     }
 
     #[tokio::test(start_paused = true)]
     async fn it_is_on_for_as_long_as_many_come() {
-        let (entrance, _) = entrance();
+        let (entrance, _) = Entrance::somewhere();
         let capacity = Arc::new(Capacity::default());
         DeferAccept.set(&entrance, &1).unwrap();
         let mut deferral = Deferral::new(capacity.clone(), &entrance);
@@ -192,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_says_nothing_is_let_in_a_second_late_and_not_lost_when_it_ends() {
-        let (entrance, address) = entrance();
+        let (entrance, address) = Entrance::somewhere();
         let mut deferral = Deferral::new(Arc::default(), &entrance);
         deferral.since = Instant::now() + WINDOW;
         deferral.came(MANY, &entrance);

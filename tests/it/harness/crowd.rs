@@ -181,8 +181,8 @@ impl Member {
 /// So that clients of a dead proxy do not spin.
 const AFTER_A_FAILURE: Duration = Duration::from_millis(5);
 
-/// Thousands of connections, each for one request, as fast as they come: so many that the proxy may have the system hold back who
-/// says nothing.
+/// Thousands of connections, each for one request, as fast as they come: so many that the proxy may have the system hold
+/// back who says nothing.
 pub async fn rush(address: impl Address) {
     let address = address.address();
     let clients = (0..8).map(|_| async move {
